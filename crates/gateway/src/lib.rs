@@ -1,0 +1,1 @@
+//! The life of a request: parse, route, keep, fetch, verify, answer, record

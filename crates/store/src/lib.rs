@@ -1,0 +1,1 @@
+//! Keys and bytes: a folder with one owner, atomic commits, growing spools and kept mappings

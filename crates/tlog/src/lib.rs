@@ -1,0 +1,1 @@
+//! The transparency log behind a Go checksum database, pure: notes, tiles, proofs

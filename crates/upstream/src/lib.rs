@@ -1,0 +1,1 @@
+//! A chain of upstreams: walking it, health, circuit breaker, retry and hedging
