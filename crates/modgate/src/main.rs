@@ -1,1 +1,31 @@
-fn main() {}
+//! The `modgate` program: one match on the command.
+
+use std::{io, process::ExitCode};
+
+use clap::Parser;
+use modgate::{
+    cli::{Cli, Command},
+    cmd,
+    config::Env,
+};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let env = Env::of_process();
+    let done = match &cli.command {
+        Command::Check(args) => cmd::check::run(args, env),
+        Command::Completions(args) => cmd::completions::run(args),
+        _ => Err(io::Error::other(
+            "this build has only `check` and `completions`",
+        )),
+    };
+    match done {
+        Ok(code) => code,
+        // The reader of our output has gone: nobody is left to tell.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,1 +1,27 @@
-//! Keys and bytes: a folder with one owner, atomic commits, growing spools and kept mappings
+//! Keys and bytes: a data folder with one owner, atomic commits, growing spools and kept mappings.
+//!
+//! This crate knows files and nothing else: no HTTP, no Go, no policy. Its promises:
+//!
+//! - A file under its final name is whole: it was written under `tmp/`, synced, then renamed
+//!   ([`Store::commit`], [`Store::put_small`]). A crash or a full disk leaves at most a file in `tmp/`,
+//!   which the next start removes.
+//! - A kept file is never written, truncated or replaced in place, so that it may be mapped.
+//! - One data folder has one owner ([`Store::open`] takes a lock).
+//!
+//! Reading goes through [`Kept`] (a file under its final name) or [`Spool`] (a download under way, with one
+//! writer and many readers); both hand out [`Frames`], a sequence of shared byte blocks.
+
+mod frames;
+mod hot;
+mod kept;
+mod key;
+mod map;
+mod spool;
+mod store;
+mod window;
+
+pub use frames::{FrameError, Frames};
+pub use kept::Kept;
+pub use key::{Key, KeyError};
+pub use spool::{Spool, SpoolError, SpoolWriter, Spooled};
+pub use store::{Committed, Store, StoreError, StoreSettings};

@@ -1,0 +1,161 @@
+//! One fetch per key, however many wait.
+//!
+//! A fetch belongs to no connection: it runs as a task of its own and is finished and kept even if everybody
+//! who asked has gone. Its entry goes when the task ends, also by a panic, so that a key is never stuck.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use crate::refusal::{Code, Refusal};
+
+type Table<T> = Arc<Mutex<HashMap<Arc<str>, watch::Receiver<Option<Told<T>>>>>>;
+type Told<T> = Result<T, Arc<Refusal>>;
+
+/// The fetches under way.
+#[derive(Debug)]
+pub struct Flights<T> {
+    table: Table<T>,
+    tasks: TaskTracker,
+}
+
+/// What a fetch tells those who wait, as soon as there is something to tell.
+#[derive(Debug)]
+pub struct Teller<T>(watch::Sender<Option<Told<T>>>);
+
+impl<T: Clone + Send + Sync + 'static> Teller<T> {
+    /// Tells; the last word counts.
+    pub fn tell(&self, told: Result<T, Arc<Refusal>>) {
+        self.0.send_replace(Some(told));
+    }
+}
+
+/// One who waits for a fetch.
+#[derive(Debug)]
+pub struct Waiter<T>(watch::Receiver<Option<Told<T>>>);
+
+impl<T: Clone + Send + Sync + 'static> Waiter<T> {
+    /// The first word of the fetch. Bounded by the time limits of the fetch itself.
+    pub async fn told(&mut self) -> Told<T> {
+        match self.0.wait_for(Option::is_some).await {
+            Ok(told) => told.clone().unwrap_or_else(|| Err(lost())),
+            Err(_) => Err(lost()),
+        }
+    }
+
+    /// The last word, when the fetch has ended.
+    pub async fn ended(&mut self) -> Told<T> {
+        while self.0.changed().await.is_ok() {}
+        self.0.borrow().clone().unwrap_or_else(|| Err(lost()))
+    }
+}
+
+fn lost() -> Arc<Refusal> {
+    Arc::new(Refusal::new(Code::InternalError, "", "the fetch ended without a result; the log says why"))
+}
+
+struct Leave<T>(Table<T>, Arc<str>);
+
+impl<T> Drop for Leave<T> {
+    fn drop(&mut self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> Flights<T> {
+    /// No fetches yet; they will run on `tasks`.
+    pub fn new(tasks: TaskTracker) -> Self {
+        Self { table: Table::default(), tasks }
+    }
+
+    /// Joins the fetch of `key`, or starts it. The second value says whether it was joined.
+    pub fn join<F>(&self, key: &str, fetch: impl FnOnce(Teller<T>) -> F) -> (Waiter<T>, bool)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(under_way) = table.get(key) {
+            return (Waiter(under_way.clone()), true);
+        }
+        let (sender, receiver) = watch::channel(None);
+        let key: Arc<str> = key.into();
+        table.insert(Arc::clone(&key), receiver.clone());
+        drop(table);
+        let leave = Leave(Arc::clone(&self.table), key);
+        let work = fetch(Teller(sender));
+        self.tasks.spawn(async move {
+            let _leave = leave;
+            work.await;
+        });
+        (Waiter(receiver), false)
+    }
+
+    /// Joins the fetch of `key` if there is one.
+    pub fn find(&self, key: &str) -> Option<Waiter<T>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned().map(Waiter)
+    }
+
+    /// How many fetches are under way.
+    pub fn len(&self) -> usize {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn many_askers_one_fetch_and_a_leaver_harms_nobody() {
+        let flights = Flights::new(TaskTracker::new());
+        let count = Arc::new(AtomicU32::new(0));
+        let (open, gate) = oneshot::channel::<()>();
+        let mut gate = Some(gate);
+        let mut waiters = Vec::new();
+        for n in 0..50 {
+            let count = Arc::clone(&count);
+            let mine = gate.take();
+            let (waiter, joined) = flights.join("k", move |teller| async move {
+                count.fetch_add(1, Ordering::Relaxed);
+                mine.unwrap().await.unwrap();
+                teller.tell(Ok(7));
+            });
+            assert_eq!(joined, n > 0);
+            waiters.push(waiter);
+        }
+        drop(waiters.remove(0));
+        open.send(()).unwrap();
+        for mut waiter in waiters {
+            assert_eq!(waiter.told().await.unwrap(), 7);
+            assert_eq!(waiter.ended().await.unwrap(), 7);
+        }
+        assert_eq!(count.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn a_panic_frees_the_key() {
+        let flights = Flights::<u8>::new(TaskTracker::new());
+        let (mut waiter, _) = flights.join("k", |_teller| async { panic!("on purpose") });
+        assert_eq!(waiter.told().await.unwrap_err().code, Code::InternalError);
+        flights.tasks.close();
+        flights.tasks.wait().await;
+        assert!(flights.find("k").is_none() && flights.is_empty());
+        let (mut waiter, joined) = flights.join("k", |teller| async move { teller.tell(Ok(1)) });
+        assert!(!joined);
+        assert_eq!(waiter.told().await.unwrap(), 1);
+    }
+}

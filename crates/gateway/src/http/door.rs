@@ -1,0 +1,204 @@
+//! One request: read, answered, recorded. The straight line of everything.
+
+use std::{
+    convert::Infallible,
+    future::{Future, Ready, ready},
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use gomod::Request as Asking;
+use http::{Method, Request, Response, header::VIA};
+use hyper::body::Incoming;
+
+use super::{
+    admin,
+    body::{Body, Open},
+    guard::Pulse,
+    respond::{self, Asked},
+};
+use crate::{
+    Gateway,
+    metrics::Metrics,
+    pipeline::Want,
+    record::{Kind, Outcome, Record, Recorder, Subject},
+    refusal::{Code, Refusal},
+};
+
+/// Requests from caches only: a header of other clients' making (protocol.md 3.1).
+const DISABLE_MODULE_FETCH: &str = "disable-module-fetch";
+const CACHED_ONLY: &str = "/cached-only/";
+
+/// Where requests come in.
+#[derive(Debug)]
+pub struct Door {
+    gateway: Arc<Gateway>,
+    recorder: Arc<Recorder>,
+    next_id: AtomicU64,
+    max_path_bytes: usize,
+}
+
+/// A response that is there already, or one that must be waited for.
+pub(crate) enum Answering {
+    Now(Ready<Response<Body>>),
+    Later(Pin<Box<dyn Future<Output = Response<Body>> + Send>>),
+}
+
+impl Future for Answering {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Now(response) => Pin::new(response).poll(cx),
+            Self::Later(response) => response.as_mut().poll(cx),
+        }
+        .map(Ok)
+    }
+}
+
+impl Door {
+    /// A door to `gateway`.
+    pub fn new(gateway: Arc<Gateway>, recorder: Arc<Recorder>, max_path_bytes: usize) -> Self {
+        let mut seed = [0; 8];
+        // Without randomness ids still differ within this process, which is what they are for.
+        let _ = getrandom::fill(&mut seed);
+        Self { gateway, recorder, next_id: AtomicU64::new(u64::from_le_bytes(seed)), max_path_bytes }
+    }
+
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.recorder.metrics
+    }
+
+    /// Answers one request.
+    pub(crate) fn answer(&self, request: Request<Incoming>, client: SocketAddr, pulse: &Arc<Pulse>) -> Answering {
+        let mut open = self.open(client, pulse);
+        let asked = Asked { method: request.method(), headers: request.headers() };
+        let parsed = match self.read(&request) {
+            Ok(parsed) => parsed,
+            Err(refused) => {
+                open.record.subject.module = request.uri().path().chars().take(200).collect();
+                return Answering::Now(ready(respond::refusal(&refused, &asked, open)));
+            }
+        };
+        let (asking, want) = match parsed {
+            Parsed::Admin(page) => {
+                request.uri().path().clone_into(&mut open.record.subject.module);
+                let (gateway, recorder) = (Arc::clone(&self.gateway), Arc::clone(&self.recorder));
+                return Answering::Later(Box::pin(async move { page.answer(gateway, recorder, &request, open).await }));
+            }
+            Parsed::Module(asking, want) => (asking, want),
+        };
+        open.record.subject = subject(&asking);
+        if let Some(answer) = self.gateway.warm(&asking) {
+            return Answering::Now(ready(respond::answer(answer, &asked, open)));
+        }
+        let gateway = Arc::clone(&self.gateway);
+        Answering::Later(Box::pin(async move {
+            let asked = Asked { method: request.method(), headers: request.headers() };
+            match gateway.answer(asking, want).await {
+                Ok(answer) => respond::answer(answer, &asked, open),
+                Err(refused) => {
+                    if refused.repeated {
+                        open.record.outcome = Outcome::Negative;
+                    }
+                    open.record.upstream = refused.upstream;
+                    respond::refusal(&refused.refusal, &asked, open)
+                }
+            }
+        }))
+    }
+
+    fn open(&self, client: SocketAddr, pulse: &Arc<Pulse>) -> Open {
+        pulse.asked();
+        self.recorder.metrics.in_flight.inc();
+        let record = Record {
+            begin: Instant::now(),
+            id: self.next_id.fetch_add(1, Ordering::Relaxed),
+            client,
+            subject: Subject { kind: Kind::Other, module: String::new(), version: String::new() },
+            // What nginx logs for a client that went away before there was an answer.
+            status: 499,
+            outcome: Outcome::Refused,
+            code: None,
+            upstream: None,
+            bytes: 0,
+            complete: false,
+        };
+        Open { record: Box::new(record), recorder: Arc::clone(&self.recorder), pulse: Arc::clone(pulse) }
+    }
+
+    /// Parses a request whole before anything else happens.
+    fn read(&self, request: &Request<Incoming>) -> Result<Parsed, Refusal> {
+        let path = request.uri().path();
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let why = format!("{} is not part of the protocol, only GET and HEAD are", request.method());
+            return Err(Refusal::new(Code::MethodNotAllowed, "", why));
+        }
+        if path.len() > self.max_path_bytes {
+            let why = format!("the path has {} bytes, more than the limit of {}", path.len(), self.max_path_bytes);
+            return Err(Refusal::new(Code::PathTooLong, "", why));
+        }
+        if let Some(page) = admin::Page::at(path) {
+            return Ok(Parsed::Admin(page));
+        }
+        for value in request.headers().get_all(VIA) {
+            if value.to_str().is_ok_and(|via| via.contains(self.gateway.via())) {
+                return Err(Refusal::new(Code::LoopDetected, path, "this gateway has asked itself, by way of another proxy")
+                    .hint("an upstream in `chain` uses this gateway as its own upstream: take one out of the other's list"));
+            }
+        }
+        let (path, prefixed) = match path.strip_prefix(CACHED_ONLY) {
+            Some(_) => (&path[CACHED_ONLY.len() - 1..], true),
+            None => (path, false),
+        };
+        let asking = Asking::parse(path).map_err(|error| unreadable(path, &error))?;
+        let headers = request.headers();
+        let cached_only = prefixed || headers.get(DISABLE_MODULE_FETCH).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
+        // A part or the bare length of a download can be told only when the whole is there.
+        let whole = *request.method() == Method::HEAD || headers.contains_key(http::header::RANGE) || headers.contains_key(http::header::IF_NONE_MATCH);
+        Ok(Parsed::Module(asking, Want { cached_only, whole }))
+    }
+}
+
+enum Parsed {
+    Admin(admin::Page),
+    Module(Asking, Want),
+}
+
+fn subject(asking: &Asking) -> Subject {
+    let named = |kind, module: &gomod::ModulePath, version: &str| Subject { kind, module: module.as_str().to_owned(), version: version.to_owned() };
+    match asking {
+        Asking::List(module) => named(Kind::List, module, ""),
+        Asking::Latest(module) => named(Kind::Latest, module, ""),
+        Asking::Info(module, version) => named(Kind::Info, module, version.as_str()),
+        Asking::Query(module, query) => named(Kind::Query, module, query.as_str()),
+        Asking::Mod(module, version) => named(Kind::Mod, module, version.as_str()),
+        Asking::Zip(module, version) => named(Kind::Zip, module, version.as_str()),
+        Asking::SumDb { ask, .. } => match ask {
+            gomod::SumDbAsk::Lookup(module, version) => named(Kind::SumDb, module, version.as_str()),
+            _ => Subject { kind: Kind::SumDb, module: String::new(), version: String::new() },
+        },
+    }
+}
+
+/// What is no request of the protocol: absent, so that a client goes on to its next proxy, unless it cannot even be read.
+fn unreadable(path: &str, error: &gomod::RequestError) -> Refusal {
+    use gomod::RequestError as E;
+    let code = match error {
+        E::Encoding(_) => Code::BadRequest,
+        E::NotFound => Code::EndpointNotFound,
+        E::NotCanonical(_) => Code::NotCanonical,
+        _ => Code::InvalidName,
+    };
+    let refusal = Refusal::new(code, path, error.to_string());
+    match code {
+        Code::EndpointNotFound => refusal.hint("modgate serves the Go module proxy protocol: set GOPROXY to its address"),
+        _ => refusal,
+    }
+}

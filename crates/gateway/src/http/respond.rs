@@ -1,0 +1,257 @@
+//! Answers and refusals become HTTP: the only place that knows headers and status codes.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, Response, StatusCode,
+    header::{
+        ACCEPT, ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE,
+        LOCATION, RANGE, RETRY_AFTER, WARNING,
+    },
+};
+use store::{Frames, Kept};
+
+use super::{
+    body::{Body, Open},
+    range::{self, Range},
+};
+use crate::{
+    answer::{Answer, Content, Life, Media},
+    record::Outcome,
+    refusal::{Code, Refusal},
+};
+
+/// The name of the request id's header.
+pub(crate) const REQUEST_ID: &str = "x-request-id";
+
+/// What of a request decides the form of its answer.
+#[derive(Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) headers: &'a HeaderMap,
+}
+
+/// Makes the response of an answer.
+pub(crate) fn answer(answer: Answer, asked: &Asked<'_>, mut open: Open) -> Response<Body> {
+    open.record.outcome = answer.outcome;
+    open.record.upstream.clone_from(&answer.upstream);
+    let mut response = match &answer.content {
+        Content::Bytes(bytes) => whole(bytes.clone(), asked, open),
+        Content::Kept(kept) => return self::kept(kept, &answer, asked, open),
+        Content::Spool(spool) => growing(spool, asked, open),
+        Content::Elsewhere(url) => return elsewhere(url, open),
+    };
+    describe(&answer, response.headers_mut());
+    response
+}
+
+/// Headers that every good answer has.
+fn describe(answer: &Answer, headers: &mut HeaderMap) {
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static(match answer.media {
+            Media::Text => "text/plain; charset=utf-8",
+            Media::Json => "application/json",
+            Media::Zip => "application/zip",
+            Media::Octets => "application/octet-stream",
+        }),
+    );
+    let caching = match (answer.life, answer.private) {
+        (Life::Immutable, false) => HeaderValue::from_static("public, max-age=31536000, immutable"),
+        (Life::Immutable, true) => HeaderValue::from_static("private, max-age=31536000, immutable"),
+        (Life::For(Duration::ZERO), _) => HeaderValue::from_static("no-cache"),
+        (Life::For(life), private) => {
+            let scope = if private { "private" } else { "public" };
+            text_value(&format!("{scope}, max-age={}", life.as_secs()))
+        }
+    };
+    headers.insert(CACHE_CONTROL, caching);
+    if let Some(warning) = answer.warning {
+        headers.insert(WARNING, text_value(&format!("110 modgate \"{warning}\"")));
+    }
+}
+
+fn whole(bytes: Bytes, asked: &Asked<'_>, open: Open) -> Response<Body> {
+    let len = bytes.len();
+    if asked.method == Method::HEAD {
+        let mut response = head_only(StatusCode::OK, open);
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(len));
+        return response;
+    }
+    ready(StatusCode::OK, Body::once(bytes, open))
+}
+
+/// A kept file: with validator, conditional and by parts.
+fn kept(kept: &Arc<Kept>, answer: &Answer, asked: &Asked<'_>, open: Open) -> Response<Body> {
+    let validator = HeaderValue::from_maybe_shared(kept.validator().clone()).ok();
+    let (status, part) = select(kept, validator.as_ref(), asked.headers);
+    let (from, to) = part.unwrap_or((0, kept.len()));
+    let mut response = match status {
+        StatusCode::NOT_MODIFIED | StatusCode::RANGE_NOT_SATISFIABLE => head_only(status, open),
+        _ if asked.method == Method::HEAD => head_only(status, open),
+        _ => {
+            let body = match kept.whole() {
+                Some(bytes) if part.is_none() && bytes.len() <= 1 << 20 => Body::once(bytes.clone(), open),
+                _ => Body::frames(kept.frames(from, to), open),
+            };
+            ready(status, body)
+        }
+    };
+    let headers = response.headers_mut();
+    if status == StatusCode::RANGE_NOT_SATISFIABLE {
+        headers.insert(CONTENT_RANGE, text_value(&format!("bytes */{}", kept.len())));
+        return response;
+    }
+    describe(answer, headers);
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    if let Some(validator) = validator {
+        headers.insert(ETAG, validator);
+    }
+    if asked.method == Method::HEAD && status != StatusCode::NOT_MODIFIED {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(to - from));
+    }
+    if part.is_some() {
+        headers.insert(CONTENT_RANGE, text_value(&format!("bytes {from}-{}/{}", to - 1, kept.len())));
+    }
+    response
+}
+
+/// Which status and which part a conditional or ranged request gets (RFC 9110 13.2.2).
+fn select(kept: &Kept, validator: Option<&HeaderValue>, headers: &HeaderMap) -> (StatusCode, Option<(u64, u64)>) {
+    let tag = validator.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if headers.get_all(IF_NONE_MATCH).iter().any(|value| matches_tag(value, tag)) {
+        return (StatusCode::NOT_MODIFIED, None);
+    }
+    let Some(asked) = headers.get(RANGE) else { return (StatusCode::OK, None) };
+    if headers.get(IF_RANGE).is_some_and(|value| value.as_bytes() != tag.as_bytes()) {
+        return (StatusCode::OK, None);
+    }
+    match range::parse(asked.as_bytes(), kept.len()) {
+        Range::All => (StatusCode::OK, None),
+        Range::Part(from, to) => (StatusCode::PARTIAL_CONTENT, Some((from, to))),
+        Range::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, None),
+    }
+}
+
+/// `If-None-Match`: `*`, or a list that has the tag; compared weakly (RFC 9110 13.1.2).
+fn matches_tag(header: &HeaderValue, tag: &str) -> bool {
+    let list = header.to_str().unwrap_or_default();
+    list.trim() == "*" || list.split(',').any(|entry| entry.trim().trim_start_matches("W/") == tag)
+}
+
+/// A download under way, sent as it comes.
+fn growing(spool: &Arc<store::Spool>, asked: &Asked<'_>, open: Open) -> Response<Body> {
+    if asked.method == Method::HEAD {
+        let mut response = head_only(StatusCode::OK, open);
+        if let Some(len) = spool.expected() {
+            response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(len));
+        }
+        return response;
+    }
+    ready(StatusCode::OK, Body::frames(spool.frames(), open))
+}
+
+fn elsewhere(url: &str, mut open: Open) -> Response<Body> {
+    open.record.status = 302;
+    open.record.outcome = Outcome::Redirect;
+    let mut response = head_only(StatusCode::FOUND, open);
+    response.headers_mut().insert(LOCATION, text_value(url));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+/// Makes the response of a refusal: text for the Go client, JSON for whoever asks for it.
+pub(crate) fn refusal(refusal: &Refusal, asked: &Asked<'_>, mut open: Open) -> Response<Body> {
+    open.record.code = Some(refusal.code);
+    if open.record.outcome != Outcome::Negative {
+        open.record.outcome = Outcome::Refused;
+    }
+    let status = StatusCode::from_u16(refusal.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let id = open.record.id;
+    let (body, media) = match json_wanted(asked.headers) {
+        None => (refusal.text(), "text/plain; charset=utf-8"),
+        Some(media) => (problem(refusal, status, id), media),
+    };
+    let mut response = whole(body.into(), asked, open);
+    set_status(&mut response, status);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    headers.insert(REQUEST_ID, text_value(&format!("{id:016x}")));
+    if let Some(after) = refusal.retry_after {
+        headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+    }
+    if refusal.code == Code::MethodNotAllowed {
+        headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
+    response
+}
+
+/// The JSON media type that `Accept` asks for, if it names one. `*/*` does not: people's tools send it.
+fn json_wanted(headers: &HeaderMap) -> Option<&'static str> {
+    let accept = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accept.flat_map(|value| value.split(',')).find_map(|range| {
+        let mut parameters = range.split(';').map(str::trim);
+        let media = parameters.next()?;
+        let refused = parameters.any(|parameter| matches!(parameter, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"));
+        match media {
+            _ if refused => None,
+            "application/problem+json" => Some("application/problem+json"),
+            "application/json" => Some("application/json"),
+            _ => None,
+        }
+    })
+}
+
+/// Problem details (RFC 9457) with the stable code as `error`.
+fn problem(refusal: &Refusal, status: StatusCode, id: u64) -> String {
+    let mut value = serde_json::json!({
+        "type": format!("urn:modgate:error:{}", refusal.code.as_str()),
+        "title": status.canonical_reason().unwrap_or("error"),
+        "status": status.as_u16(),
+        "detail": refusal.why,
+        "instance": format!("urn:modgate:request:{id:016x}"),
+        "error": refusal.code.as_str(),
+        "message": refusal.text().lines().next().unwrap_or_default(),
+        "what": refusal.what,
+    });
+    if let Some(hint) = &refusal.hint {
+        value["hint"] = hint.as_ref().into();
+    }
+    if let Some(after) = refusal.retry_after {
+        value["retry_after_seconds"] = after.as_secs().max(1).into();
+    }
+    format!("{value}\n")
+}
+
+/// A page of the gateway itself.
+pub(crate) fn page(status: StatusCode, media: &'static str, text: String, asked: &Asked<'_>, open: Open) -> Response<Body> {
+    let mut response = whole(text.into(), asked, open);
+    set_status(&mut response, status);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn ready(status: StatusCode, mut body: Body) -> Response<Body> {
+    body.set_status(status.as_u16());
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response
+}
+
+fn set_status(response: &mut Response<Body>, status: StatusCode) {
+    *response.status_mut() = status;
+    response.body_mut().set_status(status.as_u16());
+}
+
+fn head_only(status: StatusCode, open: Open) -> Response<Body> {
+    ready(status, Body::frames(Frames::whole(Bytes::new()), open))
+}
+
+/// A header value; what cannot be one becomes empty.
+fn text_value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
+}

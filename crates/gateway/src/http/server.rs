@@ -1,0 +1,168 @@
+//! Connections: accepting, TLS, limits, and an orderly end.
+
+use std::{future::pending, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use hyper::service::service_fn;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use rustls::ServerConfig;
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::Semaphore,
+    time::{interval, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    door::Door,
+    guard::{ConnectionLimits, Guarded, LOOK, Pulse, Verdict},
+};
+use crate::metrics::Metrics;
+
+/// Bounds of the server.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerLimits {
+    /// Connections at once; more wait in the system's queue.
+    pub max_connections: usize,
+    /// The head of a request, in bytes.
+    pub max_header_bytes: usize,
+    /// Times of one connection.
+    pub connection: ConnectionLimits,
+    /// How long running answers may take after the server was told to stop.
+    pub drain_timeout: Duration,
+}
+
+/// Binds the address; the port is open when this returns.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(4096)
+}
+
+/// Accepts and answers until `stop`, then waits for running answers, at most the drain time.
+/// Returns whether all of them ended by themselves.
+pub async fn serve(listener: TcpListener, door: Arc<Door>, tls: Option<Arc<ServerConfig>>, limits: ServerLimits, stop: CancellationToken) -> bool {
+    let places = Arc::new(Semaphore::new(limits.max_connections));
+    let connections = TaskTracker::new();
+    let tls = tls.map(TlsAcceptor::from);
+    let builder = Arc::new(http_builder(&limits));
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = accept(&listener, &places) => accepted,
+        };
+        let Some((stream, client, place)) = accepted else { continue };
+        let connection = Connection {
+            door: Arc::clone(&door),
+            builder: Arc::clone(&builder),
+            limits: limits.connection,
+            client,
+            pulse: Arc::new(Pulse::new()),
+            stop: stop.clone(),
+        };
+        let tls = tls.clone();
+        connections.spawn(async move {
+            let metrics = Arc::clone(connection.door.metrics());
+            metrics.connections.inc();
+            connection.run(stream, tls).await;
+            metrics.connections.dec();
+            drop(place);
+        });
+    }
+    drop(listener);
+    connections.close();
+    timeout(limits.drain_timeout, connections.wait()).await.is_ok()
+}
+
+type Place = tokio::sync::OwnedSemaphorePermit;
+
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpStream, SocketAddr, Place)> {
+    let place = Arc::clone(places).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, client)) => {
+            // Without it small answers would wait for the client's acknowledgements. A socket that refuses is gone.
+            let _ = stream.set_nodelay(true);
+            Some((stream, client, place))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "cannot accept a connection");
+            // Out of files or memory: asking again at once would only burn the CPU.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            None
+        }
+    }
+}
+
+fn http_builder(limits: &ServerLimits) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    // Head and idle times are kept by `guard`, at less cost than a timer per request.
+    builder.http1().header_read_timeout(None).max_buf_size(limits.max_header_bytes.max(8192)).pipeline_flush(true);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(256)
+        .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
+        .keep_alive_interval(Duration::from_secs(30))
+        .max_send_buf_size(1 << 20);
+    builder
+}
+
+struct Connection {
+    door: Arc<Door>,
+    builder: Arc<auto::Builder<TokioExecutor>>,
+    limits: ConnectionLimits,
+    client: SocketAddr,
+    pulse: Arc<Pulse>,
+    stop: CancellationToken,
+}
+
+impl Connection {
+    async fn run(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
+        let Some(tls) = tls else { return self.http(TokioIo::new(stream)).await };
+        // A handshake is part of the head as far as patience goes.
+        match timeout(self.limits.header_timeout, tls.accept(stream)).await {
+            Ok(Ok(stream)) => self.http(TokioIo::new(stream)).await,
+            Ok(Err(error)) => tracing::debug!(client = %self.client, %error, "TLS handshake failed"),
+            Err(_) => Metrics::count(&self.door.metrics().connections_cut, "slow_handshake"),
+        }
+    }
+
+    async fn http<S>(self, stream: S)
+    where
+        S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    {
+        let service = service_fn(|request| self.door.answer(request, self.client, &self.pulse));
+        self.pulse.ready();
+        let connection = self.builder.serve_connection(Guarded::new(stream, Arc::clone(&self.pulse)), service);
+        tokio::pin!(connection);
+        let mut look = interval(LOOK);
+        let mut stopping = false;
+        loop {
+            let stopped = async { if stopping { pending().await } else { self.stop.cancelled().await } };
+            tokio::select! {
+                biased;
+                result = connection.as_mut() => {
+                    if let Err(error) = result {
+                        tracing::debug!(client = %self.client, %error, "connection ended");
+                    }
+                    return;
+                }
+                () = stopped => {
+                    stopping = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                _ = look.tick() => match self.pulse.look(&self.limits) {
+                    Verdict::Fine => {}
+                    Verdict::Idle if stopping => return,
+                    Verdict::Idle => connection.as_mut().graceful_shutdown(),
+                    Verdict::SlowHead => return Metrics::count(&self.door.metrics().connections_cut, "slow_head"),
+                    Verdict::Stalled => return Metrics::count(&self.door.metrics().connections_cut, "stalled"),
+                },
+            }
+        }
+    }
+}

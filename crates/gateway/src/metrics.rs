@@ -1,0 +1,209 @@
+//! What is counted, in Prometheus' format.
+//!
+//! Label sets are closed enums, so that no request can make a new time series. The handles of what every
+//! request touches are looked up once.
+
+use std::{
+    fmt::Write as _,
+    sync::atomic::AtomicI64,
+    time::Duration,
+};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+use crate::record::{Kind, Outcome, Record};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    kind: &'static str,
+    outcome: &'static str,
+    code: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
+}
+
+/// One label `result`, `outcome` or the like with a value from a closed list.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ResultLabel {
+    /// The value.
+    pub result: &'static str,
+}
+
+/// The counters. A registry per instance keeps parallel tests apart.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    answered: [[Counter; Outcome::ALL.len()]; Kind::ALL.len()],
+    durations: [Histogram; Kind::ALL.len()],
+    bytes: [Counter; Kind::ALL.len()],
+    /// Requests whose answer is not out yet.
+    pub in_flight: Gauge<i64, AtomicI64>,
+    /// Open connections.
+    pub connections: Gauge<i64, AtomicI64>,
+    /// Connections cut because of a limit.
+    pub connections_cut: Family<ResultLabel, Counter>,
+    /// Fetches under way.
+    pub flights: Gauge<i64, AtomicI64>,
+    /// Requests that joined a fetch under way.
+    pub coalesced: Counter,
+    /// Verifications by result.
+    pub verifications: Family<ResultLabel, Counter>,
+    /// Events that an operator should look at, by kind.
+    pub incidents: Family<ResultLabel, Counter>,
+    /// Attempts to keep something, by result.
+    pub commits: Family<ResultLabel, Counter>,
+    /// Configuration reloads by result.
+    pub reloads: Family<ResultLabel, Counter>,
+    /// Background fetches waiting (download mode `async`).
+    pub queued: Gauge<i64, AtomicI64>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Registers everything under the prefix `modgate_`.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("modgate");
+        let requests = Family::<RequestLabels, Counter>::default();
+        let duration_buckets = [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0];
+        let durations = Family::<KindLabel, Histogram, _>::new_with_constructor(move || Histogram::new(duration_buckets));
+        let bytes = Family::<KindLabel, Counter>::default();
+        let metrics = Self {
+            answered: Kind::ALL.map(|kind| {
+                Outcome::ALL.map(|outcome| {
+                    let labels = RequestLabels { kind: kind.as_str(), outcome: outcome.as_str(), code: "" };
+                    requests.get_or_create(&labels).clone()
+                })
+            }),
+            durations: Kind::ALL.map(|kind| durations.get_or_create(&KindLabel { kind: kind.as_str() }).clone()),
+            bytes: Kind::ALL.map(|kind| bytes.get_or_create(&KindLabel { kind: kind.as_str() }).clone()),
+            requests: requests.clone(),
+            in_flight: Gauge::default(),
+            connections: Gauge::default(),
+            connections_cut: Family::default(),
+            flights: Gauge::default(),
+            coalesced: Counter::default(),
+            verifications: Family::default(),
+            incidents: Family::default(),
+            commits: Family::default(),
+            reloads: Family::default(),
+            queued: Gauge::default(),
+            registry: Registry::default(),
+        };
+        registry.register("requests", "Requests answered, by endpoint, outcome and error code", requests);
+        registry.register_with_unit("request_duration", "Time from the head of a request to its last byte", Unit::Seconds, durations);
+        registry.register_with_unit("response", "Body bytes sent", Unit::Bytes, bytes);
+        registry.register("requests_in_flight", "Requests whose answer is not out yet", metrics.in_flight.clone());
+        registry.register("connections", "Open client connections", metrics.connections.clone());
+        registry.register("connections_cut", "Client connections cut, by limit", metrics.connections_cut.clone());
+        registry.register("flights", "Fetches under way", metrics.flights.clone());
+        registry.register("coalesced_requests", "Requests that joined a fetch under way", metrics.coalesced.clone());
+        registry.register("verifications", "Verifications against the checksum database, by result", metrics.verifications.clone());
+        registry.register("incidents", "Events an operator should look at, by kind", metrics.incidents.clone());
+        registry.register("commits", "Attempts to keep something, by result", metrics.commits.clone());
+        registry.register("config_reloads", "Configuration reloads, by result", metrics.reloads.clone());
+        registry.register("async_queue_length", "Background fetches waiting", metrics.queued.clone());
+        Self { registry, ..metrics }
+    }
+
+    /// Counts one answered request.
+    pub fn request(&self, record: &Record, took: Duration) {
+        let kind = record.subject.kind as usize;
+        match record.code {
+            None => {
+                self.answered[kind][record.outcome as usize].inc();
+            }
+            Some(code) => {
+                let labels =
+                    RequestLabels { kind: record.subject.kind.as_str(), outcome: record.outcome.as_str(), code: code.as_str() };
+                self.requests.get_or_create(&labels).inc();
+            }
+        }
+        self.durations[kind].observe(took.as_secs_f64());
+        self.bytes[kind].inc_by(record.bytes);
+    }
+
+    /// Counts one event in a family of results.
+    pub fn count(family: &Family<ResultLabel, Counter>, result: &'static str) {
+        family.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    /// The page in Prometheus' text format 0.0.4. `more` appends samples that are read only now.
+    pub fn page(&self, more: impl FnOnce(&mut String)) -> String {
+        let mut open = String::new();
+        // Writing to a String does not fail.
+        let _ = text::encode(&mut open, &self.registry);
+        let mut page = classic(&open);
+        more(&mut page);
+        page
+    }
+}
+
+/// Turns OpenMetrics text into the classic format: a counter's family has the name of its samples
+/// (`_total`), there are no unit lines and no end mark.
+fn classic(open: &str) -> String {
+    let counters: std::collections::HashSet<&str> =
+        open.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
+    let mut page = String::with_capacity(open.len());
+    for line in open.lines() {
+        if line == "# EOF" || line.starts_with("# UNIT ") {
+            continue;
+        }
+        let comment = line.strip_prefix("# HELP ").map(|rest| ("# HELP ", rest));
+        let comment = comment.or_else(|| line.strip_prefix("# TYPE ").map(|rest| ("# TYPE ", rest)));
+        match comment.and_then(|(mark, rest)| Some((mark, rest.split_once(' ')?))) {
+            Some((mark, (name, rest))) if counters.contains(name) => {
+                let _ = writeln!(page, "{mark}{name}_total {rest}");
+            }
+            _ => {
+                page += line;
+                page.push('\n');
+            }
+        }
+    }
+    page
+}
+
+/// Appends one family with its samples: `(labels, value)`, labels as `name="value"` text or empty.
+pub fn family(page: &mut String, name: &str, help: &str, kind: &str, samples: &[(String, f64)]) {
+    if samples.is_empty() {
+        return;
+    }
+    let _ = writeln!(page, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    for (labels, value) in samples {
+        let _ = if labels.is_empty() { writeln!(page, "{name} {value}") } else { writeln!(page, "{name}{{{labels}}} {value}") };
+    }
+}
+
+/// Escapes a label's value.
+pub fn label(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// Appends what the process itself uses, with the conventional names; Linux only.
+pub fn process(page: &mut String) {
+    let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else { return };
+    let fields: Vec<f64> =
+        stat.rsplit(") ").next().unwrap_or_default().split(' ').map(|field| field.parse().unwrap_or_default()).collect();
+    // Clock ticks are 100 a second and pages 4096 bytes in the text of /proc on every Linux we run on.
+    let at = |index: usize| fields.get(index).copied().unwrap_or_default();
+    family(page, "process_cpu_seconds_total", "User and system CPU time spent", "counter", &[(String::new(), (at(11) + at(12)) / 100.0)]);
+    family(page, "process_resident_memory_bytes", "Resident memory, mapped files included", "gauge", &[(String::new(), at(21) * 4096.0)]);
+    family(page, "process_threads", "Threads", "gauge", &[(String::new(), at(17))]);
+    if let Ok(entries) = std::fs::read_dir("/proc/self/fd") {
+        #[expect(clippy::cast_precision_loss, reason = "a count of files")]
+        family(page, "process_open_fds", "Open files", "gauge", &[(String::new(), entries.count() as f64)]);
+    }
+}

@@ -1,0 +1,278 @@
+//! The command line: commands, flags and their help.
+//!
+//! Flags that set configuration stay texts here: [`crate::config`] checks them
+//! together with the file and the environment, and reports all mistakes at once.
+
+use std::{path::PathBuf, str::FromStr};
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use gomod::{ModulePath, Version};
+
+use crate::config::{Env, Flags, Sources};
+
+/// Longest reason of a tombstone, in bytes: clients see it in one line.
+const MAX_REASON_BYTES: usize = 500;
+
+/// A self-hosted gateway for Go modules.
+#[derive(Debug, Parser)]
+#[command(
+    name = "modgate",
+    version,
+    about,
+    arg_required_else_help = true,
+    after_help = "Examples:
+  modgate serve                           start with defaults on 127.0.0.1:3000
+  GOPROXY=http://127.0.0.1:3000 go build  use it
+  modgate check --config modgate.toml     validate a configuration"
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start the gateway
+    Serve(ServeArgs),
+    /// Validate a configuration and print it in effect, with the origin of each value
+    Check(CheckArgs),
+    /// Take over a Go module cache or a folder in file:// GOPROXY layout
+    Import(ImportArgs),
+    /// Retire a version: it disappears from lists and answers 410 with the reason
+    Retire(RetireArgs),
+    /// Take back a retirement
+    Unretire(UnretireArgs),
+    /// Print completions for a shell
+    Completions(CompletionsArgs),
+}
+
+/// Flags that set configuration; they win over the environment and the file.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Configuration")]
+pub struct ConfigArgs {
+    /// Configuration file (TOML) [env: MODGATE_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address and port to listen on [env: MODGATE_LISTEN]
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<String>,
+    /// Folder of what is kept [env: MODGATE_DATA]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<String>,
+    /// Upstreams in GOPROXY's syntax [env: MODGATE_CHAIN]
+    #[arg(long, value_name = "CHAIN")]
+    pub upstream: Option<String>,
+    /// Checksum database in GOSUMDB's syntax [env: MODGATE_SUMDB_NAME]
+    #[arg(long, value_name = "NAME|KEY|off")]
+    pub sumdb: Option<String>,
+}
+
+impl ConfigArgs {
+    /// What the configuration is read from, given these flags.
+    pub fn sources(&self, env: Env) -> Sources {
+        Sources {
+            file: self.config.clone(),
+            env,
+            flags: Flags {
+                listen: self.listen.clone(),
+                data: self.data.clone(),
+                upstream: self.upstream.clone(),
+                sumdb: self.sumdb.clone(),
+            },
+        }
+    }
+}
+
+/// Flags of `serve`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  modgate serve
+  modgate serve --listen 0.0.0.0:3000 --data /var/lib/modgate
+  modgate serve --upstream 'https://goproxy.cn|https://goproxy.io,direct'
+  modgate serve --config /etc/modgate/modgate.toml")]
+pub struct ServeArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+/// Flags of `check`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exits with 1 if there are mistakes. Secrets are never printed.
+
+Examples:
+  modgate check
+  modgate check --config /etc/modgate/modgate.toml
+  modgate check --json | jq '.settings[] | select(.origin != \"default\")'"
+)]
+pub struct CheckArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print JSON, for machines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `import`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Every zip is hashed and verified before it is kept. What is there already stays.
+
+Examples:
+  modgate import \"$(go env GOMODCACHE)/cache/download\"
+  modgate import /mnt/usb/goproxy --data /var/lib/modgate --json"
+)]
+pub struct ImportArgs {
+    /// Folder to take over
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print the report as JSON, for machines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `retire`.
+#[derive(Debug, Args)]
+#[command(after_help = "It takes effect in a running server at once.
+
+Examples:
+  modgate retire github.com/user/repo@v1.2.3 --reason 'licence changed, use v1.2.4'")]
+pub struct RetireArgs {
+    /// The version to retire
+    #[arg(value_name = "MODULE@VERSION")]
+    pub version: ModuleVersion,
+    /// Why; clients see it
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    pub reason: String,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+/// Flags of `unretire`.
+#[derive(Debug, Args)]
+#[command(after_help = "It takes effect in a running server at once.
+
+Examples:
+  modgate unretire github.com/user/repo@v1.2.3")]
+pub struct UnretireArgs {
+    /// The version to take back
+    #[arg(value_name = "MODULE@VERSION")]
+    pub version: ModuleVersion,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+/// Flags of `completions`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  modgate completions bash > /etc/bash_completion.d/modgate
+  modgate completions zsh > \"${fpath[1]}/_modgate\"
+  modgate completions fish > ~/.config/fish/completions/modgate.fish")]
+pub struct CompletionsArgs {
+    /// Which shell
+    #[arg(value_name = "SHELL")]
+    pub shell: Shell,
+}
+
+/// `MODULE@VERSION`: a canonical version of a module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModuleVersion {
+    /// The module.
+    pub module: ModulePath,
+    /// Its version.
+    pub version: Version,
+}
+
+/// Why a text is not `MODULE@VERSION`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ModuleVersionError {
+    /// No `@`.
+    #[error("write it as MODULE@VERSION, such as github.com/user/repo@v1.2.3")]
+    NoVersion,
+    /// The part before `@`, and why.
+    #[error("`{0}` is not a module path: {1}")]
+    Module(String, String),
+    /// The part after `@`, and why.
+    #[error("`{0}` is not a canonical version: {1}")]
+    Version(String, String),
+}
+
+impl FromStr for ModuleVersion {
+    type Err = ModuleVersionError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (module, version) = text.split_once('@').ok_or(ModuleVersionError::NoVersion)?;
+        Ok(Self {
+            module: ModulePath::parse(module).map_err(|error| {
+                ModuleVersionError::Module(module.to_owned(), error.to_string())
+            })?,
+            version: Version::parse(version).map_err(|error| {
+                ModuleVersionError::Version(version.to_owned(), error.to_string())
+            })?,
+        })
+    }
+}
+
+/// A reason that fits into one line of an answer.
+fn reason(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err("the reason is empty".to_owned());
+    }
+    if text.len() > MAX_REASON_BYTES {
+        return Err(format!(
+            "the reason is longer than {MAX_REASON_BYTES} bytes"
+        ));
+    }
+    if text.chars().any(char::is_control) {
+        return Err("the reason must be one line of text".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_command_has_examples() {
+        let cli = Cli::command();
+        cli.clone().debug_assert();
+        for command in std::iter::once(&cli).chain(cli.get_subcommands()) {
+            let help = command.get_after_help().map(ToString::to_string);
+            assert!(
+                help.unwrap_or_default().contains("Examples:"),
+                "{}",
+                command.get_name()
+            );
+        }
+    }
+
+    #[test]
+    fn a_retirement_needs_a_version_and_a_reason() {
+        let parse = |args: &[&str]| Cli::try_parse_from([&["modgate", "retire"], args].concat());
+        assert!(parse(&["example.com/m@v1.2.3", "--reason", "broken"]).is_ok());
+        for args in [
+            &["example.com/m@v1.2.3"][..],
+            &["example.com/m", "--reason", "x"],
+            &["example.com/m@main", "--reason", "x"],
+            &["-@v1.2.3", "--reason", "x"],
+            &["example.com/m@v1.2.3", "--reason", " "],
+            &["example.com/m@v1.2.3", "--reason", "a\nb"],
+        ] {
+            assert!(parse(args).is_err(), "{args:?}");
+        }
+    }
+}

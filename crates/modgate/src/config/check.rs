@@ -1,0 +1,315 @@
+//! From raw values to the checked [`Config`]: every section, then what holds
+//! between sections.
+
+use std::path::PathBuf;
+
+use super::{
+    checked::{
+        Background, Cache, Config, Direct, Freshness, Limits, Log, LogFormat, LogLevel, Metrics,
+        Mode, Negative, Sumdb, Tls, Unknown, Unreachable,
+    },
+    itself::Itself,
+    kinds,
+    layers::{Scope, Sources, collect, unknown_variables},
+    mistake::{Mistake, Mistakes},
+    origin::{Origin, Origins},
+    reader::{Reader, quoted},
+    source::Value,
+};
+
+mod chain;
+mod credentials;
+mod network;
+mod routes;
+mod sumdb;
+mod upstreams;
+
+/// A configuration that may be used.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The values.
+    pub config: Config,
+    /// Each value as it is shown, with its origin.
+    pub origins: Origins,
+    /// What the operator should know, one line each.
+    pub notices: Vec<String>,
+    /// Files a change of which is a change of the configuration.
+    pub watched_files: Vec<PathBuf>,
+}
+
+impl Config {
+    /// Reads and checks a configuration. It has no effect but reading files, and
+    /// can be called again at every reload.
+    pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
+        let mut reader = Reader::new(&sources.env);
+        reader.watched.extend(sources.config_file());
+        let scope = collect(sources, &mut reader.mistakes);
+        let config = sections(&mut reader, &scope);
+        unknown_variables(&sources.env, &reader.referenced, &mut reader.mistakes);
+        if !reader.mistakes.is_empty() {
+            return Err(Mistakes::new(reader.mistakes));
+        }
+        reader.watched.sort();
+        reader.watched.dedup();
+        Ok(Loaded {
+            config,
+            origins: reader.origins,
+            notices: reader.notices,
+            watched_files: reader.watched,
+        })
+    }
+}
+
+/// The sections in the order of the table.
+fn sections(reader: &mut Reader<'_>, scope: &Scope) -> Config {
+    let listen = reader.address(scope, "listen");
+    let data = data(reader, scope);
+    let public_url = reader.url(scope, "public_url");
+    let itself = Itself {
+        listen,
+        public_url: public_url.as_ref().map(ToString::to_string),
+    };
+    let (chain, mut chain_entries) = chain::top_level(reader, scope, &itself);
+    let (private, private_patterns) = reader.patterns(scope, "private");
+    let mode = reader.choice(scope, "mode").map_or(Mode::Sync, mode);
+    let routes = routes::read(reader, scope, &itself, mode);
+    routes::never_redirect_private(reader, scope, &routes, &private_patterns);
+    chain_entries.extend(chain::entries_of_routes(scope));
+    let upstreams = upstreams::read(reader, scope, &chain_entries);
+    Config {
+        listen,
+        data,
+        public_url,
+        chain,
+        private,
+        mode,
+        routes,
+        upstreams,
+        sumdb: Sumdb {
+            database: sumdb::read(reader, scope, &itself),
+            exempt: reader.patterns(scope, "sumdb.exempt").0,
+            unknown: match reader.choice(scope, "sumdb.unknown") {
+                Some("allow") => Unknown::Allow,
+                _ => Unknown::Refuse,
+            },
+            unreachable: match reader.choice(scope, "sumdb.unreachable") {
+                Some("serve-unverified") => Unreachable::ServeUnverified,
+                _ => Unreachable::Refuse,
+            },
+        },
+        freshness: Freshness {
+            list: reader.time(scope, "freshness.list"),
+            latest: reader.time(scope, "freshness.latest"),
+            query: reader.time(scope, "freshness.query"),
+            stale_while_revalidate: reader.time(scope, "freshness.stale_while_revalidate"),
+            stale_if_error: reader.time_or_forever(scope, "freshness.stale_if_error"),
+        },
+        negative: Negative {
+            absent: reader.time(scope, "negative.absent"),
+            gone: reader.time(scope, "negative.gone"),
+            trouble: reader.time(scope, "negative.trouble"),
+        },
+        cache: Cache {
+            memory_bytes: reader.size(scope, "cache.memory"),
+        },
+        limits: limits(reader, scope),
+        tls: tls(reader, scope),
+        log: log(reader, scope),
+        background: Background {
+            queue: number(reader.count(scope, "async.queue")),
+            workers: number(reader.count(scope, "async.workers")),
+        },
+        metrics: Metrics {
+            enabled: reader.switch(scope, "metrics.enabled"),
+        },
+        network: network::read(reader, scope),
+        direct: direct(reader, scope),
+        credentials: credentials::read(reader, scope),
+    }
+}
+
+fn number(count: u32) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+fn data(reader: &mut Reader<'_>, scope: &Scope) -> PathBuf {
+    let show = |path: &PathBuf| quoted(&path.to_string_lossy());
+    let given = reader.read(scope, "data", |_, node, kind| kinds::path(node, kind), show);
+    given.unwrap_or_else(|| {
+        let folder = reader.env.data_folder();
+        if scope.node("data").is_none() {
+            let setting = scope.setting("data");
+            let origin = Origin::Found("the user's data folder".to_owned());
+            reader.record(scope, setting, Some(show(&folder)), origin);
+        }
+        folder
+    })
+}
+
+/// The mode of a word of the table.
+fn mode(word: &str) -> Mode {
+    let modes = [Mode::Async, Mode::Redirect, Mode::AsyncRedirect, Mode::None];
+    modes
+        .into_iter()
+        .find(|mode| mode.as_str() == word)
+        .unwrap_or(Mode::Sync)
+}
+
+fn limits(reader: &mut Reader<'_>, scope: &Scope) -> Limits {
+    let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
+    Limits {
+        max_connections: number(reader.count(scope, "limits.max_connections")),
+        max_header_bytes: bytes(reader.size(scope, "limits.max_header_bytes")),
+        max_path_bytes: bytes(reader.size(scope, "limits.max_path_bytes")),
+        max_zip_bytes: reader.size(scope, "limits.max_zip_bytes"),
+        header_timeout: reader.time(scope, "limits.header_timeout"),
+        idle_timeout: reader.time(scope, "limits.idle_timeout"),
+        write_stall_timeout: reader.time(scope, "limits.write_stall_timeout"),
+        drain_timeout: reader.time(scope, "limits.drain_timeout"),
+    }
+}
+
+fn tls(reader: &mut Reader<'_>, scope: &Scope) -> Option<Tls> {
+    let cert = reader.file(scope, "tls.cert");
+    let key = reader.file(scope, "tls.key");
+    for (name, other, file) in [
+        ("tls.cert", "tls.key", &cert),
+        ("tls.key", "tls.cert", &key),
+    ] {
+        let Some(node) = scope.node(name) else {
+            continue;
+        };
+        if scope.node(other).is_none() {
+            reader.mistakes.push(
+                node.mistake(format!("`{name}` is set, `{other}` is not"))
+                    .hint("TLS needs both, plain HTTP none of them"),
+            );
+        }
+        let is_cert = name == "tls.cert";
+        if let Some((_, pem)) = file
+            && !(if is_cert {
+                network::has_certificate(pem)
+            } else {
+                has_key(pem)
+            })
+        {
+            let what = if is_cert {
+                "certificate"
+            } else {
+                "private key"
+            };
+            reader.mistakes.push(
+                node.mistake(format!("the file has no {what} in PEM form"))
+                    .hint("certificate and key may have been swapped, or are DER"),
+            );
+        }
+    }
+    Some(Tls {
+        cert: cert?.0,
+        key: key?.0,
+    })
+}
+
+fn has_key(pem: &[u8]) -> bool {
+    use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
+    PrivateKeyDer::from_pem_slice(pem).is_ok()
+}
+
+fn log(reader: &mut Reader<'_>, scope: &Scope) -> Log {
+    Log {
+        format: match reader.choice(scope, "log.format") {
+            Some("json") => LogFormat::Json,
+            Some("pretty") => LogFormat::Pretty,
+            _ => LogFormat::Auto,
+        },
+        level: match reader.choice(scope, "log.level") {
+            Some("error") => LogLevel::Error,
+            Some("warn") => LogLevel::Warn,
+            Some("debug") => LogLevel::Debug,
+            Some("trace") => LogLevel::Trace,
+            _ => LogLevel::Info,
+        },
+        access: reader.switch(scope, "log.access"),
+    }
+}
+
+fn direct(reader: &mut Reader<'_>, scope: &Scope) -> Direct {
+    let show = |rules: &Vec<super::VcsRule>| {
+        let rules: Vec<String> = rules
+            .iter()
+            .map(|rule| format!("{}:{}", rule.pattern, rule.allowed.join("|")))
+            .collect();
+        quoted(&rules.join(","))
+    };
+    let vcs = reader.read(
+        scope,
+        "direct.vcs",
+        |_, node, kind| kinds::vcs(node, kind),
+        show,
+    );
+    not_in_effect(reader, scope, "direct.vcs");
+    Direct {
+        vcs: vcs.unwrap_or_default(),
+    }
+}
+
+/// Says that a setting waits for direct fetch, if it is set.
+fn not_in_effect(reader: &mut Reader<'_>, scope: &Scope, name: &str) {
+    if let Some(node) = scope.node(name) {
+        let origin = Origin::of(node);
+        reader.notices.push(format!(
+            "`{name}` ({origin}) has no effect before direct fetch"
+        ));
+    }
+}
+
+/// The tables of an array of tables, each as a scope of its own.
+fn items(reader: &mut Reader<'_>, scope: &Scope, name: &str) -> Vec<(super::source::Node, Scope)> {
+    let setting = scope.setting(name);
+    let (Some(node), Some(settings)) = (scope.node(name), setting.items()) else {
+        return Vec::new();
+    };
+    let Value::Array(tables) = &node.value else {
+        let wrong = node.mistake(format!(
+            "expected an array of tables, found {}",
+            node.kind()
+        ));
+        let hint = format!("begin each item with [[{name}]]");
+        reader.mistakes.push(wrong.hint(hint));
+        return Vec::new();
+    };
+    let mut scopes = Vec::with_capacity(tables.len());
+    for (index, table) in tables.iter().enumerate() {
+        if table.entries().is_none() {
+            let wrong = format!("expected a table, found {}", table.kind());
+            reader.mistakes.push(table.mistake(wrong));
+            continue;
+        }
+        let item = Scope::item(settings, table, format!("[[{name}]]"), index);
+        for setting in settings {
+            if setting.default == super::Fallback::Required && item.node(setting.name).is_none() {
+                reader.mistakes.push(
+                    header_mistake(
+                        table,
+                        format!("`{}` is missing in [[{name}]]", setting.name),
+                    )
+                    .hint(format!(
+                        "for example: {} = {}",
+                        setting.name, setting.example
+                    )),
+                );
+            }
+        }
+        scopes.push((table.clone(), item));
+    }
+    scopes
+}
+
+/// A mistake of a whole table, shown at its first line.
+fn header_mistake(table: &super::source::Node, message: String) -> Mistake {
+    let start = table.span.start;
+    let line = table.source.text[start..]
+        .find('\n')
+        .map_or(table.span.end, |at| (start + at).min(table.span.end));
+    Mistake::at(&table.source, start..line.max(start), message)
+}

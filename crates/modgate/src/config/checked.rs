@@ -1,0 +1,339 @@
+//! The checked configuration: what the rest of the program is built from.
+//!
+//! Nothing here can be out of range, half set or in conflict with another
+//! value: [`super::load`] is the only maker. Every size is in bytes, every time
+//! a [`Duration`].
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+
+use gomod::pattern::Patterns;
+use tlog::note::VerifierKey;
+use upstream::chain::{BaseUrl, Chain};
+
+use super::secret::{Secret, SecretSource};
+
+/// Everything that can be set, with its final values.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Address and port of the listener; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// Folder that holds what is kept; one process owns it.
+    pub data: PathBuf,
+    /// URL under which clients reach this gateway, if it differs from `listen`.
+    pub public_url: Option<BaseUrl>,
+    /// Upstreams of every public module no route names, in order.
+    pub chain: Chain,
+    /// Module path patterns of private modules (GOPRIVATE's matching).
+    pub private: Patterns,
+    /// Download mode where no route says otherwise. Private modules without a
+    /// route use [`Mode::Sync`] whatever this says.
+    pub mode: Mode,
+    /// Rules by module pattern; the first match wins.
+    pub routes: Vec<Route>,
+    /// Settings of single upstreams, by their URL as [`upstream_key`] writes it.
+    ///
+    /// [`upstream_key`]: super::upstream_key
+    pub upstreams: BTreeMap<String, Upstream>,
+    /// The checksum database and what happens where it does not help.
+    pub sumdb: Sumdb,
+    /// How long changeable answers are fresh and may be served stale.
+    pub freshness: Freshness,
+    /// How long negative answers are kept.
+    pub negative: Negative,
+    /// The memory tier.
+    pub cache: Cache,
+    /// Bounds on clients, requests and downloads.
+    pub limits: Limits,
+    /// Certificate and key; `None` is plain HTTP.
+    pub tls: Option<Tls>,
+    /// What is logged, and how.
+    pub log: Log,
+    /// Background fetches of the `async` modes.
+    pub background: Background,
+    /// The metrics endpoint.
+    pub metrics: Metrics,
+    /// The way out: CA, egress proxy, internal hosts.
+    pub network: Network,
+    /// Direct fetch from version control.
+    pub direct: Direct,
+    /// Credentials by URL prefix, for direct fetch.
+    pub credentials: Vec<Credential>,
+}
+
+/// How a module that is not kept yet is answered (`mode`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Fetch, then answer.
+    Sync,
+    /// Answer 404 now, fetch in the background.
+    Async,
+    /// Send the client to the first healthy upstream.
+    Redirect,
+    /// Send the client to the first healthy upstream and fetch in the background.
+    AsyncRedirect,
+    /// Serve what is kept, fetch nothing.
+    None,
+}
+
+impl Mode {
+    /// True where the client is sent to an upstream, which must never happen
+    /// with the name of a private module.
+    pub fn redirects(self) -> bool {
+        matches!(self, Mode::Redirect | Mode::AsyncRedirect)
+    }
+
+    /// The word of the configuration file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mode::Sync => "sync",
+            Mode::Async => "async",
+            Mode::Redirect => "redirect",
+            Mode::AsyncRedirect => "async_redirect",
+            Mode::None => "none",
+        }
+    }
+}
+
+/// One `[[route]]`: what holds for the module paths it matches.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Module paths it holds for.
+    pub matches: Patterns,
+    /// The same patterns as written.
+    pub patterns: Vec<String>,
+    /// Upstreams of these modules; `None` leaves it to the top-level chain for
+    /// public modules and to `direct` alone for private ones.
+    pub chain: Option<Chain>,
+    /// Download mode of these modules; private ones are never redirected.
+    pub mode: Mode,
+}
+
+/// One `[upstream."URL"]`.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    /// Where requests really go, if not to the URL of the chain.
+    pub base_url: Option<BaseUrl>,
+    /// Headers sent with every request, names in lower case.
+    pub headers: BTreeMap<String, Secret>,
+    /// Status read as another one, both within 400..=599.
+    pub status_map: BTreeMap<u16, u16>,
+    /// Limit for connecting, TLS included.
+    pub connect_timeout: Duration,
+    /// Limit from the request sent to the head of the answer.
+    pub first_byte_timeout: Duration,
+    /// Limit between two pieces of a body.
+    pub idle_timeout: Duration,
+    /// Requests in flight at once.
+    pub max_concurrent: usize,
+    /// Further tries after a failure that may pass.
+    pub retries: u32,
+    /// Whether the next upstream is asked too when this one is slow.
+    pub hedge: bool,
+}
+
+/// `[sumdb]`.
+#[derive(Debug, Clone)]
+pub struct Sumdb {
+    /// The database that verifies public modules; `None` is `off`.
+    pub database: Option<Database>,
+    /// Modules that are not looked up (GONOSUMDB's matching), besides private ones.
+    pub exempt: Patterns,
+    /// What happens with a public module the database does not know.
+    pub unknown: Unknown,
+    /// What happens with a new module while the database cannot be reached.
+    pub unreachable: Unreachable,
+}
+
+/// A checksum database: its key and where it is asked.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// Name and public key.
+    pub key: VerifierKey,
+    /// Where it is asked; `None` is by the upstreams that serve it, then at
+    /// `https://<name>` (protocol.md 4.3).
+    pub url: Option<BaseUrl>,
+}
+
+/// `sumdb.unknown`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unknown {
+    /// Not served.
+    Refuse,
+    /// Served without verification.
+    Allow,
+}
+
+/// `sumdb.unreachable`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unreachable {
+    /// New modules wait until the database is back.
+    Refuse,
+    /// Served, marked, and verified later.
+    ServeUnverified,
+}
+
+/// `[freshness]`: lives of answers that can change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Freshness {
+    /// Life of a version list.
+    pub list: Duration,
+    /// Life of `@latest`.
+    pub latest: Duration,
+    /// Life of a resolved query (branch, commit, `v1`).
+    pub query: Duration,
+    /// How long after its life an answer is served while it is asked for anew.
+    pub stale_while_revalidate: Duration,
+    /// How long after its life an answer is served while upstream fails;
+    /// `None` is for ever.
+    pub stale_if_error: Option<Duration>,
+}
+
+/// `[negative]`: lives of negative answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Negative {
+    /// After 404.
+    pub absent: Duration,
+    /// After 410.
+    pub gone: Duration,
+    /// After upstream trouble.
+    pub trouble: Duration,
+}
+
+/// `[cache]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cache {
+    /// Bytes of small entries and mappings kept hot.
+    pub memory_bytes: u64,
+}
+
+/// `[limits]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Client connections at once.
+    pub max_connections: usize,
+    /// Request line and headers, in bytes.
+    pub max_header_bytes: usize,
+    /// Path of a request, in bytes.
+    pub max_path_bytes: usize,
+    /// Module zip, in bytes.
+    pub max_zip_bytes: u64,
+    /// Limit for reading the head of a request.
+    pub header_timeout: Duration,
+    /// Limit for a connection without a request.
+    pub idle_timeout: Duration,
+    /// Limit for a client that takes no byte of its answer.
+    pub write_stall_timeout: Duration,
+    /// Limit for running requests after SIGTERM.
+    pub drain_timeout: Duration,
+}
+
+/// `[tls]`: both files were read and hold what they must.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// PEM file with the certificate chain, leaf first.
+    pub cert: PathBuf,
+    /// PEM file with the private key.
+    pub key: PathBuf,
+}
+
+/// `log.format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Pretty on a terminal, JSON elsewhere.
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Pretty,
+}
+
+/// `log.level`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Only what needs an operator.
+    Error,
+    /// And what looks wrong.
+    Warn,
+    /// And what happens.
+    Info,
+    /// And why.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// Shape of a line.
+    pub format: LogFormat,
+    /// Least level that is written.
+    pub level: LogLevel,
+    /// Whether each request is a line.
+    pub access: bool,
+}
+
+/// `[async]`: fetches no client waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Background {
+    /// Fetches that may wait; more are dropped, counted and logged.
+    pub queue: usize,
+    /// Fetches at once.
+    pub workers: usize,
+}
+
+/// `[metrics]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metrics {
+    /// Whether `/metrics` is served.
+    pub enabled: bool,
+}
+
+/// `[network]`.
+#[derive(Debug, Clone)]
+pub struct Network {
+    /// Certificates trusted besides the system's, with the file they are from.
+    pub ca: Option<CaFile>,
+    /// HTTP proxy every request goes out by.
+    pub proxy: Option<BaseUrl>,
+    /// Host patterns that are reached without the proxy.
+    pub no_proxy: Vec<String>,
+    /// Hosts that may resolve to private or loopback addresses.
+    pub internal_hosts: Vec<String>,
+}
+
+/// A bundle of CA certificates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaFile {
+    /// Where it was read.
+    pub path: PathBuf,
+    /// Its PEM text, with at least one certificate.
+    pub pem: Vec<u8>,
+}
+
+/// `[direct]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Direct {
+    /// Which version control may be used for which modules, in order.
+    pub vcs: Vec<VcsRule>,
+}
+
+/// One `pattern:vcs|vcs` of GOVCS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VcsRule {
+    /// `public`, `private` or a module path pattern.
+    pub pattern: String,
+    /// Names of version control systems; `all` and `off` stand alone.
+    pub allowed: Vec<String>,
+}
+
+/// One `[[credential]]`.
+#[derive(Debug, Clone)]
+pub struct Credential {
+    /// URL prefix it is sent to, and to no other.
+    pub matches: BaseUrl,
+    /// User name of Basic authentication.
+    pub username: Option<String>,
+    /// Where the password comes from.
+    pub password: SecretSource,
+}

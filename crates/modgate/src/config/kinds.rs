@@ -1,0 +1,418 @@
+//! From raw values to typed ones: one function for each [`Kind`].
+
+use std::{fmt::Display, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+
+use gomod::pattern::Patterns;
+use upstream::chain::{BaseUrl, Chain};
+
+use super::{
+    checked::VcsRule,
+    mistake::Mistake,
+    nearest::nearest,
+    redact::redacted,
+    setting::Kind,
+    source::{Node, Value},
+    units::{UnitError, format_duration, format_size, parse_duration, parse_size},
+};
+
+/// A typed value, or everything that is wrong with the raw one.
+pub(super) type Checked<T> = Result<T, Vec<Mistake>>;
+
+/// Longest text of a single value, in bytes.
+const MAX_TEXT_BYTES: usize = 8 << 10;
+
+/// Longest module path pattern, in bytes.
+const MAX_PATTERN_BYTES: usize = 1 << 10;
+
+fn wrong_type(node: &Node, kind: &Kind) -> Vec<Mistake> {
+    let expected = kind.words();
+    vec![node.mistake(format!("expected {expected}, found {}", node.kind()))]
+}
+
+/// A text that is not empty.
+pub(super) fn text<'n>(node: &'n Node, kind: &Kind) -> Checked<&'n str> {
+    let Value::Text(text) = &node.value else {
+        let mistake = wrong_type(node, kind);
+        return Err(match (kind, &node.value) {
+            (Kind::Time(..) | Kind::TimeOrForever(..), Value::Integer(n)) => {
+                with_hint(mistake, &format!("write it with a unit: \"{n}s\""))
+            }
+            (Kind::Size(..), Value::Integer(n)) => {
+                with_hint(mistake, &format!("write it with a unit: \"{n}B\""))
+            }
+            _ => mistake,
+        });
+    };
+    if text.is_empty() {
+        return Err(vec![node.mistake("the value is empty")]);
+    }
+    if text.len() > MAX_TEXT_BYTES {
+        let message = format!("the value is longer than {MAX_TEXT_BYTES} bytes");
+        return Err(vec![node.mistake(message)]);
+    }
+    Ok(text)
+}
+
+fn with_hint(mistakes: Vec<Mistake>, hint: &str) -> Vec<Mistake> {
+    mistakes
+        .into_iter()
+        .map(|mistake| mistake.hint(hint))
+        .collect()
+}
+
+/// `true` or `false`.
+pub(super) fn switch(node: &Node, kind: &Kind) -> Checked<bool> {
+    match node.value {
+        Value::Boolean(value) => Ok(value),
+        _ => Err(with_hint(wrong_type(node, kind), "write true or false")),
+    }
+}
+
+/// A whole number in its range.
+pub(super) fn count(node: &Node, kind: &Kind) -> Checked<u32> {
+    let Value::Integer(number) = node.value else {
+        return Err(wrong_type(node, kind));
+    };
+    u32::try_from(number)
+        .ok()
+        .filter(|number| match kind {
+            Kind::Count(least, most) => (least..=most).contains(&number),
+            _ => true,
+        })
+        .ok_or_else(|| out_of_range(node, &number.to_string(), kind))
+}
+
+/// A duration in its range; `None` is for ever.
+pub(super) fn time(node: &Node, kind: &Kind) -> Checked<Option<Duration>> {
+    let text = text(node, kind)?;
+    if text == "forever" && matches!(kind, Kind::TimeOrForever(..)) {
+        return Ok(None);
+    }
+    let duration = parse_duration(text).map_err(|error| {
+        let units = ["d", "h", "m", "s", "ms"];
+        let hint = unit_hint(
+            text,
+            &error,
+            &units,
+            "s",
+            "\"200ms\", \"3s\", \"2m\" or \"1h30m\"",
+        );
+        vec![
+            node.mistake(format!("`{}` is not a duration: {error}", shown(text)))
+                .hint(hint),
+        ]
+    })?;
+    let (Kind::Time(least, most) | Kind::TimeOrForever(least, most)) = kind else {
+        return Ok(Some(duration));
+    };
+    if (least..=most).contains(&&duration) {
+        Ok(Some(duration))
+    } else {
+        Err(out_of_range(node, &format_duration(duration), kind))
+    }
+}
+
+/// A size in bytes, in its range.
+pub(super) fn size(node: &Node, kind: &Kind) -> Checked<u64> {
+    let text = text(node, kind)?;
+    let bytes = parse_size(text).map_err(|error| {
+        let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+        let hint = unit_hint(
+            text,
+            &error,
+            &units,
+            "MiB",
+            "\"512B\", \"64KiB\", \"24MiB\" or \"1GiB\"",
+        );
+        vec![
+            node.mistake(format!("`{}` is not a size: {error}", shown(text)))
+                .hint(hint),
+        ]
+    })?;
+    match kind {
+        Kind::Size(least, most) if !(least..=most).contains(&&bytes) => {
+            Err(out_of_range(node, &format_size(bytes), kind))
+        }
+        _ => Ok(bytes),
+    }
+}
+
+fn unit_hint(text: &str, error: &UnitError, units: &[&str], usual: &str, examples: &str) -> String {
+    let number: String = text.chars().take_while(char::is_ascii_digit).collect();
+    let near = match error {
+        UnitError::NoUnit => Some(usual),
+        UnitError::Unit(unit) => near_unit(unit, units),
+        _ => None,
+    };
+    match near {
+        Some(unit) => format!("did you mean \"{number}{unit}\"?"),
+        None => format!("write a number and its unit: {examples}"),
+    }
+}
+
+/// `sec` means `s`, `min` means `m`, `MB` means `MiB`.
+fn near_unit<'u>(unit: &str, units: &[&'u str]) -> Option<&'u str> {
+    let unit = unit.to_lowercase();
+    let begins = |known: &&&str| unit.starts_with(&known.to_lowercase());
+    let same_letter = |known: &&&str| {
+        known.len() > 1 && known.to_lowercase().chars().next() == unit.chars().next()
+    };
+    units
+        .iter()
+        .filter(begins)
+        .max_by_key(|known| known.len())
+        .or_else(|| units.iter().find(same_letter))
+        .copied()
+        .or_else(|| nearest(&unit, units.iter().copied()))
+}
+
+fn out_of_range(node: &Node, value: &str, kind: &Kind) -> Vec<Mistake> {
+    let range = kind.range().unwrap_or_default();
+    vec![
+        node.mistake(format!("{value} is out of range"))
+            .hint(format!("the range is {range}")),
+    ]
+}
+
+/// One of the words of a choice.
+pub(super) fn choice(node: &Node, kind: &Kind) -> Checked<&'static str> {
+    let text = text(node, kind)?;
+    let Kind::Choice(words) = kind else {
+        return Err(wrong_type(node, kind));
+    };
+    if let Some(word) = words.iter().find(|word| **word == text) {
+        return Ok(word);
+    }
+    let hint = match nearest(text, words.iter().copied()) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None => format!("choose one of \"{}\"", words.join("\", \"")),
+    };
+    Err(vec![
+        node.mistake(format!("`{}` is not possible here", shown(text)))
+            .hint(hint),
+    ])
+}
+
+/// An IP address with a port.
+pub(super) fn address(node: &Node, kind: &Kind) -> Checked<SocketAddr> {
+    let text = text(node, kind)?;
+    text.parse().map_err(|_| {
+        let port = text.rsplit(':').next().unwrap_or_default();
+        let port = port.parse::<u16>().unwrap_or(3000);
+        let hint = match text.rsplit_once(':').map_or(text, |(host, _)| host) {
+            "" | "*" => format!("\"0.0.0.0:{port}\" listens on every address, \"127.0.0.1:{port}\" on this machine only"),
+            "localhost" => format!("write \"127.0.0.1:{port}\""),
+            host if host.parse::<std::net::IpAddr>().is_ok() => format!("write \"{host}:{port}\""),
+            _ => format!("write an IP address and a port: \"127.0.0.1:{port}\""),
+        };
+        vec![
+            node.mistake(format!("`{}` is not an IP address with a port", shown(text)))
+                .hint(hint),
+        ]
+    })
+}
+
+/// A path; nothing is looked up.
+pub(super) fn path(node: &Node, kind: &Kind) -> Checked<PathBuf> {
+    let text = text(node, kind)?;
+    if text.contains('\0') {
+        return Err(vec![node.mistake("the path has a NUL byte")]);
+    }
+    if text.starts_with("~/") {
+        return Err(vec![
+            node.mistake("`~` is not replaced here")
+                .hint("write the path of the folder in full"),
+        ]);
+    }
+    Ok(PathBuf::from(text))
+}
+
+/// An HTTP URL.
+pub(super) fn url(node: &Node, kind: &Kind) -> Checked<BaseUrl> {
+    parsed(
+        node,
+        text(node, kind)?,
+        "a URL",
+        "write it as \"https://host/path\"",
+    )
+}
+
+/// The chain that a text says, whose mistakes are shown at `node`.
+pub(super) fn chain_of(node: &Node, text: &str) -> Checked<Chain> {
+    text.parse::<Chain>().map_err(|error| {
+        let message = format!("bad chain: {}", redacted(&error.to_string()));
+        let bad = text
+            .split([',', '|'])
+            .map(str::trim)
+            .find(|entry| !entry.is_empty() && entry.parse::<Chain>().is_err());
+        let Some(bad) = bad else {
+            return vec![node.mistake(message)];
+        };
+        let start = text.find(bad).unwrap_or_default();
+        let hint = match nearest(bad, ["direct", "off"]) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "entries are URLs, `direct` or `off`, with `,` or `|` between them".to_owned(),
+        };
+        vec![
+            node.mistake_in(start..start + bad.len(), message)
+                .hint(hint),
+        ]
+    })
+}
+
+fn parsed<T>(node: &Node, text: &str, what: &str, hint: &str) -> Checked<T>
+where
+    T: FromStr,
+    T::Err: Display,
+{
+    text.parse().map_err(|error: T::Err| {
+        let shown = shown(text);
+        let error = redacted(&error.to_string());
+        vec![
+            node.mistake(format!("`{shown}` is not {what}: {error}"))
+                .hint(hint),
+        ]
+    })
+}
+
+/// Texts of an array, each with its node.
+fn texts<'n>(node: &'n Node, kind: &Kind) -> Checked<Vec<(&'n Node, &'n str)>> {
+    let Value::Array(items) = &node.value else {
+        let mistake = wrong_type(node, kind);
+        return Err(match &node.value {
+            Value::Text(text) => with_hint(mistake, &format!("write [\"{}\"]", shown(text))),
+            _ => mistake,
+        });
+    };
+    let mut texts = Vec::with_capacity(items.len());
+    let mut mistakes = Vec::new();
+    for item in items {
+        match text(item, &Kind::Text) {
+            Ok(text) => texts.push((item, text)),
+            Err(wrong) => mistakes.extend(wrong),
+        }
+    }
+    if mistakes.is_empty() {
+        Ok(texts)
+    } else {
+        Err(mistakes)
+    }
+}
+
+/// Module path patterns, with the patterns as written.
+pub(super) fn patterns(node: &Node, kind: &Kind) -> Checked<(Patterns, Vec<String>)> {
+    let texts = texts(node, kind)?;
+    let mut mistakes = Vec::new();
+    for (item, text) in &texts {
+        if text.len() > MAX_PATTERN_BYTES {
+            let message = format!("the pattern is longer than {MAX_PATTERN_BYTES} bytes");
+            mistakes.push(item.mistake(message));
+        } else if text.contains(',') {
+            mistakes.push(
+                item.mistake("a pattern has no comma")
+                    .hint("write each pattern as a string of its own"),
+            );
+        } else if text.contains("://") {
+            mistakes.push(
+                item.mistake("a pattern of module paths has no scheme")
+                    .hint("write it as \"host/path\""),
+            );
+        } else if let Err(error) = Patterns::parse(text) {
+            mistakes.push(
+                item.mistake(format!("bad pattern: {error}"))
+                    .hint("`*`, `?` and `[a-z]` match within one element of the path"),
+            );
+        }
+    }
+    if !mistakes.is_empty() {
+        return Err(mistakes);
+    }
+    let list: Vec<String> = texts.iter().map(|(_, text)| (*text).to_owned()).collect();
+    let patterns =
+        Patterns::from_list(&list).map_err(|error| vec![node.mistake(error.to_string())])?;
+    Ok((patterns, list))
+}
+
+/// Host patterns: `host`, `host:port`, `*.domain`, addresses and networks.
+pub(super) fn hosts(node: &Node, kind: &Kind) -> Checked<Vec<String>> {
+    let texts = texts(node, kind)?;
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-._*:/[]".contains(c);
+    let mistakes: Vec<Mistake> = texts
+        .iter()
+        .filter_map(|(item, text)| {
+            if text.contains("://") {
+                let mistake = item.mistake("a host has no scheme");
+                Some(mistake.hint("write \"git.corp.example\""))
+            } else if text.chars().all(allowed) {
+                None
+            } else {
+                Some(item.mistake(format!("`{}` is not a host", shown(text))))
+            }
+        })
+        .collect();
+    if mistakes.is_empty() {
+        Ok(texts.iter().map(|(_, text)| (*text).to_owned()).collect())
+    } else {
+        Err(mistakes)
+    }
+}
+
+/// GOVCS: `pattern:vcs|vcs` with commas between.
+pub(super) fn vcs(node: &Node, kind: &Kind) -> Checked<Vec<VcsRule>> {
+    const SYSTEMS: [&str; 7] = ["git", "hg", "svn", "bzr", "fossil", "all", "off"];
+    let text = text(node, kind)?;
+    let mut rules = Vec::new();
+    let mut mistakes = Vec::new();
+    let mut start = 0;
+    for item in text.split(',') {
+        let span = start..start + item.len();
+        start += item.len() + 1;
+        let Some((pattern, list)) = item.trim().split_once(':') else {
+            mistakes.push(
+                node.mistake_in(span, format!("`{}` has no colon", shown(item)))
+                    .hint("write \"public:git|hg,private:all\""),
+            );
+            continue;
+        };
+        let (pattern, allowed): (_, Vec<&str>) =
+            (pattern.trim(), list.split('|').map(str::trim).collect());
+        let unknown = allowed.iter().find(|name| !SYSTEMS.contains(name));
+        if let Some(unknown) = unknown {
+            let near = nearest(unknown, SYSTEMS).map(|near| format!("did you mean `{near}`?"));
+            mistakes.push(
+                node.mistake_in(span, format!("`{}` is no version control", shown(unknown)))
+                    .hint(format!("known are {}", SYSTEMS.join(", ")))
+                    .maybe_hint(near),
+            );
+        } else if allowed.len() > 1 && (allowed.contains(&"all") || allowed.contains(&"off")) {
+            mistakes.push(node.mistake_in(span, "`all` and `off` stand alone"));
+        } else if pattern.is_empty() || Patterns::parse(pattern).is_err() {
+            mistakes.push(node.mistake_in(span, format!("bad pattern `{}`", shown(pattern))));
+        } else {
+            rules.push(VcsRule {
+                pattern: pattern.to_owned(),
+                allowed: allowed.into_iter().map(str::to_owned).collect(),
+            });
+        }
+    }
+    if mistakes.is_empty() {
+        Ok(rules)
+    } else {
+        Err(mistakes)
+    }
+}
+
+/// The beginning of a text of the user's, safe to print.
+pub(super) fn shown(text: &str) -> String {
+    const MAX_SHOWN_CHARS: usize = 80;
+    let text = redacted(text);
+    let mut out: String = text
+        .chars()
+        .take(MAX_SHOWN_CHARS)
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect();
+    if text.chars().nth(MAX_SHOWN_CHARS).is_some() {
+        out.push('…');
+    }
+    out
+}

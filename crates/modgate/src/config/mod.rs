@@ -1,0 +1,48 @@
+//! Configuration: raw values, then checked ones.
+//!
+//! [`Config::load`] reads the file, lays the environment over it and flags over
+//! both (`layers`), and checks everything into a [`Config`] (`check`). It
+//! reports every [`Mistake`] at once and remembers the [`Origin`] of each value.
+//! All that can be set is in one table ([`SETTINGS`]), from which come the names
+//! that are known, the environment variables, `docs/configuration.md` and the
+//! output of `modgate check`.
+
+mod check;
+mod checked;
+mod env;
+mod goenv;
+mod itself;
+mod kinds;
+mod layers;
+mod mistake;
+mod nearest;
+mod origin;
+mod overlap;
+mod reader;
+mod redact;
+mod reference;
+mod reload;
+mod secret;
+mod setting;
+mod source;
+mod table;
+mod units;
+
+pub use check::Loaded;
+pub use checked::{
+    Background, CaFile, Cache, Config, Credential, Database, Direct, Freshness, Limits, Log,
+    LogFormat, LogLevel, Metrics, Mode, Negative, Network, Route, Sumdb, Tls, Unknown, Unreachable,
+    Upstream, VcsRule,
+};
+pub use env::Env;
+pub use itself::upstream_key;
+pub use layers::{Flags, Sources};
+pub use mistake::{Mistake, Mistakes, Spot};
+pub use origin::{Effective, Origin, Origins};
+pub use reference::reference;
+pub use reload::changes_needing_restart;
+pub use secret::{Secret, SecretSource};
+pub use setting::{Fallback, Kind, Setting};
+pub use source::Place;
+pub use table::{SECTIONS, SETTINGS, Section};
+pub use units::{UnitError, format_duration, format_size, parse_duration, parse_size};

@@ -1,0 +1,74 @@
+//! Headings of the reference.
+
+/// A heading of the reference, with what its section is about.
+#[derive(Debug)]
+pub struct Section {
+    /// Name before the dot; the setting's name for tables of items.
+    pub name: &'static str,
+    /// What it is about, in sentences.
+    pub doc: &'static str,
+}
+
+/// Sections in the order of [`SETTINGS`](super::SETTINGS); the empty name is the top.
+pub static SECTIONS: &[Section] = &[
+    Section {
+        name: "",
+        doc: "These stand at the top of the file, before any `[section]`.",
+    },
+    Section {
+        name: "route",
+        doc: "What holds for some modules. The first `[[route]]` whose patterns match a module path wins; without a match the top-level `chain` and `mode` hold.",
+    },
+    Section {
+        name: "upstream",
+        doc: "Settings of one upstream, by its URL as the chain has it: `[upstream.\"https://goproxy.cn\"]`. User and password of the URL and a slash at its end do not matter.",
+    },
+    Section {
+        name: "sumdb",
+        doc: "The checksum database every public module is verified against, and what happens where it does not help.",
+    },
+    Section {
+        name: "freshness",
+        doc: "How long answers that can change stay fresh, and how long they are served after that. What belongs to a canonical version never changes and is kept for ever.",
+    },
+    Section {
+        name: "negative",
+        doc: "How long negative answers are kept, so that a client that asks twice, or a crowd, costs upstream one request.",
+    },
+    Section {
+        name: "cache",
+        doc: "The memory tier above the disk.",
+    },
+    Section {
+        name: "limits",
+        doc: "Bounds on clients, requests and downloads.",
+    },
+    Section {
+        name: "tls",
+        doc: "With `cert` and `key` the listener speaks TLS with HTTP/2; without them plain HTTP. Both files are read again when they change.",
+    },
+    Section {
+        name: "log",
+        doc: "What is logged, to standard error.",
+    },
+    Section {
+        name: "async",
+        doc: "Fetches that no client waits for: the modes `async` and `async_redirect`.",
+    },
+    Section {
+        name: "metrics",
+        doc: "Prometheus metrics.",
+    },
+    Section {
+        name: "network",
+        doc: "The way out. `ca_file`, `proxy` and `no_proxy` hold for upstreams and the checksum database.",
+    },
+    Section {
+        name: "direct",
+        doc: "Fetching from version control. Checked now, in effect with direct fetch; until then a chain that reaches `direct` ends in a 404 that says so.",
+    },
+    Section {
+        name: "credential",
+        doc: "What direct fetch sends to whom. Checked now, in effect with direct fetch. Credentials of an upstream are its `headers`, or user and password in its URL.",
+    },
+];

@@ -1,0 +1,435 @@
+//! Configuration through its front door, `Config::load`: precedence, origins,
+//! defaults from Go's settings, reload.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use modgate::config::{
+    Config, Env, Flags, Loaded, Mistakes, Mode, Origin, SecretSource, Sources,
+    changes_needing_restart,
+};
+
+#[path = "config/mistakes.rs"]
+mod mistakes;
+#[path = "config/reports.rs"]
+mod reports;
+#[path = "config/table.rs"]
+mod table;
+
+/// The contract block of the configuration, as tools write it.
+const CONTRACT: &str = include_str!("config/contract.toml");
+
+/// A certificate and a key as far as configuration looks at them: their form.
+const CERT: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+const KEY: &str = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+
+/// A folder with a configuration file, and an environment without any Go.
+struct Bench {
+    dir: tempfile::TempDir,
+    sources: Sources,
+}
+
+impl Bench {
+    fn new(toml: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("modgate.toml");
+        std::fs::write(&file, toml).unwrap();
+        let home = dir.path().to_str().unwrap().to_owned();
+        let sources = Sources {
+            file: Some(file),
+            env: Env::of([("HOME", &home), ("GOROOT", &home)]),
+            flags: Flags::default(),
+        };
+        Self { dir, sources }
+    }
+
+    fn var(mut self, name: &str, value: &str) -> Self {
+        let vars = &mut self.sources.env.vars;
+        vars.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn load(&self) -> Result<Loaded, Mistakes> {
+        Config::load(&self.sources)
+    }
+
+    #[track_caller]
+    fn loaded(&self) -> Loaded {
+        match self.load() {
+            Ok(loaded) => loaded,
+            Err(mistakes) => panic!("{mistakes}"),
+        }
+    }
+}
+
+#[test]
+fn nothing_set_is_a_configuration() {
+    let bench = Bench::new("");
+    let Loaded {
+        config, origins, ..
+    } = bench.loaded();
+    assert_eq!(config.listen.to_string(), "127.0.0.1:3000");
+    assert_eq!(config.data, bench.path(".local/share/modgate"));
+    assert_eq!(config.chain.to_string(), "direct");
+    assert_eq!(config.mode, Mode::Sync);
+    assert_eq!(config.sumdb.database.unwrap().key.name(), "sum.golang.org");
+    assert_eq!(config.freshness.stale_if_error, None);
+    assert_eq!(config.limits.max_connections, 4096);
+    assert_eq!(config.limits.max_header_bytes, 16 << 10);
+    assert_eq!(config.cache.memory_bytes, 24 << 20);
+    assert!(config.tls.is_none());
+    assert_eq!(origins.get("listen"), Some(&Origin::Default));
+    assert!(matches!(origins.get("chain"), Some(Origin::Found(_))));
+}
+
+#[test]
+fn the_contract_is_read() {
+    let bench = Bench::new("").var("GIT_TOKEN", "hunter2");
+    let pem = bench.write("corp.pem", CERT);
+    let toml = CONTRACT.replace("/etc/ssl/corp.pem", pem.to_str().unwrap());
+    bench.write("modgate.toml", &toml);
+    let Loaded {
+        config,
+        origins,
+        notices,
+        watched_files,
+    } = bench.loaded();
+
+    assert_eq!(config.data, Path::new("/var/lib/modgate"));
+    assert_eq!(
+        config.chain.to_string(),
+        "https://goproxy.cn|https://goproxy.io,direct"
+    );
+    assert!(config.private.matches_str("git.corp.example/team"));
+    let route = &config.routes[0];
+    assert_eq!(route.patterns, ["git.corp.example/*"]);
+    assert_eq!(route.chain.as_ref().unwrap().to_string(), "direct");
+    assert_eq!(route.mode, Mode::Sync);
+    let upstream = &config.upstreams["https://goproxy.cn"];
+    assert_eq!(upstream.status_map[&403], 404);
+    assert_eq!(upstream.connect_timeout, Duration::from_secs(3));
+    let database = config.sumdb.database.as_ref().unwrap();
+    assert!(
+        database
+            .url
+            .as_ref()
+            .unwrap()
+            .to_string()
+            .starts_with("https://sum.example.com")
+    );
+    assert_eq!(config.network.ca.as_ref().unwrap().pem, CERT.as_bytes());
+    assert_eq!(config.network.no_proxy, ["*.corp.example"]);
+    assert_eq!(config.direct.vcs.len(), 2);
+    let SecretSource::Env { name, value } = &config.credentials[0].password else {
+        panic!("{:?}", config.credentials);
+    };
+    assert_eq!((name.as_str(), value.expose()), ("GIT_TOKEN", "hunter2"));
+
+    assert_eq!(watched_files, [pem, bench.path("modgate.toml")]);
+    for name in ["network.internal_hosts", "direct.vcs", "credential"] {
+        let said = notices
+            .iter()
+            .any(|notice| notice.contains(&format!("`{name}`")));
+        assert!(said, "{name}: {notices:?}");
+    }
+    assert!(!format!("{config:?} {origins:?} {notices:?}").contains("hunter2"));
+}
+
+#[test]
+fn the_contract_as_is_lacks_only_what_the_machine_lacks() {
+    let mistakes = Bench::new(CONTRACT).load().unwrap_err();
+    let messages: Vec<&str> = mistakes.iter().map(|m| m.message.as_str()).collect();
+    assert!(messages.contains(&"the environment variable `GIT_TOKEN` is not set"));
+    assert!(
+        messages
+            .iter()
+            .all(|message| message.contains("GIT_TOKEN") || message.contains("corp.pem")),
+        "{messages:?}"
+    );
+}
+
+#[test]
+fn flags_win_over_the_environment_and_that_over_the_file() {
+    let mut bench = Bench::new("listen = \"127.0.0.1:1\"\n[limits]\nmax_connections = 7");
+    let origin = |bench: &Bench, name: &str| {
+        let loaded = bench.loaded();
+        let effective = loaded.origins.find(name).unwrap();
+        (effective.value.clone().unwrap(), effective.origin.clone())
+    };
+    let file = |line| Origin::File {
+        path: bench.path("modgate.toml"),
+        line,
+    };
+    assert_eq!(
+        origin(&bench, "listen"),
+        ("\"127.0.0.1:1\"".to_owned(), file(1))
+    );
+    assert_eq!(
+        origin(&bench, "limits.max_connections"),
+        ("7".to_owned(), file(3))
+    );
+
+    bench = bench
+        .var("MODGATE_LISTEN", "127.0.0.1:2")
+        .var("MODGATE_LIMITS_MAX_CONNECTIONS", "8")
+        .var("MODGATE_DATA", "");
+    let (value, from) = origin(&bench, "listen");
+    assert_eq!(value, "\"127.0.0.1:2\"");
+    assert_eq!(from, Origin::Env("MODGATE_LISTEN".to_owned()));
+    assert_eq!(origin(&bench, "limits.max_connections").0, "8");
+
+    bench.sources.flags.listen = Some("127.0.0.1:3".to_owned());
+    let (value, from) = origin(&bench, "listen");
+    assert_eq!(
+        (value.as_str(), from),
+        ("\"127.0.0.1:3\"", Origin::Flag("--listen"))
+    );
+}
+
+#[test]
+fn the_environment_sets_everything() {
+    let bench = Bench::new("private = [\"from.file\"]")
+        .var("MODGATE", "/usr/bin/modgate")
+        .var("MODGATE_PRIVATE", "a.example/*, b.example")
+        .var(
+            "MODGATE_ROUTE",
+            "[{ match = [\"x.example\"], chain = \"direct\" }]",
+        )
+        .var(
+            "MODGATE_UPSTREAM",
+            "{ \"https://up.example\" = { headers = { X-Key = { env = \"MODGATE_KEY\" } } } }",
+        )
+        .var("MODGATE_KEY", "hunter2")
+        .var("MODGATE_CHAIN", "https://up.example,direct")
+        .var("MODGATE_LOG_ACCESS", "false")
+        .var("MODGATE_FRESHNESS_LIST", "5m")
+        .var("MODGATE_CACHE_MEMORY", "1GiB");
+    let Loaded {
+        config, origins, ..
+    } = bench.loaded();
+    assert!(config.private.matches_str("b.example/x"));
+    assert!(!config.private.matches_str("from.file"));
+    assert!(config.routes[0].matches.matches_str("x.example/y"));
+    let headers = &config.upstreams["https://up.example"].headers;
+    assert_eq!(headers["x-key"].expose(), "hunter2");
+    assert!(!config.log.access);
+    assert_eq!(config.freshness.list, Duration::from_mins(5));
+    assert_eq!(config.cache.memory_bytes, 1 << 30);
+    let route = origins.get("route[0].chain");
+    assert_eq!(route, Some(&Origin::Env("MODGATE_ROUTE".to_owned())));
+    assert!(!origins.to_string().contains("hunter2"));
+}
+
+#[test]
+fn variables_of_service_links_are_not_ours() {
+    let bench = Bench::new("")
+        .var("MODGATE_SERVICE_HOST", "10.0.0.1")
+        .var("MODGATE_SERVICE_PORT", "3000")
+        .var("MODGATE_SERVICE_PORT_HTTP", "3000")
+        .var("MODGATE_PORT", "tcp://10.0.0.1:3000")
+        .var("MODGATE_PORT_3000_TCP", "tcp://10.0.0.1:3000")
+        .var("MODGATE_PORT_3000_TCP_ADDR", "10.0.0.1")
+        .var("MODGATE_EDGE_PORT_3000_TCP_PROTO", "tcp");
+    bench.loaded();
+    assert!(bench.var("MODGATE_PORT", "3000").load().is_err());
+}
+
+#[test]
+fn the_file_may_be_named_by_the_environment() {
+    let mut bench = Bench::new("mode = \"none\"");
+    let file = bench.sources.file.take().unwrap();
+    let bench = bench.var("MODGATE_CONFIG", file.to_str().unwrap());
+    assert_eq!(bench.loaded().config.mode, Mode::None);
+}
+
+#[test]
+fn what_is_in_effect_reads_as_the_same_configuration() {
+    let bench = Bench::new(
+        "chain = \"https://up.example|direct\"\nprivate = [\"a.example\"]\n\
+         [[route]]\nmatch = [\"a.example/b\"]\n[[route]]\nmatch = [\"c.example\"]\nmode = \"redirect\"\n\
+         [upstream.\"https://up.example\"]\nstatus_map = { 403 = 404 }\nretries = 0\n",
+    );
+    let first = bench.loaded().origins;
+    bench.write("modgate.toml", &first.to_string());
+    let second = bench.loaded().origins;
+    let values = |origins: &modgate::config::Origins| -> Vec<(String, Option<String>)> {
+        origins
+            .iter()
+            .map(|e| (e.name(), e.value.clone()))
+            .collect()
+    };
+    assert_eq!(values(&first), values(&second));
+}
+
+/// Chain in effect, the words of its origin, and all notices.
+fn chain_of(bench: &Bench) -> (String, String, String) {
+    let loaded = bench.loaded();
+    let origin = loaded.origins.get("chain").unwrap().to_string();
+    (
+        loaded.config.chain.to_string(),
+        origin,
+        loaded.notices.join("\n"),
+    )
+}
+
+#[test]
+fn the_chain_defaults_to_what_go_uses() {
+    let bench = Bench::new("");
+    bench.write("go.env", "GOPROXY=https://root.example,direct\n");
+    let (chain, origin, _) = chain_of(&bench);
+    assert_eq!(chain, "https://root.example,direct");
+    assert!(origin.contains("go.env"), "{origin}");
+
+    bench.write(".config/go/env", "GOPROXY=https://user.example|direct\n");
+    assert_eq!(chain_of(&bench).0, "https://user.example|direct");
+
+    let bench = bench.var("GOPROXY", "https://env.example");
+    let (chain, origin, notices) = chain_of(&bench);
+    assert_eq!(chain, "https://env.example");
+    assert_eq!(origin, "default: GOPROXY in the environment");
+    assert!(notices.contains("https://env.example"), "{notices}");
+}
+
+#[test]
+fn the_gateway_itself_is_left_out_of_the_chain() {
+    let bench = Bench::new("public_url = \"https://go.corp.example\"").var(
+        "GOPROXY",
+        "https://go.corp.example,http://localhost:3000,direct",
+    );
+    bench.write("go.env", "GOPROXY=https://root.example,direct\n");
+    let (chain, _, notices) = chain_of(&bench);
+    assert_eq!(chain, "https://root.example,direct");
+    assert!(notices.contains("is this gateway itself"), "{notices}");
+
+    let bench = bench.var("GOPROXY", "http://127.0.0.1:3000|https://up.example,direct");
+    assert_eq!(chain_of(&bench).0, "https://up.example,direct");
+
+    // Another port is another program.
+    let bench = bench.var("MODGATE_LISTEN", "127.0.0.1:4000");
+    let (chain, ..) = chain_of(&bench);
+    assert_eq!(chain, "http://127.0.0.1:3000|https://up.example,direct");
+
+    let bench = bench.var("MODGATE_CHAIN", "http://127.0.0.1:4000,https://up.example");
+    let (chain, _, notices) = chain_of(&bench);
+    assert_eq!(chain, "https://up.example");
+    assert!(notices.contains("left out"), "{notices}");
+}
+
+#[test]
+fn the_checksum_database_defaults_to_what_go_uses() {
+    let bench = Bench::new("").var("GOSUMDB", "sum.golang.google.cn");
+    let database = bench.loaded().config.sumdb.database.unwrap();
+    assert_eq!(database.key.name(), "sum.golang.org");
+    assert!(
+        database
+            .url
+            .unwrap()
+            .to_string()
+            .starts_with("https://sum.golang.google.cn")
+    );
+
+    let own = "sum.golang.org http://127.0.0.1:3000/sumdb/sum.golang.org";
+    let bench = bench.var("GOSUMDB", own);
+    let loaded = bench.loaded();
+    assert!(loaded.config.sumdb.database.unwrap().url.is_none());
+
+    let bench = bench.var("GOSUMDB", "off");
+    let loaded = bench.loaded();
+    assert!(loaded.config.sumdb.database.is_none());
+    assert!(
+        loaded
+            .notices
+            .iter()
+            .any(|notice| notice.contains("no module is verified"))
+    );
+    assert!(
+        loaded
+            .notices
+            .iter()
+            .any(|notice| notice.contains("GOSUMDB"))
+    );
+}
+
+#[test]
+fn a_url_of_another_database_is_not_used() {
+    let mut bench = Bench::new("[sumdb]\nname = \"sum.golang.org\"\nurl = \"https://a.example\"");
+    assert!(bench.loaded().config.sumdb.database.unwrap().url.is_some());
+    bench.sources.flags.sumdb = Some("sum.golang.org".to_owned());
+    let loaded = bench.loaded();
+    assert!(loaded.config.sumdb.database.unwrap().url.is_none());
+    assert!(
+        loaded
+            .notices
+            .iter()
+            .any(|notice| notice.contains("sumdb.url"))
+    );
+}
+
+#[test]
+fn tls_needs_files_that_are_what_they_say() {
+    let bench = Bench::new("");
+    let cert = bench.write("tls.crt", CERT);
+    let key = bench.write("tls.key", KEY);
+    let toml = format!("[tls]\ncert = {cert:?}\nkey = {key:?}\n");
+    bench.write("modgate.toml", &toml);
+    let loaded = bench.loaded();
+    assert!(loaded.config.tls.is_some());
+    assert!(loaded.watched_files.contains(&key));
+}
+
+#[test]
+fn upstreams_without_a_chain_are_noticed() {
+    let bench =
+        Bench::new("chain = \"https://u:p@Goproxy.cn/\"\n[upstream.\"https://goproxy.cm\"]");
+    let notices = bench.loaded().notices.join("\n");
+    assert!(
+        notices.contains("did you mean `https://goproxy.cn`?"),
+        "{notices}"
+    );
+    bench.write(
+        "modgate.toml",
+        "chain = \"https://u:p@Goproxy.cn/\"\n[upstream.\"https://goproxy.cn\"]",
+    );
+    assert_eq!(bench.loaded().notices, Vec::<String>::new());
+}
+
+#[test]
+fn restarts_are_for_few_settings() {
+    let bench = Bench::new("chain = \"direct\"");
+    let old = bench.loaded();
+    bench.write(
+        "modgate.toml",
+        "chain = \"off\"\n[freshness]\nlist = \"1s\"",
+    );
+    assert_eq!(
+        changes_needing_restart(&old, &bench.loaded()),
+        Vec::<&str>::new()
+    );
+    bench.write("modgate.toml", "listen = \"127.0.0.1:1\"\ndata = \"/x\"");
+    assert_eq!(
+        changes_needing_restart(&old, &bench.loaded()),
+        ["listen", "data"]
+    );
+    let cert = bench.write("tls.crt", CERT);
+    let key = bench.write("tls.key", KEY);
+    bench.write(
+        "modgate.toml",
+        &format!("[tls]\ncert = {cert:?}\nkey = {key:?}"),
+    );
+    assert_eq!(changes_needing_restart(&old, &bench.loaded()), ["tls"]);
+}

@@ -1,0 +1,457 @@
+//! Every kind of mistake: what it says, where it points, what it suggests.
+
+use modgate::config::Mistake;
+
+use super::{Bench, CERT, KEY};
+
+/// The only mistake of a file.
+#[track_caller]
+fn only(toml: &str) -> Mistake {
+    let mistakes = Bench::new(toml).load().unwrap_err();
+    let all: Vec<&Mistake> = mistakes.iter().collect();
+    assert_eq!(all.len(), 1, "{toml}\n{mistakes}");
+    all[0].clone()
+}
+
+/// File, line of the mistake, words of its message, words of its hint.
+type Row = (&'static str, usize, &'static str, &'static str);
+
+#[track_caller]
+fn check(rows: &[Row]) {
+    for (toml, line, message, hint) in rows {
+        let mistake = only(toml);
+        let spot = mistake.spot.as_ref().expect(toml);
+        assert_eq!(spot.line, *line, "{mistake}");
+        assert!(mistake.message.contains(message), "{mistake}");
+        let hinted = mistake.hint.as_deref().unwrap_or_default();
+        assert!(hinted.contains(hint), "{mistake}");
+    }
+}
+
+#[test]
+fn unknown_keys_have_a_nearest_name() {
+    check(&[
+        (
+            "\nlisen = \"127.0.0.1:1\"",
+            2,
+            "unknown key `lisen`",
+            "`listen`",
+        ),
+        (
+            "[limit]\nmax_connections = 1",
+            1,
+            "unknown key `limit`",
+            "`limits`",
+        ),
+        (
+            "[limits]\nmax_conections = 1",
+            2,
+            "in [limits]",
+            "`max_connections`",
+        ),
+        (
+            "max_connections = 1",
+            1,
+            "at the top",
+            "belongs in [limits]",
+        ),
+        (
+            "[log]\nlisten = \"127.0.0.1:1\"",
+            2,
+            "in [log]",
+            "top of the file",
+        ),
+        (
+            "[sumdb]\nstorage = 1",
+            2,
+            "in [sumdb]",
+            "known here: `name`, `url`",
+        ),
+        (
+            "[[route]]\nmatch = [\"a.example\"]\nmod = \"sync\"",
+            3,
+            "in `route`",
+            "`mode`",
+        ),
+        (
+            "chain = \"https://u.example\"\n[upstream.\"https://u.example\"]\nretry = 1",
+            3,
+            "in `upstream`",
+            "`retries`",
+        ),
+    ]);
+}
+
+#[test]
+fn types_are_checked() {
+    check(&[
+        (
+            "listen = 3000",
+            1,
+            "expected IP address and port, found an integer",
+            "",
+        ),
+        (
+            "private = \"git.corp.example\"",
+            1,
+            "found a string",
+            "[\"git.corp.example\"]",
+        ),
+        ("private = [1]", 1, "expected string, found an integer", ""),
+        (
+            "[log]\naccess = \"yes\"",
+            2,
+            "expected boolean",
+            "true or false",
+        ),
+        (
+            "[limits]\nmax_connections = \"many\"",
+            2,
+            "expected integer",
+            "",
+        ),
+        ("[limits]\nmax_connections = 1.5", 2, "found a float", ""),
+        (
+            "limits = 3",
+            1,
+            "expected a table in [limits]",
+            "`max_connections`",
+        ),
+        ("[[limits]]\nmax_connections = 3", 1, "expected a table", ""),
+        (
+            "[route]\nmatch = [\"a.example\"]",
+            1,
+            "expected an array of tables",
+            "[[route]]",
+        ),
+        ("route = [1]", 1, "expected a table", ""),
+        (
+            "[[upstream]]\nretries = 1",
+            1,
+            "expected a table by URL",
+            "[upstream.",
+        ),
+        (
+            "[upstream]\nretries = 1",
+            2,
+            "not the URL of an upstream",
+            "with quotes",
+        ),
+        ("data = \"\"", 1, "empty", ""),
+        ("data = \"~/modgate\"", 1, "`~` is not replaced", "in full"),
+    ]);
+}
+
+#[test]
+fn ranges_units_and_words_are_checked() {
+    check(&[
+        (
+            "[limits]\nmax_connections = 0",
+            2,
+            "0 is out of range",
+            "1 to 1000000",
+        ),
+        (
+            "[limits]\nmax_connections = -1",
+            2,
+            "-1 is out of range",
+            "1 to",
+        ),
+        (
+            "[limits]\nmax_zip_bytes = \"1GiB\"",
+            2,
+            "1GiB is out of range",
+            "500MiB",
+        ),
+        (
+            "[limits]\nheader_timeout = \"1ms\"",
+            2,
+            "1ms is out of range",
+            "100ms to 1h",
+        ),
+        (
+            "[limits]\nheader_timeout = \"10\"",
+            2,
+            "the unit is missing",
+            "\"10s\"",
+        ),
+        (
+            "[limits]\nheader_timeout = 10",
+            2,
+            "found an integer",
+            "\"10s\"",
+        ),
+        (
+            "[limits]\nheader_timeout = \"10sec\"",
+            2,
+            "`sec` is no unit",
+            "10",
+        ),
+        (
+            "[cache]\nmemory = \"24MB\"",
+            2,
+            "`MB` is no unit",
+            "\"24MiB\"",
+        ),
+        (
+            "[cache]\nmemory = \"lots\"",
+            2,
+            "start with a number",
+            "\"64KiB\"",
+        ),
+        ("[freshness]\nlist = \"forever\"", 2, "not a duration", ""),
+        ("mode = \"asinc\"", 1, "`asinc`", "\"async\""),
+        ("mode = \"teapot\"", 1, "`teapot`", "choose one of"),
+        ("[sumdb]\nunknown = \"alow\"", 2, "`alow`", "\"allow\""),
+        ("listen = \":3000\"", 1, "`:3000`", "\"0.0.0.0:3000\""),
+        (
+            "listen = \"localhost:4000\"",
+            1,
+            "localhost",
+            "\"127.0.0.1:4000\"",
+        ),
+        ("listen = \"10.0.0.1\"", 1, "10.0.0.1", "\"10.0.0.1:3000\""),
+    ]);
+}
+
+#[test]
+fn syntaxes_of_the_field_are_checked() {
+    check(&[
+        (
+            "chain = \"https://a.example,drect\"",
+            1,
+            "bad chain",
+            "`direct`",
+        ),
+        ("chain = \"\"", 1, "empty", ""),
+        (
+            "chain = \"http://127.0.0.1:3000\"",
+            1,
+            "this gateway itself",
+            "name the upstream",
+        ),
+        ("private = [\"a.example/[x\"]", 1, "bad pattern", ""),
+        (
+            "private = [\"a.example,b.example\"]",
+            1,
+            "no comma",
+            "of its own",
+        ),
+        (
+            "private = [\"https://a.example\"]",
+            1,
+            "no scheme",
+            "host/path",
+        ),
+        ("public_url = \"modgate\"", 1, "is not a URL", "https://"),
+        (
+            "[sumdb]\nname = \"sum.golang.ogr\"",
+            2,
+            "no known checksum database",
+            "sum.golang.org",
+        ),
+        (
+            "[sumdb]\nname = \"sum.golang.org+033de0ae+AAAA\"",
+            2,
+            "bad verifier key",
+            "whole key",
+        ),
+        (
+            "[sumdb]\nname = \"sum.golang.org https://a.example\"\nurl = \"https://b.example\"",
+            3,
+            "has a URL already",
+            "one of the two",
+        ),
+        (
+            "[direct]\nvcs = \"public:got\"",
+            2,
+            "`got` is no version control",
+            "`git`",
+        ),
+        ("[direct]\nvcs = \"git\"", 2, "no colon", "public:git|hg"),
+        ("[direct]\nvcs = \"public:git|all\"", 2, "stand alone", ""),
+        (
+            "[network]\nno_proxy = [\"http://a.example\"]\nproxy = \"http://p:1\"",
+            2,
+            "no scheme",
+            "",
+        ),
+    ]);
+}
+
+#[test]
+fn columns_point_into_lists_and_texts() {
+    let mistake = only("chain = \"https://a.example,drect\"");
+    let spot = mistake.spot.unwrap();
+    assert_eq!((spot.column, spot.marked_len), (28, 5));
+    let mistake = only("private = [\"a.example\", \"[b\"]");
+    assert_eq!(mistake.spot.unwrap().column, 25);
+}
+
+#[test]
+fn items_are_checked() {
+    const UP: &str = "chain = \"https://u.example\"\n[upstream.\"https://u.example\"]\n";
+    let up = |line: &str| only(&format!("{UP}{line}"));
+    for (line, message, hint) in [
+        (
+            "status_map = { 200 = 404 }",
+            "`200` is not a status",
+            "403 = 404",
+        ),
+        ("status_map = { 403 = 200 }", "from 400 to 599", ""),
+        ("status_map = { 503 = 404 }", "look like absence", "walk on"),
+        ("status_map = [403]", "found an array", ""),
+        (
+            "headers = { \"bad name\" = \"x\" }",
+            "not the name of a header",
+            "",
+        ),
+        ("headers = { Host = \"x\" }", "set by modgate", ""),
+        ("headers = { A = \"x\", a = \"y\" }", "twice", ""),
+        (
+            "headers = { A = \"x\\ny\" }",
+            "cannot be sent",
+            "line break",
+        ),
+        (
+            "headers = { A = { env = \"NOT_SET\" } }",
+            "`NOT_SET` is not set",
+            "file",
+        ),
+        (
+            "headers = { A = { command = [\"x\"] } }",
+            "no source of a secret",
+            "env",
+        ),
+        (
+            "headers = { A = 1 }",
+            "expected the source of a secret",
+            "env",
+        ),
+        ("base_url = \"ftp://x\"", "is not a URL", "https"),
+    ] {
+        let mistake = up(line);
+        assert!(mistake.message.contains(message), "{mistake}");
+        assert!(
+            mistake.hint.as_deref().unwrap_or_default().contains(hint),
+            "{mistake}"
+        );
+        assert_eq!(mistake.spot.as_ref().unwrap().line, 3, "{mistake}");
+    }
+    check(&[
+        (
+            "[[route]]\nchain = \"direct\"",
+            1,
+            "`match` is missing in [[route]]",
+            "match = [",
+        ),
+        (
+            "[[route]]\nmatch = []",
+            2,
+            "matches nothing",
+            "at least one",
+        ),
+        (
+            "[[credential]]\nmatch = \"https://a.example\"",
+            1,
+            "`password` is missing",
+            "env",
+        ),
+        (
+            "[[credential]]\nmatch = \"https://a.example\"\npassword = { environ = \"X\" }",
+            3,
+            "no source",
+            "{ env",
+        ),
+        (
+            "[[credential]]\nmatch = \"https://a.example\"\npassword = { file = \"/nowhere/x\" }",
+            3,
+            "cannot be read",
+            "is there",
+        ),
+        (
+            "[[credential]]\nmatch = \"https://a.example\"\npassword = { command = [] }",
+            3,
+            "command is empty",
+            "",
+        ),
+        (
+            "chain = \"https://u.example\"\n[upstream.\"https://u.example\"]\n[upstream.\"https://u.example/\"]",
+            3,
+            "same upstream",
+            "one table",
+        ),
+    ]);
+}
+
+#[test]
+fn private_modules_are_never_redirected() {
+    let private = "private = [\"git.corp.example/*\"]\n";
+    let route =
+        |patterns: &str, mode: &str| format!("[[route]]\nmatch = {patterns}\nmode = \"{mode}\"\n");
+    for (patterns, mode) in [
+        ("[\"git.corp.example/team\"]", "redirect"),
+        ("[\"git.corp.example\"]", "async_redirect"),
+        ("[\"*\"]", "redirect"),
+        ("[\"other.example\", \"*.corp.example\"]", "redirect"),
+    ] {
+        let mistake = only(&format!("{private}{}", route(patterns, mode)));
+        assert!(mistake.message.contains("private modules"), "{mistake}");
+        assert_eq!(mistake.spot.unwrap().line, 4);
+    }
+    for fine in [
+        route("[\"git.corp.example/team\"]", "sync"),
+        route("[\"other.example\"]", "redirect"),
+        route("[\"git.corp.example\"]", "sync") + &route("[\"*\"]", "redirect"),
+    ] {
+        Bench::new(&format!("{private}{fine}")).loaded();
+    }
+}
+
+#[test]
+fn files_are_looked_at() {
+    check(&[
+        (
+            "[network]\nca_file = \"/nowhere/ca.pem\"",
+            2,
+            "cannot be read: no such file",
+            "is there",
+        ),
+        ("[network]\nca_file = \"/\"", 2, "it is a folder", ""),
+        (
+            "[network]\nca_file = \"/dev/null\"",
+            2,
+            "no certificate",
+            "DER",
+        ),
+    ]);
+    let bench = Bench::new("");
+    let cert = bench.write("tls.crt", CERT);
+    let key = bench.write("tls.key", KEY);
+    let mistake = only(&format!("[tls]\ncert = {cert:?}"));
+    assert!(mistake.message.contains("`tls.key` is not"), "{mistake}");
+    let mistake = only(&format!("[tls]\nkey = {key:?}"));
+    assert!(mistake.message.contains("`tls.cert` is not"), "{mistake}");
+    bench.write(
+        "modgate.toml",
+        &format!("[tls]\ncert = {key:?}\nkey = {cert:?}"),
+    );
+    let mistakes = bench.load().unwrap_err().render(false);
+    assert!(mistakes.contains("swapped"), "{mistakes}");
+    assert!(
+        mistakes.ends_with("2 mistakes in the configuration"),
+        "{mistakes}"
+    );
+}
+
+#[test]
+fn a_file_that_is_no_text_is_refused() {
+    let mut bench = Bench::new("");
+    std::fs::write(bench.path("modgate.toml"), b"data = \"\xff\"").unwrap();
+    let mistakes = bench.load().unwrap_err().to_string();
+    assert!(mistakes.contains("byte 8 is not UTF-8"), "{mistakes}");
+    bench.sources.file = Some(bench.path("nowhere.toml"));
+    let mistakes = bench.load().unwrap_err().to_string();
+    assert!(mistakes.contains("no such file"), "{mistakes}");
+    assert!(mistakes.contains("--config"), "{mistakes}");
+}

@@ -1,0 +1,147 @@
+//! Mistakes as a whole: from every source, in order, without secrets, whatever
+//! the file looks like.
+
+use modgate::config::{Mistake, Place};
+
+use super::Bench;
+
+#[test]
+fn the_environment_is_checked() {
+    for (name, value, message, hint) in [
+        ("MODGATE_LISTN", "x", "sets nothing", "`MODGATE_LISTEN`"),
+        (
+            "MODGATE_TEAPOT",
+            "x",
+            "sets nothing",
+            "docs/configuration.md",
+        ),
+        ("MODGATE_LISTEN", "x", "not an IP address", "127.0.0.1"),
+        (
+            "MODGATE_LIMITS_MAX_CONNECTIONS",
+            "x",
+            "expected integer",
+            "",
+        ),
+        ("MODGATE_ROUTE", "[{ match = ", "TOML", "[{ match ="),
+        (
+            "MODGATE_ROUTE",
+            "[{ match = [\"x\"], mod = 1 }]",
+            "unknown key `mod`",
+            "`mode`",
+        ),
+        ("MODGATE_ROUTE", "[]\nlisten = 1", "one TOML value", ""),
+        ("MODGATE_PRIVATE", "a.example,[b", "bad pattern", ""),
+        (
+            "GOPROXY",
+            "https://a.example,drect",
+            "is no chain",
+            "`chain`",
+        ),
+        (
+            "GOSUMDB",
+            "nonsense",
+            "no known checksum database",
+            "`sumdb.name`",
+        ),
+    ] {
+        let mistakes = Bench::new("").var(name, value).load().unwrap_err();
+        let all: Vec<&Mistake> = mistakes.iter().collect();
+        assert_eq!(all.len(), 1, "{mistakes}");
+        assert_eq!(all[0].place, Place::Env(name.to_owned()));
+        assert!(all[0].message.contains(message), "{mistakes}");
+        assert!(
+            all[0].hint.as_deref().unwrap_or_default().contains(hint),
+            "{mistakes}"
+        );
+    }
+}
+
+#[test]
+fn all_mistakes_come_at_once_in_order() {
+    let mut bench = Bench::new(
+        "lisen = \"x\"\ndata = 3\nprivate = [\"[a\", \"[b\"]\n[limits]\nmax_connections = 0\n",
+    )
+    .var("MODGATE_MODE", "x");
+    bench.sources.flags.listen = Some("y".to_owned());
+    let mistakes = bench.load().unwrap_err();
+    let lines: Vec<Option<usize>> = mistakes
+        .iter()
+        .map(|mistake| mistake.spot.as_ref().map(|spot| spot.line))
+        .collect();
+    assert_eq!(lines, [1, 2, 3, 3, 5, 1, 1].map(Some), "{mistakes}");
+    assert_eq!(
+        mistakes.iter().last().unwrap().place,
+        Place::Flag("--listen")
+    );
+}
+
+#[test]
+fn broken_toml_does_not_hide_other_mistakes() {
+    let mistakes = Bench::new("mode = \"x\"\ndata = \nlisen = 1\n")
+        .load()
+        .unwrap_err();
+    let text = mistakes.to_string();
+    for expected in ["TOML: ", "unknown key `lisen`", "`x` is not possible"] {
+        assert!(text.contains(expected), "{text}");
+    }
+    let text = Bench::new("data = \"a\"\ndata = \"b\"")
+        .load()
+        .unwrap_err()
+        .to_string();
+    assert!(text.contains("duplicate key"), "{text}");
+}
+
+#[test]
+fn no_mistake_shows_a_secret() {
+    for toml in [
+        "chain = \"https://u:hunter2@a.example,drect\"",
+        "chain = \"https://u:hunter2@a b\"",
+        "chain = \"https://u:hunter2/x@a.example,drect\"",
+        "chain = \"https://u:x,hunter2@a.example,drect\"",
+        "chain = \"https://hunter2@a.example,drect\"",
+        "public_url = \"ftp://u:hunter2@a.example\"",
+        "public_url = \"htps://u:hunter2@a.example\"",
+        "[network]\nproxy = \"socks://u:hunter2@egress\"",
+        "[sumdb]\nname = \"sum.golang.org ftp://u:hunter2@x\"",
+        "[[credential]]\nmatch = \"https://a.example\"\npassword = \"hunter2\"",
+        "[[credential]]\npassword = { env = \"X\" }\ntoken = \"hunter2\"",
+        "[[credential]]\npassword = \"hunter2\" x",
+        "[upstream.\"https://a.example\"]\nheaders = { Host = \"hunter2\" }",
+        "[upstream.\"https://a.example\"]\nheaders = { A = \"hunter2\\n\" }",
+        "[upstream.\"https://a.example\"]\nheader = { Authorization = \"hunter2\" }",
+        "[upstream.\"https://u:hunter2@a.example\"]\nretry = 1",
+        "[upstream.\"a://u:hunter2@a.example\"]",
+        "[upstream.\"https://a.example\"]\nheaders = { A = \"hunter2\" ",
+        "password = \"hunter2\"",
+    ] {
+        let mistakes = Bench::new(toml).load().unwrap_err();
+        let json = serde_json::to_string(&mistakes.to_json()).unwrap();
+        let text = format!("{}{json}{mistakes:?}", mistakes.render(true));
+        assert!(!text.contains("hunter2"), "{toml}\n{text}");
+    }
+}
+
+#[test]
+fn colours_are_only_on_request() {
+    let mistakes = Bench::new("lisen = 1").load().unwrap_err();
+    assert!(mistakes.render(true).contains('\u{1b}'));
+    assert!(!mistakes.render(false).contains('\u{1b}'));
+}
+
+/// Whatever is cut or changed in a file, loading ends with an answer.
+#[test]
+fn damaged_files_are_answered() {
+    let bench = Bench::new("").var("GIT_TOKEN", "t");
+    let whole = super::CONTRACT;
+    let cut = whole.char_indices().map(|(at, _)| whole[..at].to_owned());
+    let changed = whole.char_indices().flat_map(|(at, c)| {
+        let (before, after) = (&whole[..at], &whole[at + c.len_utf8()..]);
+        ["\"", "\u{e9}"].map(|with| format!("{before}{with}{after}"))
+    });
+    for text in cut.chain(changed) {
+        bench.write("modgate.toml", &text);
+        if let Err(mistakes) = bench.load() {
+            assert!(!mistakes.to_string().is_empty());
+        }
+    }
+}

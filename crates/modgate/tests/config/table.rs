@@ -1,0 +1,92 @@
+//! The table of settings and the reference that is generated from it.
+
+use std::{collections::BTreeSet, path::Path};
+
+use modgate::config::{Fallback, Kind, SECTIONS, SETTINGS, reference};
+
+use super::Bench;
+
+#[test]
+fn every_row_of_the_table_is_sound() {
+    let mut envs = BTreeSet::new();
+    for setting in SETTINGS {
+        assert!(envs.insert(setting.env_name()), "{}", setting.env_name());
+        let (section, key) = setting.section_and_key();
+        let heading = if setting.items().is_some() {
+            key
+        } else {
+            section
+        };
+        assert!(
+            SECTIONS.iter().any(|known| known.name == heading),
+            "{}",
+            setting.name
+        );
+        let rows = std::iter::once(setting).chain(setting.items().unwrap_or_default());
+        for row in rows {
+            assert!(row.doc.ends_with('.'), "{}", row.name);
+            let example = format!("x = {}", row.example);
+            assert!(example.parse::<toml::Table>().is_ok(), "{}", row.name);
+            assert!(row.default != Fallback::Required || row.items().is_none());
+        }
+    }
+}
+
+/// Every example is a valid value, so that what the reference shows works.
+#[test]
+fn every_example_is_valid() {
+    let bench = Bench::new("")
+        .var("GIT_TOKEN", "t")
+        .var("UPSTREAM_AUTH", "t");
+    for setting in SETTINGS {
+        if matches!(setting.name, "tls.cert" | "tls.key" | "network.ca_file") {
+            continue;
+        }
+        let (section, key) = setting.section_and_key();
+        let header = if section.is_empty() {
+            String::new()
+        } else {
+            format!("[{section}]\n")
+        };
+        bench.write(
+            "modgate.toml",
+            &format!("{header}{key} = {}\n", setting.example),
+        );
+        bench.loaded();
+        for item in setting.items().unwrap_or_default() {
+            let (own, rest) = (format!("{} = {}\n", item.name, item.example), setting.name);
+            let toml = match (setting.kind, item.name) {
+                (Kind::ByUrl(_), _) => format!("[{rest}.\"https://up.example\"]\n{own}"),
+                (_, "match") if rest == "credential" => {
+                    format!("[[{rest}]]\n{own}password = {{ env = \"GIT_TOKEN\" }}\n")
+                }
+                (_, "password") => format!("[[{rest}]]\nmatch = \"https://x.example\"\n{own}"),
+                (_, "username") => {
+                    format!(
+                        "[[{rest}]]\nmatch = \"https://x.example\"\npassword = {{ env = \"GIT_TOKEN\" }}\n{own}"
+                    )
+                }
+                (_, "match") => format!("[[{rest}]]\n{own}"),
+                _ => format!("[[{rest}]]\nmatch = [\"x.example\"]\n{own}"),
+            };
+            bench.write("modgate.toml", &toml);
+            bench.loaded();
+        }
+    }
+}
+
+/// `docs/configuration.md` is what the table says.
+#[test]
+fn the_reference_is_true() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+    let wanted = reference();
+    if std::env::var_os("MODGATE_WRITE_DOCS").is_some() {
+        std::fs::write(&path, &wanted).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        written == wanted,
+        "docs/configuration.md differs from the settings table; write it anew by\n  \
+         MODGATE_WRITE_DOCS=1 cargo test -p modgate --test config"
+    );
+}

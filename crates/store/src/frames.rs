@@ -1,0 +1,115 @@
+//! A body as a sequence of shared blocks.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use crate::{spool::SpoolReader, window::Windows};
+
+/// Longest block handed out at once: a fast reader gives way to others between blocks.
+pub(crate) const FRAME_BYTES: usize = 1 << 20;
+
+/// Why a body ends early.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// The disk.
+    #[error("reading what is kept: {0}")]
+    Io(#[from] io::Error),
+    /// The download behind a spool failed, or what it brought was refused.
+    #[error("the download failed: {0}")]
+    Failed(Arc<str>),
+}
+
+/// Blocks of at most 1 MiB, in order. Ends after the last; an error is final.
+#[derive(Debug)]
+pub struct Frames {
+    source: Source,
+    /// Cut from the window under way.
+    rest: Bytes,
+    remaining: Option<u64>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Whole,
+    Windows { windows: Arc<Windows>, at: u64, end: u64, next: Option<JoinHandle<io::Result<Bytes>>> },
+    Spool(SpoolReader),
+}
+
+impl Frames {
+    /// A body that is in memory already.
+    pub fn whole(bytes: Bytes) -> Self {
+        Self { remaining: Some(bytes.len() as u64), rest: bytes, source: Source::Whole }
+    }
+
+    pub(crate) fn windows(windows: Arc<Windows>, from: u64, to: u64) -> Self {
+        let source = Source::Windows { windows, at: from, end: to, next: None };
+        Self { source, rest: Bytes::new(), remaining: Some(to - from) }
+    }
+
+    pub(crate) fn spool(reader: SpoolReader) -> Self {
+        Self { remaining: reader.expected(), source: Source::Spool(reader), rest: Bytes::new() }
+    }
+
+    /// Bytes still to come, where known.
+    pub fn remaining(&self) -> Option<u64> {
+        self.remaining
+    }
+
+    /// Whether this follows a download that may still turn out bad.
+    pub fn follows_download(&self) -> bool {
+        matches!(self.source, Source::Spool(_))
+    }
+
+    /// The next block, or `None` after the last.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, FrameError>>> {
+        if self.rest.is_empty() {
+            self.rest = match ready!(self.source.poll_window(cx)) {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => return Poll::Ready(None),
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            };
+        }
+        let frame = self.rest.split_to(self.rest.len().min(FRAME_BYTES));
+        if let Some(remaining) = &mut self.remaining {
+            *remaining = remaining.saturating_sub(frame.len() as u64);
+        }
+        if self.rest.is_empty() {
+            // Let go of the window now, not when the next one is asked for.
+            self.rest = Bytes::new();
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+}
+
+impl Source {
+    /// The next window's bytes; one further window is read ahead while this one is sent.
+    fn poll_window(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, FrameError>> {
+        match self {
+            Self::Whole => Poll::Ready(Ok(None)),
+            Self::Spool(reader) => reader.poll_window(cx),
+            Self::Windows { windows, at, end, next } => {
+                if at >= end {
+                    return Poll::Ready(Ok(None));
+                }
+                let read = |at: u64, end: u64| {
+                    let windows = Arc::clone(windows);
+                    spawn_blocking(move || windows.read(at, end))
+                };
+                let (from, to) = (*at, *end);
+                let pending = next.get_or_insert_with(|| read(from, to));
+                let bytes = ready!(Pin::new(pending).poll(cx)).map_err(io::Error::other)??;
+                *at += bytes.len() as u64;
+                *next = (at < end).then(|| read(*at, *end));
+                Poll::Ready(Ok(Some(bytes)))
+            }
+        }
+    }
+}

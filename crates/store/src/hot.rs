@@ -1,0 +1,39 @@
+//! The bounded set of kept files that are open and ready to send.
+
+use std::sync::Arc;
+
+use moka::sync::Cache;
+
+use crate::{Kept, Key};
+
+/// Key to open file, bounded by the bytes it holds; what was used least goes first (TinyLFU, so that a
+/// scan over many files does not push out those that everybody asks for).
+#[derive(Debug)]
+pub(crate) struct Hot(Cache<Key, Arc<Kept>, FastHash>);
+
+/// The keys are validated and the table is bounded, so the cheap keyed hash of the standard library's
+/// sibling is not needed; still seeded per process, against crafted collisions.
+type FastHash = std::hash::RandomState;
+
+impl Hot {
+    pub(crate) fn new(max_bytes: u64) -> Self {
+        Self(
+            Cache::builder()
+                .max_capacity(max_bytes)
+                .weigher(|key: &Key, kept: &Arc<Kept>| kept.weight().saturating_add(u32::try_from(key.as_str().len()).unwrap_or(u32::MAX)))
+                .build_with_hasher(FastHash::default()),
+        )
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<Arc<Kept>> {
+        self.0.get(key)
+    }
+
+    pub(crate) fn insert(&self, key: Key, kept: Arc<Kept>) {
+        self.0.insert(key, kept);
+    }
+
+    pub(crate) fn remove(&self, key: &str) {
+        self.0.invalidate(key);
+    }
+}

@@ -1,0 +1,262 @@
+//! The data folder: who owns it, what is kept in it, how it gets there.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use rustix::fs::{CWD, FallocateFlags, FlockOperation, RenameFlags, fallocate, flock, renameat_with};
+use tokio::task::spawn_blocking;
+
+use crate::{Kept, Key, SpoolWriter, Spooled, hot::Hot, spool::TempPath};
+
+/// What a [`Store`] is made of.
+#[derive(Clone, Debug)]
+pub struct StoreSettings {
+    /// The data folder; made if absent.
+    pub folder: PathBuf,
+    /// Bound of the open and mapped files that are kept ready to send, in bytes.
+    pub hot_bytes: u64,
+}
+
+/// Why the data folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has it.
+    #[error("the data folder {} is in use by another modgate{}", folder.display(), owner.as_ref().map(|pid| format!(" (process {pid})")).unwrap_or_default())]
+    InUse {
+        /// The data folder.
+        folder: PathBuf,
+        /// Process id of the owner, if it wrote one.
+        owner: Option<u32>,
+    },
+    /// The disk.
+    #[error("the data folder {}: {doing}: {error}", folder.display())]
+    Io {
+        /// The data folder.
+        folder: PathBuf,
+        /// What was tried.
+        doing: &'static str,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+/// How a commit ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// The file is kept from now on.
+    New,
+    /// There was one already; it stays, the new one is dropped.
+    Present,
+}
+
+/// Kept files in a data folder, and the way into it.
+#[derive(Debug)]
+pub struct Store {
+    folder: PathBuf,
+    hot: Hot,
+    /// Holds the lock for as long as the store lives.
+    _lock: File,
+}
+
+impl Store {
+    /// Opens the data folder: makes it, takes its lock, empties `tmp/`.
+    pub fn open(settings: &StoreSettings) -> Result<Self, StoreError> {
+        let folder = settings.folder.clone();
+        let fault = |doing| {
+            let folder = folder.clone();
+            move |error| StoreError::Io { folder, doing, error }
+        };
+        fs::create_dir_all(&folder).map_err(fault("making it"))?;
+        let lock = lock(&folder)?;
+        let tmp = folder.join("tmp");
+        match fs::remove_dir_all(&tmp) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fault("emptying tmp/")(error)),
+            _ => {}
+        }
+        fs::create_dir(&tmp).map_err(fault("making tmp/"))?;
+        Ok(Self { hot: Hot::new(settings.hot_bytes), _lock: lock, folder })
+    }
+
+    /// The data folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What is kept under `key`, if it is open already: no disk, no waiting.
+    pub fn hot(&self, key: &str) -> Option<Arc<Kept>> {
+        self.hot.get(key)
+    }
+
+    /// What is kept under `key`.
+    pub async fn get(self: &Arc<Self>, key: &Key) -> io::Result<Option<Arc<Kept>>> {
+        if let Some(kept) = self.hot.get(key.as_str()) {
+            return Ok(Some(kept));
+        }
+        let (store, key) = (Arc::clone(self), key.clone());
+        spawn_blocking(move || store.load(key)).await.map_err(io::Error::other)?
+    }
+
+    fn load(&self, key: Key) -> io::Result<Option<Arc<Kept>>> {
+        match File::open(self.path(&key)) {
+            Ok(file) => {
+                let kept = Arc::new(Kept::open(file)?);
+                self.hot.insert(key, Arc::clone(&kept));
+                Ok(Some(kept))
+            }
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A small file that may change (state, lists): read whole, at most `max` bytes, never held open.
+    /// Waits for the disk.
+    pub fn read_small(&self, key: &Key, max: u64) -> io::Result<Option<Vec<u8>>> {
+        let mut bytes = Vec::new();
+        match File::open(self.path(key)) {
+            Ok(file) => file.take(max + 1).read_to_end(&mut bytes)?,
+            Err(error) if is_absent(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if bytes.len() as u64 > max {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("{key} is longer than {max} bytes")));
+        }
+        Ok(Some(bytes))
+    }
+
+    /// File names in the folder `key`, in no order; none if it is not there. Waits for the disk.
+    pub fn names(&self, key: &Key) -> io::Result<Vec<String>> {
+        match fs::read_dir(self.path(key)) {
+            Ok(entries) => entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect(),
+            Err(error) if is_absent(&error) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Starts a download. Room for `expected` bytes is reserved, so that a full disk is known at once.
+    pub async fn spool(self: &Arc<Self>, expected: Option<u64>) -> io::Result<SpoolWriter> {
+        let store = Arc::clone(self);
+        spawn_blocking(move || {
+            let (file, mut temp) = store.temp()?;
+            if let Some(expected) = expected.filter(|&expected| expected > 0) {
+                match fallocate(&file, FallocateFlags::KEEP_SIZE, 0, expected) {
+                    // Some file systems cannot reserve; then a full disk shows while writing.
+                    Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) | Ok(()) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            let path = temp.0.take().ok_or(io::ErrorKind::NotFound)?;
+            Ok(SpoolWriter::new(file, path, expected))
+        })
+        .await
+        .map_err(io::Error::other)?
+    }
+
+    /// Keeps a judged download under `key` for ever. Waits for the disk. What is there already stays.
+    pub fn commit(&self, mut spooled: Spooled, key: &Key) -> io::Result<Committed> {
+        spooled.sync()?;
+        let temp = std::mem::replace(&mut spooled.temp, TempPath(None));
+        self.place(temp, key, false)
+    }
+
+    /// Keeps `bytes` under `key` for ever. Waits for the disk. What is there already stays.
+    pub fn put_small(&self, key: &Key, bytes: &Bytes) -> io::Result<Committed> {
+        let temp = self.write_temp(bytes)?;
+        self.place(temp, key, false)
+    }
+
+    /// Writes `bytes` under `key`, over what is there. For state, never for what is kept for ever. Waits for the disk.
+    pub fn replace_small(&self, key: &Key, bytes: &[u8]) -> io::Result<()> {
+        let temp = self.write_temp(bytes)?;
+        self.place(temp, key, true)?;
+        self.hot.remove(key.as_str());
+        Ok(())
+    }
+
+    fn write_temp(&self, bytes: &[u8]) -> io::Result<TempPath> {
+        let (mut file, temp) = self.temp()?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        Ok(temp)
+    }
+
+    /// Renames a synced temporary file to its final name and syncs the folders that changed.
+    fn place(&self, mut temp: TempPath, key: &Key, replace: bool) -> io::Result<Committed> {
+        let target = self.path(key);
+        let parent = target.parent().ok_or(io::ErrorKind::InvalidInput)?;
+        let made = make_folders(&self.folder, parent)?;
+        let source = temp.0.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        let flags = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+        match renameat_with(CWD, source, CWD, &target, flags) {
+            Ok(()) => temp.0 = None,
+            Err(rustix::io::Errno::EXIST) => return Ok(Committed::Present),
+            // A file system without RENAME_NOREPLACE: a hard link does not replace either.
+            Err(rustix::io::Errno::INVAL) if !replace => match fs::hard_link(source, &target) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(Committed::Present),
+                linked => linked?,
+            },
+            Err(error) => return Err(error.into()),
+        }
+        File::open(parent)?.sync_all()?;
+        for folder in made {
+            File::open(folder)?.sync_all()?;
+        }
+        Ok(Committed::New)
+    }
+
+    /// A new file under `tmp/`.
+    fn temp(&self) -> io::Result<(File, TempPath)> {
+        let mut name = [0; 12];
+        getrandom::fill(&mut name).map_err(|error| io::Error::other(error.to_string()))?;
+        let name: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
+        let path = self.folder.join("tmp").join(name);
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+        Ok((file, TempPath(Some(path))))
+    }
+
+    fn path(&self, key: &Key) -> PathBuf {
+        self.folder.join(key.as_str())
+    }
+}
+
+/// Makes the missing folders from `root` down to `folder`; returns the parents in which a new one stands.
+fn make_folders(root: &Path, folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let missing: Vec<&Path> = folder.ancestors().take_while(|path| *path != root && !path.is_dir()).collect();
+    let mut changed = Vec::new();
+    for path in missing.into_iter().rev() {
+        match fs::create_dir(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => changed.extend(path.parent().map(Path::to_owned)),
+        }
+    }
+    Ok(changed)
+}
+
+/// A name that cannot exist is absent like one that does not.
+fn is_absent(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidFilename, IsADirectory, NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory | IsADirectory | InvalidFilename)
+}
+
+fn lock(folder: &Path) -> Result<File, StoreError> {
+    let path = folder.join("lock");
+    let fault = |doing| move |error| StoreError::Io { folder: folder.to_owned(), doing, error };
+    let mut file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(fault("opening lock"))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut text = String::new();
+            let owner = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+            return Err(StoreError::InUse { folder: folder.to_owned(), owner });
+        }
+        Err(error) => return Err(fault("locking it")(error.into())),
+    }
+    // For the message of the second; the lock itself is the system's.
+    file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(fault("writing lock"))?;
+    Ok(file)
+}
