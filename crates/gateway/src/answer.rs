@@ -9,7 +9,7 @@ use crate::record::Outcome;
 
 /// The bytes of an answer.
 #[derive(Clone, Debug)]
-pub enum Content {
+pub(crate) enum Content {
     /// In memory.
     Bytes(Bytes),
     /// Kept in the data folder.
@@ -22,7 +22,7 @@ pub enum Content {
 
 /// What the bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Media {
+pub(crate) enum Media {
     /// Plain text.
     Text,
     /// JSON.
@@ -35,7 +35,7 @@ pub enum Media {
 
 /// How long an answer may be believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Life {
+pub(crate) enum Life {
     /// It never changes.
     Immutable,
     /// For so long.
@@ -44,7 +44,7 @@ pub enum Life {
 
 /// A true answer, and how it came about.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// The bytes.
     pub content: Content,
     /// What they are.
@@ -63,12 +63,12 @@ pub struct Answer {
 
 impl Answer {
     /// A kept thing that never changes.
-    pub fn kept(kept: Arc<Kept>, media: Media) -> Self {
+    pub(crate) fn kept(kept: Arc<Kept>, media: Media) -> Self {
         Self::new(Content::Kept(kept), media, Life::Immutable, Outcome::Hit)
     }
 
     /// An answer nobody was asked for.
-    pub fn new(content: Content, media: Media, life: Life, outcome: Outcome) -> Self {
+    pub(crate) fn new(content: Content, media: Media, life: Life, outcome: Outcome) -> Self {
         Self { content, media, life, outcome, upstream: None, warning: None, private: false }
     }
 }

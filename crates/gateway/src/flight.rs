@@ -19,29 +19,29 @@ type Told<T> = Result<T, Arc<Refusal>>;
 
 /// The fetches under way.
 #[derive(Debug)]
-pub struct Flights<T> {
+pub(crate) struct Flights<T> {
     table: Table<T>,
     tasks: TaskTracker,
 }
 
 /// What a fetch tells those who wait, as soon as there is something to tell.
 #[derive(Debug)]
-pub struct Teller<T>(watch::Sender<Option<Told<T>>>);
+pub(crate) struct Teller<T>(watch::Sender<Option<Told<T>>>);
 
 impl<T: Clone + Send + Sync + 'static> Teller<T> {
     /// Tells; the last word counts.
-    pub fn tell(&self, told: Result<T, Arc<Refusal>>) {
+    pub(crate) fn tell(&self, told: Result<T, Arc<Refusal>>) {
         self.0.send_replace(Some(told));
     }
 }
 
 /// One who waits for a fetch.
 #[derive(Debug)]
-pub struct Waiter<T>(watch::Receiver<Option<Told<T>>>);
+pub(crate) struct Waiter<T>(watch::Receiver<Option<Told<T>>>);
 
 impl<T: Clone + Send + Sync + 'static> Waiter<T> {
     /// The first word of the fetch. Bounded by the time limits of the fetch itself.
-    pub async fn told(&mut self) -> Told<T> {
+    pub(crate) async fn told(&mut self) -> Told<T> {
         match self.0.wait_for(Option::is_some).await {
             Ok(told) => told.clone().unwrap_or_else(|| Err(lost())),
             Err(_) => Err(lost()),
@@ -49,7 +49,7 @@ impl<T: Clone + Send + Sync + 'static> Waiter<T> {
     }
 
     /// The last word, when the fetch has ended.
-    pub async fn ended(&mut self) -> Told<T> {
+    pub(crate) async fn ended(&mut self) -> Told<T> {
         while self.0.changed().await.is_ok() {}
         self.0.borrow().clone().unwrap_or_else(|| Err(lost()))
     }
@@ -69,12 +69,12 @@ impl<T> Drop for Leave<T> {
 
 impl<T: Clone + Send + Sync + 'static> Flights<T> {
     /// No fetches yet; they will run on `tasks`.
-    pub fn new(tasks: TaskTracker) -> Self {
+    pub(crate) fn new(tasks: TaskTracker) -> Self {
         Self { table: Table::default(), tasks }
     }
 
     /// Joins the fetch of `key`, or starts it. The second value says whether it was joined.
-    pub fn join<F>(&self, key: &str, fetch: impl FnOnce(Teller<T>) -> F) -> (Waiter<T>, bool)
+    pub(crate) fn join<F>(&self, key: &str, fetch: impl FnOnce(Teller<T>) -> F) -> (Waiter<T>, bool)
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -96,17 +96,17 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
     }
 
     /// Joins the fetch of `key` if there is one.
-    pub fn find(&self, key: &str) -> Option<Waiter<T>> {
+    pub(crate) fn find(&self, key: &str) -> Option<Waiter<T>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned().map(Waiter)
     }
 
     /// How many fetches are under way.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.table.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Whether none is.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }

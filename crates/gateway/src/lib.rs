@@ -1,1 +1,31 @@
-//! The life of a request: parse, route, keep, fetch, verify, answer, record
+//! The life of a request: read, routed, answered from what is kept or fetched, verified, kept, recorded.
+//!
+//! [`http`] is the door; [`Gateway`] is what is behind it. See `ARCHITECTURE.md` for the map.
+
+mod access_log;
+mod answer;
+mod artifact;
+mod background;
+mod changeable;
+mod failure;
+mod fetch;
+mod flight;
+mod gateway;
+pub mod http;
+pub mod import;
+mod metrics;
+mod negative;
+mod pipeline;
+mod record;
+mod refusal;
+pub mod settings;
+mod sumdb;
+pub mod tombstone;
+mod verify;
+mod versions;
+
+pub use access_log::AccessLog;
+pub use gateway::{Gateway, Readiness, Refused};
+pub use metrics::{Metrics, ResultLabel};
+pub use record::{Kind, Outcome, Record, Recorder, Subject};
+pub use refusal::{Code, Fault, Refusal};

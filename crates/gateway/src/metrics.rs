@@ -177,7 +177,7 @@ fn classic(open: &str) -> String {
 }
 
 /// Appends one family with its samples: `(labels, value)`, labels as `name="value"` text or empty.
-pub fn family(page: &mut String, name: &str, help: &str, kind: &str, samples: &[(String, f64)]) {
+pub(crate) fn family(page: &mut String, name: &str, help: &str, kind: &str, samples: &[(String, f64)]) {
     if samples.is_empty() {
         return;
     }
@@ -188,12 +188,12 @@ pub fn family(page: &mut String, name: &str, help: &str, kind: &str, samples: &[
 }
 
 /// Escapes a label's value.
-pub fn label(value: &str) -> String {
+pub(crate) fn label(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 /// Appends what the process itself uses, with the conventional names; Linux only.
-pub fn process(page: &mut String) {
+pub(crate) fn process(page: &mut String) {
     let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else { return };
     let fields: Vec<f64> =
         stat.rsplit(") ").next().unwrap_or_default().split(' ').map(|field| field.parse().unwrap_or_default()).collect();

@@ -7,10 +7,10 @@ use tlog::note::VerifierKey;
 use upstream::{Upstreams, chain::Chain};
 
 /// Everything that may change while the gateway runs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Which chain and mode a module has.
-    pub routes: Routes,
+    pub routes: Arc<Routes>,
     /// The upstreams of all chains, with their health.
     pub upstreams: Arc<Upstreams>,
     /// The checksum database; none: nothing is verified.

@@ -1,1 +1,19 @@
-//! The rules of Go modules, pure: paths, versions, escaping, go.mod, module zips and their hashes
+//! The rules of Go modules, pure: paths, versions, escaping, requests, `go.mod`, lists, module zips and their hashes.
+//!
+//! No I/O, no clock, no async: values in, values out. Equal to `golang.org/x/mod` where that has the rule.
+
+mod escape;
+pub mod gomod_file;
+pub mod h1;
+pub mod info;
+pub mod list;
+mod path;
+pub mod pattern;
+mod request;
+pub mod semver;
+mod version;
+pub mod zip;
+
+pub use path::{ModulePath, PathError};
+pub use request::{DatabaseName, Query, QueryKind, Request, RequestError, SumDbAsk};
+pub use version::{Pseudo, Version, VersionError};

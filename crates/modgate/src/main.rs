@@ -9,15 +9,19 @@ use modgate::{
     config::Env,
 };
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let env = Env::of_process();
     let done = match &cli.command {
         Command::Check(args) => cmd::check::run(args, env),
         Command::Completions(args) => cmd::completions::run(args),
-        _ => Err(io::Error::other(
-            "this build has only `check` and `completions`",
-        )),
+        Command::Import(args) => cmd::import::run(args, env),
+        Command::Retire(args) => cmd::retire::retire(args, env),
+        Command::Serve(args) => cmd::serve::run(args, env),
+        Command::Unretire(args) => cmd::retire::unretire(args, env),
     };
     match done {
         Ok(code) => code,

@@ -177,6 +177,23 @@ impl Store {
         Ok(())
     }
 
+    /// Whether a small file can be written now.
+    pub async fn probe(self: &Arc<Self>) -> io::Result<()> {
+        let store = Arc::clone(self);
+        spawn_blocking(move || {
+            let (mut file, _temp) = store.temp()?;
+            file.write_all(&[0; 4096])
+        })
+        .await
+        .map_err(io::Error::other)?
+    }
+
+    /// Free and whole size of the folder's disk, in bytes.
+    pub fn disk(&self) -> io::Result<(u64, u64)> {
+        let stat = rustix::fs::statvfs(&self.folder)?;
+        Ok((stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize))
+    }
+
     fn write_temp(&self, bytes: &[u8]) -> io::Result<TempPath> {
         let (mut file, temp) = self.temp()?;
         file.write_all(bytes)?;
@@ -210,9 +227,10 @@ impl Store {
 
     /// A new file under `tmp/`.
     fn temp(&self) -> io::Result<(File, TempPath)> {
-        let mut name = [0; 12];
+        let mut name = [0; 16];
         getrandom::fill(&mut name).map_err(|error| io::Error::other(error.to_string()))?;
-        let name: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = u128::from_le_bytes(name);
+        let name = format!("{name:032x}");
         let path = self.folder.join("tmp").join(name);
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
         Ok((file, TempPath(Some(path))))

@@ -24,6 +24,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::escape;
+
 /// The hash that forked records have for their zip and their go.mod.
 const FORKED_H1: &str = "h1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 
@@ -468,17 +470,5 @@ fn with_hashes(record: &str, hashes: [&str; 2]) -> String {
     let what = record.lines().filter_map(|line| line.rsplit_once(' '));
     what.zip(hashes)
         .flat_map(|((what, _), hash)| [what, " ", hash, "\n"])
-        .collect()
-}
-
-/// The escaped form of a path or version: `!` and the lower case for each upper-case letter.
-fn escape(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            c.is_ascii_uppercase()
-                .then_some('!')
-                .into_iter()
-                .chain([c.to_ascii_lowercase()])
-        })
         .collect()
 }

@@ -42,6 +42,7 @@ pub struct Door {
     recorder: Arc<Recorder>,
     next_id: AtomicU64,
     max_path_bytes: usize,
+    metrics_page: bool,
 }
 
 /// A response that is there already, or one that must be waited for.
@@ -64,11 +65,11 @@ impl Future for Answering {
 
 impl Door {
     /// A door to `gateway`.
-    pub fn new(gateway: Arc<Gateway>, recorder: Arc<Recorder>, max_path_bytes: usize) -> Self {
+    pub fn new(gateway: Arc<Gateway>, recorder: Arc<Recorder>, max_path_bytes: usize, metrics_page: bool) -> Self {
         let mut seed = [0; 8];
         // Without randomness ids still differ within this process, which is what they are for.
         let _ = getrandom::fill(&mut seed);
-        Self { gateway, recorder, next_id: AtomicU64::new(u64::from_le_bytes(seed)), max_path_bytes }
+        Self { gateway, recorder, next_id: AtomicU64::new(u64::from_le_bytes(seed)), max_path_bytes, metrics_page }
     }
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
@@ -144,7 +145,7 @@ impl Door {
             let why = format!("the path has {} bytes, more than the limit of {}", path.len(), self.max_path_bytes);
             return Err(Refusal::new(Code::PathTooLong, "", why));
         }
-        if let Some(page) = admin::Page::at(path) {
+        if let Some(page) = admin::Page::at(path).filter(|page| self.metrics_page || *page != admin::Page::Metrics) {
             return Ok(Parsed::Admin(page));
         }
         for value in request.headers().get_all(VIA) {

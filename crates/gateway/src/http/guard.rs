@@ -32,7 +32,7 @@ pub struct ConnectionLimits {
 
 /// The movements of one connection, in milliseconds since it began; 0 means "not waiting".
 #[derive(Debug)]
-pub struct Pulse {
+pub(crate) struct Pulse {
     begin: Instant,
     /// Requests under way.
     pub(crate) active: AtomicU32,

@@ -2,7 +2,7 @@
 
 /// What a `Range` header asks of a body of known length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Range {
+pub(super) enum Range {
     /// All of it: no header, or one that is ignored (other unit, several ranges, bad syntax).
     All,
     /// The bytes `from..to`, not empty.
@@ -14,7 +14,7 @@ pub enum Range {
 /// Reads `bytes=a-b`, `bytes=a-` and `bytes=-n` for a body of `len` bytes.
 ///
 /// A server may ignore a header it does not like (RFC 9110 14.2), so what is not a single byte range asks for all.
-pub fn parse(header: &[u8], len: u64) -> Range {
+pub(super) fn parse(header: &[u8], len: u64) -> Range {
     let Some((unit, set)) = std::str::from_utf8(header).ok().and_then(|text| text.split_once('=')) else { return Range::All };
     let Some((first, last)) = set.trim().split_once('-') else { return Range::All };
     if !unit.trim().eq_ignore_ascii_case("bytes") {

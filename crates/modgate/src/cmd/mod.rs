@@ -2,3 +2,6 @@
 
 pub mod check;
 pub mod completions;
+pub mod import;
+pub mod retire;
+pub mod serve;

@@ -1,0 +1,133 @@
+//! Work that no request waits for: the `async` modes, lists on disk, verification made up for.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    time::Duration,
+};
+
+use gomod::ModulePath;
+use tokio::{
+    sync::{Notify, mpsc},
+    time::{MissedTickBehavior, interval, sleep},
+};
+
+use crate::{artifact::Artifact, gateway::Gateway, metrics::Metrics, pipeline::Want, settings::Route};
+
+/// Lists of folders are written this long after a version came, once for many.
+const LIST_DELAY: Duration = Duration::from_millis(500);
+/// How often what was served unverified is tried again.
+const VERIFY_AGAIN: Duration = Duration::from_secs(15);
+const MAX_UNVERIFIED: usize = 10_000;
+
+/// What is to be done.
+#[derive(Debug)]
+pub(crate) struct Background {
+    queue: OnceLock<mpsc::Sender<(Artifact, Route)>>,
+    lists: Mutex<HashSet<ModulePath>>,
+    lists_changed: Notify,
+    unverified: Mutex<HashSet<Artifact>>,
+}
+
+impl Background {
+    pub(crate) fn new() -> Self {
+        Self { queue: OnceLock::new(), lists: Mutex::default(), lists_changed: Notify::new(), unverified: Mutex::default() }
+    }
+
+    /// Starts the workers. They end with the gateway.
+    pub(crate) fn start(gateway: &Arc<Gateway>) {
+        let settings = gateway.settings.load();
+        let (sender, receiver) = mpsc::channel(settings.async_queue.max(1));
+        let _ = gateway.background.queue.set(sender);
+        let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
+        for _ in 0..settings.async_workers.max(1) {
+            tokio::spawn(fetch_queued(Arc::downgrade(gateway), Arc::clone(&receiver)));
+        }
+        tokio::spawn(write_lists(Arc::downgrade(gateway)));
+        tokio::spawn(verify_again(Arc::downgrade(gateway)));
+    }
+
+    pub(crate) fn list_changed(&self, module: &ModulePath) {
+        self.lists.lock().unwrap_or_else(PoisonError::into_inner).insert(module.clone());
+        self.lists_changed.notify_one();
+    }
+}
+
+impl Gateway {
+    /// Queues a fetch. A full queue drops it, counted: the client will ask again.
+    pub(crate) fn fetch_later(&self, artifact: Artifact, route: Route) {
+        if self.flights.find(&artifact.key_text()).is_some() {
+            return;
+        }
+        let queued = self.background.queue.get().is_some_and(|queue| queue.try_send((artifact, route)).is_ok());
+        if queued {
+            self.metrics.queued.inc();
+        } else {
+            Metrics::count(&self.metrics.commits, "async_queue_full");
+        }
+    }
+
+    /// Notes what was served unverified: it is fetched and verified as soon as the checksum database answers.
+    pub(crate) fn verify_later(&self, artifact: Artifact) {
+        let mut unverified = self.background.unverified.lock().unwrap_or_else(PoisonError::into_inner);
+        if unverified.len() < MAX_UNVERIFIED {
+            unverified.insert(artifact);
+        }
+    }
+
+    /// Writes the lists of all folders that changed.
+    pub(crate) async fn write_lists(self: &Arc<Self>) {
+        let changed = std::mem::take(&mut *self.background.lists.lock().unwrap_or_else(PoisonError::into_inner));
+        let written = self.on_disk(move |gateway| changed.iter().for_each(|module| gateway.write_list(module))).await;
+        if let Err(refusal) = written {
+            tracing::error!(%refusal, "cannot write lists");
+        }
+    }
+}
+
+async fn fetch_queued(gateway: Weak<Gateway>, queue: Arc<tokio::sync::Mutex<mpsc::Receiver<(Artifact, Route)>>>) {
+    loop {
+        let next = queue.lock().await.recv().await;
+        let (Some((artifact, route)), Some(gateway)) = (next, gateway.upgrade()) else { return };
+        gateway.metrics.queued.dec();
+        if let Err(refused) = gateway.fly(artifact, route, Want { cached_only: false, whole: true }).await {
+            tracing::info!(refusal = %refused.refusal, "a background fetch failed");
+        }
+    }
+}
+
+async fn write_lists(gateway: Weak<Gateway>) {
+    loop {
+        let Some(strong) = gateway.upgrade() else { return };
+        let changed = async { strong.background.lists_changed.notified().await };
+        // Looks up now and then, so that the gateway can go.
+        let some = tokio::time::timeout(Duration::from_secs(5), changed).await.is_ok();
+        if some {
+            sleep(LIST_DELAY).await;
+            strong.write_lists().await;
+        }
+    }
+}
+
+async fn verify_again(gateway: Weak<Gateway>) {
+    let mut ticks = interval(VERIFY_AGAIN);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(gateway) = gateway.upgrade() else { return };
+        let waiting: Vec<Artifact> = gateway.background.unverified.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
+        for artifact in waiting {
+            let route = gateway.settings.load().routes.resolve(&artifact.module);
+            let settings = gateway.settings.load_full();
+            // While the database is away this ends here, at the cost of one question.
+            if !matches!(gateway.proof(&settings, &artifact, &route).await, Ok(crate::verify::Proof::Hash(_) | crate::verify::Proof::Exempt)) {
+                break;
+            }
+            gateway.background.unverified.lock().unwrap_or_else(PoisonError::into_inner).remove(&artifact);
+            match gateway.fly(artifact.clone(), route, Want { cached_only: false, whole: true }).await {
+                Ok(_) => tracing::info!(%artifact, "verified what was served unverified before"),
+                Err(refused) => tracing::error!(%artifact, refusal = %refused.refusal, "what was served unverified does not verify now"),
+            }
+        }
+    }
+}

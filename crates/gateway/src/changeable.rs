@@ -1,0 +1,104 @@
+//! Answers that change: lists, `@latest`, queries. Fresh for a while, then stale, never lost.
+//!
+//! What upstream said stands on disk under `fresh/`, as the time of asking in milliseconds on a line of its own
+//! and then the body; what is served (a list is united with what is kept, and tombstones are taken out) is composed
+//! from that and held in memory.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use moka::sync::Cache;
+use store::{Key, Store};
+
+/// Bound of the composed answers in memory, in bytes.
+const MAX_MEMORY_BYTES: u64 = 16 << 20;
+/// The longest list or info that is taken from upstream, in bytes.
+pub(crate) const MAX_BODY_BYTES: usize = 16 << 20;
+
+/// One changeable answer.
+#[derive(Debug)]
+pub(crate) struct Changeable {
+    /// What upstream said last.
+    pub(crate) raw: Bytes,
+    /// What clients get.
+    pub(crate) served: Bytes,
+    /// When upstream said it, in milliseconds since 1970.
+    asked_ms: u64,
+}
+
+impl Changeable {
+    pub(crate) fn new(raw: Bytes, served: Bytes) -> Self {
+        Self { raw, served, asked_ms: now_ms() }
+    }
+
+    /// How old it is.
+    pub(crate) fn age(&self) -> Duration {
+        Duration::from_millis(now_ms().saturating_sub(self.asked_ms))
+    }
+
+    /// The same with other bytes to serve.
+    pub(crate) fn recomposed(self, served: Bytes) -> Self {
+        Self { served, ..self }
+    }
+}
+
+/// Changeable answers in memory, by key.
+#[derive(Debug)]
+pub(crate) struct Changeables(Cache<String, Arc<Changeable>>);
+
+impl Changeables {
+    pub(crate) fn new() -> Self {
+        let weigh = |key: &String, value: &Arc<Changeable>| u32::try_from(key.len() + value.raw.len() + value.served.len() + 64).unwrap_or(u32::MAX);
+        Self(Cache::builder().max_capacity(MAX_MEMORY_BYTES).weigher(weigh).build())
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<Arc<Changeable>> {
+        self.0.get(key)
+    }
+
+    pub(crate) fn insert(&self, key: &str, value: Arc<Changeable>) {
+        self.0.insert(key.to_owned(), value);
+    }
+
+    /// Forgets what is composed under `key`; what upstream said stays on disk.
+    pub(crate) fn forget(&self, key: &str) {
+        self.0.invalidate(key);
+    }
+
+    /// Forgets all that is composed: tombstones or rules changed.
+    pub(crate) fn recompose(&self) {
+        self.0.invalidate_all();
+    }
+}
+
+/// What upstream said last, from disk. Waits for the disk.
+pub(crate) fn load(store: &Store, key: &Key) -> Option<Changeable> {
+    let bytes = match store.read_small(key, MAX_BODY_BYTES as u64 + 32) {
+        Ok(bytes) => bytes?,
+        Err(error) => {
+            tracing::warn!(%key, %error, "cannot read a kept answer");
+            return None;
+        }
+    };
+    let line = bytes.iter().position(|byte| *byte == b'\n')?;
+    let asked_ms = std::str::from_utf8(&bytes[..line]).ok()?.parse().ok()?;
+    let raw = Bytes::from(bytes).slice(line + 1..);
+    Some(Changeable { served: raw.clone(), raw, asked_ms })
+}
+
+/// Writes what upstream said. Waits for the disk.
+pub(crate) fn save(store: &Store, key: &Key, value: &Changeable) {
+    let mut bytes = format!("{}\n", value.asked_ms).into_bytes();
+    bytes.extend_from_slice(&value.raw);
+    if let Err(error) = store.replace_small(key, &bytes) {
+        tracing::warn!(%key, %error, "cannot keep an answer; it is served from memory");
+    }
+}
+
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}

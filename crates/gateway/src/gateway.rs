@@ -1,0 +1,193 @@
+//! The gateway: its parts, and what belongs to none of them.
+
+use std::{fmt::Write as _, sync::Arc};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use serde_json::json;
+use store::Store;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    answer::Answer,
+    background::Background,
+    changeable::Changeables,
+    flight::Flights,
+    metrics::{self, Metrics},
+    negative::Negatives,
+    refusal::Refusal,
+    settings::Settings,
+    sumdb::SumDb,
+    tombstone::Tombstones,
+};
+
+/// A refusal on its way out.
+#[derive(Debug)]
+pub struct Refused {
+    /// The refusal.
+    pub refusal: Arc<Refusal>,
+    /// Whether it repeats a recent one.
+    pub repeated: bool,
+    /// Who was asked.
+    pub upstream: Option<Arc<str>>,
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Arc::new(refusal).into()
+    }
+}
+
+impl From<Arc<Refusal>> for Refused {
+    fn from(refusal: Arc<Refusal>) -> Self {
+        Self { refusal, repeated: false, upstream: None }
+    }
+}
+
+/// Everything between a parsed request and its answer.
+#[derive(Debug)]
+pub struct Gateway {
+    pub(crate) settings: ArcSwap<Settings>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) tombstones: Tombstones,
+    pub(crate) flights: Flights<Answer>,
+    pub(crate) negatives: Negatives,
+    pub(crate) changeables: Changeables,
+    pub(crate) sumdb: ArcSwapOption<SumDb>,
+    pub(crate) background: Background,
+    /// Fetches and commits; waited for before the process ends.
+    pub(crate) tasks: TaskTracker,
+    via: String,
+    draining: CancellationToken,
+}
+
+/// Whether the gateway should get traffic, and why not.
+#[derive(Debug)]
+pub struct Readiness {
+    /// Whether it should.
+    pub ready: bool,
+    checks: Vec<(&'static str, bool, String)>,
+}
+
+impl Readiness {
+    /// `{"ready":…,"checks":[{"name":…,"ok":…,"detail":…}]}`.
+    pub fn json(&self) -> serde_json::Value {
+        let checks: Vec<_> = self.checks.iter().map(|(name, ok, detail)| json!({"name": name, "ok": ok, "detail": detail})).collect();
+        json!({"ready": self.ready, "checks": checks})
+    }
+}
+
+impl Gateway {
+    /// Puts the parts together. `via` is what this instance writes into the `Via` header of its own requests;
+    /// `draining` is cancelled when it is told to stop.
+    pub fn new(settings: Settings, store: Arc<Store>, metrics: Arc<Metrics>, via: String, draining: CancellationToken) -> std::io::Result<Arc<Self>> {
+        let tasks = TaskTracker::new();
+        let tombstones = Tombstones::load(store.folder())?;
+        let gateway = Arc::new(Self {
+            settings: ArcSwap::from_pointee(settings),
+            metrics,
+            tombstones,
+            flights: Flights::new(tasks.clone()),
+            negatives: Negatives::new(),
+            changeables: Changeables::new(),
+            sumdb: ArcSwapOption::empty(),
+            background: Background::new(),
+            tasks,
+            via,
+            draining,
+            store,
+        });
+        gateway.open_sumdb();
+        Background::start(&gateway);
+        Ok(gateway)
+    }
+
+    /// Takes new settings; running requests end with the old ones.
+    pub fn reconfigure(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
+        self.negatives.clear();
+        self.changeables.recompose();
+        self.open_sumdb();
+    }
+
+    /// Reads the tombstones again.
+    pub fn reload_tombstones(&self) -> std::io::Result<()> {
+        self.tombstones.reload()?;
+        self.changeables.recompose();
+        Ok(())
+    }
+
+    fn open_sumdb(&self) {
+        let settings = self.settings.load();
+        let wanted = settings.sumdb.clone();
+        let open = wanted.map(|wanted| Arc::new(SumDb::open(wanted, self.sumdb.load_full().as_deref(), Arc::clone(&self.store), self.tasks.clone())));
+        self.sumdb.store(open);
+    }
+
+    pub(crate) fn via(&self) -> &str {
+        &self.via
+    }
+
+    /// Waits until running fetches are kept and lists are written.
+    pub async fn settle(self: &Arc<Self>) {
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.write_lists().await;
+    }
+
+    /// Whether this instance should get traffic. Upstreams in trouble are told, and no reason to stay away: what is
+    /// kept is served.
+    pub(crate) async fn readiness(&self) -> Readiness {
+        let mut checks = Vec::new();
+        let draining = self.draining.is_cancelled();
+        checks.push(("draining", !draining, if draining { "told to stop".to_owned() } else { "no".to_owned() }));
+        let written = self.store.probe().await;
+        let folder_ok = written.is_ok();
+        checks.push(("data_folder", folder_ok, written.map_or_else(|error| format!("cannot write: {error}"), |()| "writable".to_owned())));
+        for upstream in self.settings.load().upstreams.snapshot() {
+            checks.push(("upstream", upstream.state == "closed", format!("{}: breaker {}", upstream.name, upstream.state)));
+        }
+        if let Some(sumdb) = self.sumdb.load_full() {
+            let (ok, detail) = sumdb.health();
+            checks.push(("checksum_database", ok, detail));
+        }
+        // A full disk still serves what is kept, so only draining takes an instance out.
+        Readiness { ready: !draining, checks }
+    }
+
+    /// Appends what is read only when metrics are asked for.
+    pub(crate) fn samples(&self, page: &mut String) {
+        #[expect(clippy::cast_precision_loss, reason = "counts and byte sizes")]
+        let number = |value: u64| value as f64;
+        let snapshots = self.settings.load().upstreams.snapshot();
+        let mut outcomes = Vec::new();
+        let (mut states, mut in_flight, mut p95) = (Vec::new(), Vec::new(), Vec::new());
+        for upstream in &snapshots {
+            let name = format!("upstream=\"{}\"", metrics::label(&upstream.name));
+            for state in ["closed", "half_open", "open"] {
+                states.push((format!("{name},state=\"{state}\""), f64::from(u8::from(upstream.state == state))));
+            }
+            for (outcome, count) in upstream.outcomes {
+                outcomes.push((format!("{name},outcome=\"{outcome}\""), number(count)));
+            }
+            in_flight.push((name.clone(), number(upstream.in_flight as u64)));
+            if let Some(quantile) = upstream.p95 {
+                p95.push((name, quantile.as_secs_f64()));
+            }
+        }
+        metrics::family(page, "modgate_upstream_requests_total", "Requests to upstreams, by outcome", "counter", &outcomes);
+        metrics::family(page, "modgate_upstream_breaker_state", "1 for the state the circuit breaker is in", "gauge", &states);
+        metrics::family(page, "modgate_upstream_in_flight", "Requests under way to upstreams", "gauge", &in_flight);
+        metrics::family(page, "modgate_upstream_first_byte_p95_seconds", "95th percentile of the time to the first byte", "gauge", &p95);
+        if let Ok((free, size)) = self.store.disk() {
+            let mut folder = String::new();
+            let _ = write!(folder, "folder=\"{}\"", metrics::label(&self.store.folder().display().to_string()));
+            metrics::family(page, "modgate_disk_free_bytes", "Free space of the data folder's disk", "gauge", &[(folder.clone(), number(free))]);
+            metrics::family(page, "modgate_disk_size_bytes", "Size of the data folder's disk", "gauge", &[(folder, number(size))]);
+        }
+        if let Some(sumdb) = self.sumdb.load_full() {
+            metrics::family(page, "modgate_sumdb_tree_size", "Records in the kept tree head", "gauge", &[(String::new(), number(sumdb.tree_size()))]);
+            metrics::family(page, "modgate_sumdb_forked", "1 if the database has shown two histories", "gauge", &[(String::new(), f64::from(u8::from(sumdb.forked())))]);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The witness that something was verified, and the only makers of it.
+
+use bytes::Bytes;
+use gomod::h1::H1;
+use store::Spooled;
+
+use crate::{
+    artifact::{Artifact, Part},
+    gateway::Gateway,
+    metrics::Metrics,
+    refusal::{Code, Refusal},
+    settings::{Route, Settings},
+};
+
+/// What an artifact's hash must be.
+#[derive(Clone, Debug)]
+pub(crate) enum Proof {
+    /// Proven by the checksum database.
+    Hash(H1),
+    /// Nothing to compare with, by configuration: private, exempt, or no database.
+    Exempt,
+    /// Unknown to the database, and let through by configuration.
+    Unknown,
+    /// The database cannot be reached, and the configuration says to serve all the same.
+    Unreachable,
+}
+
+impl Proof {
+    /// Whether bytes of this hash may pass; otherwise what the hash should be.
+    pub(crate) fn admits(&self, hash: &H1) -> Result<(), H1> {
+        match self {
+            Self::Hash(wanted) if wanted != hash => Err(*wanted),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn needs_hash(&self) -> bool {
+        matches!(self, Self::Hash(_))
+    }
+
+    /// As metrics name it.
+    pub(crate) fn result(&self) -> &'static str {
+        match self {
+            Self::Hash(_) => "verified",
+            Self::Exempt => "exempt",
+            Self::Unknown => "unknown",
+            Self::Unreachable => "unverified",
+        }
+    }
+}
+
+/// Content that passed its check. Only this is kept, and only this gives a client its last bytes.
+#[derive(Debug)]
+pub(crate) struct Verified<T> {
+    content: T,
+    warning: Option<&'static str>,
+}
+
+impl Verified<Bytes> {
+    /// An `.info` has no checksum; it was checked to be about the version asked for.
+    pub(crate) fn info(content: Bytes) -> Self {
+        Self { content, warning: None }
+    }
+
+    pub(crate) fn go_mod(content: Bytes, proof: &Proof) -> Self {
+        Self { content, warning: warning(proof) }
+    }
+}
+
+impl Verified<Spooled> {
+    pub(crate) fn zip(content: Spooled, proof: &Proof) -> Self {
+        Self { content, warning: warning(proof) }
+    }
+}
+
+impl<T> Verified<T> {
+    pub(crate) fn content(&self) -> &T {
+        &self.content
+    }
+
+    pub(crate) fn content_mut(&mut self) -> &mut T {
+        &mut self.content
+    }
+
+    pub(crate) fn into_content(self) -> T {
+        self.content
+    }
+
+    /// Why this is served but not kept.
+    pub(crate) fn warning(&self) -> Option<&'static str> {
+        self.warning
+    }
+}
+
+fn warning(proof: &Proof) -> Option<&'static str> {
+    matches!(proof, Proof::Unreachable).then_some("not verified: the checksum database cannot be reached")
+}
+
+impl Gateway {
+    /// What the checksum database says of an artifact, where it must be asked.
+    pub(crate) async fn proof(&self, settings: &Settings, artifact: &Artifact, route: &Route) -> Result<Proof, Refusal> {
+        let Some(sumdb) = self.sumdb.load_full() else { return Ok(Proof::Exempt) };
+        // Toolchains run as programs on the client: no exemption (CVE-2026-42501).
+        let toolchain = artifact.module.is_toolchain();
+        if route.is_private() || (!toolchain && sumdb.exempts(&artifact.module)) {
+            return Ok(Proof::Exempt);
+        }
+        let hashes = match sumdb.hashes(settings, &artifact.module, &artifact.version).await {
+            Ok(hashes) => hashes,
+            Err(refusal) if toolchain => return Err(refusal),
+            Err(refusal) => {
+                let proof = match refusal.code {
+                    Code::RecordNotFound if sumdb.allows_unknown() => Proof::Unknown,
+                    Code::RecordNotFound => {
+                        Metrics::count(&self.metrics.verifications, "unknown_refused");
+                        let why = "the checksum database does not know it, and this gateway serves no unknown public versions";
+                        return Err(Refusal::new(Code::ChecksumUnknown, artifact.to_string(), why)
+                            .hint("a private module belongs into `private`; others may be listed in `sumdb.exempt`, or `sumdb.unknown = \"allow\"`"));
+                    }
+                    Code::ChecksumDatabaseUnreachable if sumdb.serves_unverified() => Proof::Unreachable,
+                    _ => return Err(refusal),
+                };
+                tracing::warn!(%artifact, reason = %refusal, "served without verification, as configured");
+                return Ok(proof);
+            }
+        };
+        let text = if artifact.part == Part::Zip { &hashes.zip } else { &hashes.go_mod };
+        let wanted = text.parse().map_err(|_| {
+            Refusal::new(Code::ChecksumDatabaseInvalid, artifact.to_string(), format!("the checksum database has no readable hash: {text}"))
+        })?;
+        Ok(Proof::Hash(wanted))
+    }
+}

@@ -1,0 +1,75 @@
+//! `list`: the tagged versions of a module (protocol.md 1.2).
+
+use crate::{ModulePath, Version};
+
+/// What an upstream's list says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ParsedList {
+    /// Tagged versions the path may have: sorted, each once.
+    pub versions: Vec<Version>,
+    /// Pseudo-versions, which no list should have: sorted by time, then precedence.
+    pub pseudo: Vec<Version>,
+}
+
+/// Reads a list as the client does: CRLF, blank and junk lines and a second field are tolerated; versions
+/// that the path cannot have are dropped.
+pub fn parse(body: &[u8], path: &ModulePath) -> ParsedList {
+    let words = body.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok()?.split_ascii_whitespace().next());
+    from_names(words, path)
+}
+
+/// The same from bare version texts.
+pub fn from_names<'a>(names: impl Iterator<Item = &'a str>, path: &ModulePath) -> ParsedList {
+    let valid = names.filter_map(|name| Version::parse(name).ok()).filter(|version| version.check_major(path).is_ok());
+    let (mut pseudo, mut versions): (Vec<_>, Vec<_>) = valid.partition(Version::is_pseudo);
+    versions.sort_unstable();
+    versions.dedup();
+    let time = |version: &Version| version.pseudo().map(|pseudo| pseudo.time.to_owned());
+    pseudo.sort_by(|a, b| time(a).cmp(&time(b)).then_with(|| a.cmp(b)));
+    pseudo.dedup();
+    ParsedList { versions, pseudo }
+}
+
+/// Writes a list: one version a line.
+pub fn format<'a>(versions: impl IntoIterator<Item = &'a Version>) -> Vec<u8> {
+    let mut body = Vec::new();
+    for version in versions {
+        body.extend_from_slice(version.as_str().as_bytes());
+        body.push(b'\n');
+    }
+    body
+}
+
+/// The version that `latest` means: the highest release, else the highest pre-release (protocol.md 1.3).
+/// `versions` need not be sorted.
+pub fn latest<'a>(versions: impl Iterator<Item = &'a Version> + Clone) -> Option<&'a Version> {
+    versions.clone().filter(|version| !version.is_prerelease()).max().or_else(|| versions.max())
+}
+
+/// The version that the query `v1` or `v1.2` means: the latest of those with that beginning.
+pub fn latest_with_prefix<'a>(prefix: &str, versions: impl Iterator<Item = &'a Version> + Clone) -> Option<&'a Version> {
+    let matches = move |version: &&Version| {
+        version.as_str().strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'))
+    };
+    latest(versions.filter(matches))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tolerant_and_filtered() {
+        let path = ModulePath::parse("a.com/m").unwrap();
+        let body = b"v1.10.0\r\n\nv1.2.0 2024-05-01T12:00:00Z\njunk\nv1\nv2.0.0\nv2.0.0+incompatible\nv1.2.0\n\xff\xfe\nv0.0.0-20200101000000-abcdefabcdef\n\
+            v0.0.0-20190101000000-bbbbbbbbbbbb\nv1.11.0-rc.1\0\0\nv1.11.0-rc.1\n";
+        let parsed = parse(body, &path);
+        assert_eq!(format(&parsed.versions), b"v1.2.0\nv1.10.0\nv1.11.0-rc.1\nv2.0.0+incompatible\n");
+        assert_eq!(parsed.pseudo.last().unwrap().as_str(), "v0.0.0-20200101000000-abcdefabcdef");
+        assert_eq!(latest(parsed.versions.iter()).unwrap().as_str(), "v2.0.0+incompatible");
+        assert_eq!(latest_with_prefix("v1", parsed.versions.iter()).unwrap().as_str(), "v1.10.0");
+        assert_eq!(latest_with_prefix("v1.1", parsed.versions.iter()), None);
+        assert_eq!(latest_with_prefix("v1.11", parsed.versions.iter()).unwrap().as_str(), "v1.11.0-rc.1");
+        assert_eq!(parse(b"", &path), ParsedList::default());
+    }
+}

@@ -1,0 +1,189 @@
+//! GOPRIVATE's patterns: comma-separated globs that match a path or any of its leading elements.
+
+use crate::ModulePath;
+
+/// A list of patterns (`module.MatchPrefixPatterns`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Patterns(Vec<Pattern>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Pattern {
+    elements: Vec<Vec<Piece>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Piece {
+    Star,
+    Any,
+    One(char),
+    Class { negated: bool, ranges: Vec<(char, char)> },
+}
+
+/// A pattern that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("malformed pattern {pattern:?}: {why}")]
+pub struct PatternError {
+    /// The pattern.
+    pub pattern: String,
+    /// What is wrong.
+    pub why: &'static str,
+}
+
+impl Patterns {
+    /// Reads a comma-separated list; empty entries are skipped.
+    pub fn parse(list: &str) -> Result<Self, PatternError> {
+        Self::from_entries(list.split(','))
+    }
+
+    /// Reads a list; each entry may be a comma-separated list itself.
+    pub fn from_list(list: &[String]) -> Result<Self, PatternError> {
+        Self::from_entries(list.iter().flat_map(|entry| entry.split(',')))
+    }
+
+    fn from_entries<'a>(entries: impl Iterator<Item = &'a str>) -> Result<Self, PatternError> {
+        let entries = entries.map(str::trim).filter(|entry| !entry.is_empty());
+        entries.map(Pattern::parse).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether any pattern matches the path or a prefix of whole elements.
+    pub fn matches(&self, path: &ModulePath) -> bool {
+        self.matches_str(path.as_str())
+    }
+
+    /// The same for any slash-separated text.
+    pub fn matches_str(&self, path: &str) -> bool {
+        self.0.iter().any(|pattern| pattern.matches(path))
+    }
+}
+
+impl Pattern {
+    fn parse(text: &str) -> Result<Self, PatternError> {
+        // A pattern's final slash is not significant.
+        let trimmed = text.strip_suffix('/').unwrap_or(text);
+        let fault = |why| PatternError { pattern: text.to_owned(), why };
+        let elements = trimmed.split('/').map(|element| pieces(element).map_err(fault)).collect::<Result<_, _>>()?;
+        Ok(Self { elements })
+    }
+
+    fn matches(&self, path: &str) -> bool {
+        let mut elements = path.split('/');
+        self.elements.iter().all(|pattern| elements.next().is_some_and(|element| glob(pattern, element)))
+    }
+}
+
+fn pieces(element: &str) -> Result<Vec<Piece>, &'static str> {
+    let mut chars = element.chars();
+    let mut pieces = Vec::new();
+    while let Some(c) = chars.next() {
+        pieces.push(match c {
+            '*' => Piece::Star,
+            '?' => Piece::Any,
+            '\\' => Piece::One(chars.next().ok_or("nothing after the backslash")?),
+            '[' => class(&mut chars)?,
+            c => Piece::One(c),
+        });
+    }
+    Ok(pieces)
+}
+
+fn class(chars: &mut std::str::Chars<'_>) -> Result<Piece, &'static str> {
+    const OPEN: &str = "a class without its closing bracket";
+    let negated = chars.clone().next() == Some('^');
+    if negated {
+        chars.next();
+    }
+    let mut ranges = Vec::new();
+    let bound = |chars: &mut std::str::Chars<'_>| match chars.next() {
+        Some('\\') => chars.next().ok_or(OPEN),
+        Some('-' | ']') => Err("a class with a misplaced - or ]"),
+        Some(c) => Ok(c),
+        None => Err(OPEN),
+    };
+    loop {
+        if chars.clone().next() == Some(']') && !ranges.is_empty() {
+            chars.next();
+            return Ok(Piece::Class { negated, ranges });
+        }
+        let low = bound(chars)?;
+        let high = if chars.clone().next() == Some('-') {
+            chars.next();
+            bound(chars)?
+        } else {
+            low
+        };
+        ranges.push((low, high));
+    }
+}
+
+/// Linear in the text for every star: the last star alone is retried.
+fn glob(pattern: &[Piece], text: &str) -> bool {
+    let text: Vec<char> = text.chars().collect();
+    let (mut p, mut t) = (0, 0);
+    let mut retry = None;
+    while t < text.len() || p < pattern.len() {
+        let matched = match pattern.get(p) {
+            Some(Piece::Star) => {
+                retry = Some((p, t + 1));
+                p += 1;
+                continue;
+            }
+            Some(_) if t >= text.len() => false,
+            Some(Piece::Any) => true,
+            Some(Piece::One(c)) => *c == text[t],
+            Some(Piece::Class { negated, ranges }) => ranges.iter().any(|(low, high)| (*low..=*high).contains(&text[t])) != *negated,
+            None => false,
+        };
+        if matched {
+            p += 1;
+            t += 1;
+            continue;
+        }
+        match retry {
+            Some((star, next)) if next <= text.len() => {
+                p = star;
+                t = next;
+            }
+            _ => return false,
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_and_globs() {
+        for (list, path, want) in [
+            ("git.corp.example/*", "git.corp.example/team", true),
+            ("git.corp.example/*", "git.corp.example/team/deep/v2", true),
+            ("git.corp.example/*", "git.corp.example", false),
+            ("git.corp.example", "git.corp.example/a", true),
+            ("git.corp.example/", "git.corp.example/a", true),
+            ("*.corp.example", "git.corp.example/a", true),
+            ("*.corp.example,other.example/x", "other.example/x/y", true),
+            ("*.corp.example", "corp.example/a", false),
+            ("a.com/te?m", "a.com/team", true),
+            ("a.com/[a-c]x", "a.com/bx/y", true),
+            ("a.com/[^a-c]x", "a.com/bx/y", false),
+            ("a.com/\\*", "a.com/x", false),
+            ("", "a.com", false),
+            (" , a.com", "a.com", true),
+            ("*", "anything.example/x", true),
+            ("a*b*c.com", "aXbYbZc.com", true),
+        ] {
+            assert_eq!(Patterns::parse(list).unwrap().matches_str(path), want, "{list} {path}");
+        }
+        for bad in ["a.com/[", "a.com/[]", "a.com/[a-]", "a.com/\\", "[-a]"] {
+            assert!(Patterns::parse(bad).is_err(), "{bad}");
+        }
+        let slow = Patterns::parse(&"*a".repeat(200)).unwrap();
+        assert!(!slow.matches_str(&"a".repeat(3000).replace("aa", "ab").replace('a', "b")));
+    }
+}

@@ -1,0 +1,149 @@
+//! Reading the content of entries, block by block.
+
+use std::io::{Read, Seek, SeekFrom};
+
+use flate2::{Decompress, FlushDecompress, Status};
+use sha2::{Digest, Sha256};
+
+use super::{
+    ZipError,
+    directory::{Entry, u16_at, u32_at},
+};
+
+const WINDOW_BYTES: usize = 256 << 10;
+const LOCAL: u32 = 0x0403_4b50;
+const LOCAL_BYTES: usize = 30;
+
+/// A block of the file, moved along: entries follow one another, so most reads are in memory already.
+pub(super) struct Window<R> {
+    reader: R,
+    len: u64,
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl<R: Read + Seek> Window<R> {
+    pub(super) fn new(reader: R, len: u64) -> Self {
+        Self { reader, len, start: 0, bytes: Vec::new() }
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// A copy of a range.
+    pub(super) fn copy(&mut self, offset: u64, len: usize) -> Result<Vec<u8>, ZipError> {
+        if offset.checked_add(len as u64).is_none_or(|end| end > self.len) {
+            return Err(ZipError::Format("it ends too early"));
+        }
+        let mut bytes = vec![0; len];
+        self.reader.seek(SeekFrom::Start(offset))?;
+        self.reader.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Bytes from `offset`, at least one and at most `max`, and at least `least` of them.
+    fn at(&mut self, offset: u64, least: usize, max: u64) -> Result<&[u8], ZipError> {
+        if offset.checked_add(least.max(1) as u64).is_none_or(|end| end > self.len) {
+            return Err(ZipError::Format("it ends too early"));
+        }
+        let inside = offset >= self.start && offset + least.max(1) as u64 <= self.start + self.bytes.len() as u64;
+        if !inside {
+            let want = usize::try_from((self.len - offset).min(WINDOW_BYTES as u64)).unwrap_or(WINDOW_BYTES);
+            self.bytes.resize(want, 0);
+            self.reader.seek(SeekFrom::Start(offset))?;
+            self.reader.read_exact(&mut self.bytes)?;
+            self.start = offset;
+        }
+        let from = usize::try_from(offset - self.start).unwrap_or(0);
+        let rest = &self.bytes[from..];
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        Ok(&rest[..rest.len().min(max)])
+    }
+}
+
+/// Inflates entries one after the other with the same memory.
+pub(super) struct Content {
+    inflater: Decompress,
+    out: Vec<u8>,
+}
+
+impl Content {
+    pub(super) fn new() -> Self {
+        Self { inflater: Decompress::new(false), out: vec![0; WINDOW_BYTES] }
+    }
+
+    /// Reads an entry to its end: its size and CRC must be as declared. Gives its SHA-256 if wanted.
+    pub(super) fn read<R: Read + Seek>(&mut self, window: &mut Window<R>, entry: &Entry, hash: bool) -> Result<Option<[u8; 32]>, ZipError> {
+        let fault = |why| ZipError::Entry { name: entry.name.chars().take(100).collect(), why };
+        let header = window.at(entry.header_offset, LOCAL_BYTES, LOCAL_BYTES as u64)?;
+        if u32_at(header, 0) != LOCAL {
+            return Err(fault("no entry where the directory says"));
+        }
+        let mut at = entry.header_offset + LOCAL_BYTES as u64 + u64::from(u16_at(header, 26)) + u64::from(u16_at(header, 28));
+        let end = at.checked_add(entry.compressed).filter(|end| *end <= window.len()).ok_or_else(|| fault("its content is cut short"))?;
+        let mut seen = Seen { crc: crc32fast::Hasher::new(), sha: hash.then(Sha256::new), bytes: 0, declared: entry.uncompressed };
+        self.inflater.reset(false);
+        let mut over = !entry.deflated;
+        while at < end {
+            let block = window.at(at, 1, end - at)?;
+            if !entry.deflated {
+                seen.take(block).map_err(fault)?;
+                at += block.len() as u64;
+                continue;
+            }
+            let (input, output) = (self.inflater.total_in(), self.inflater.total_out());
+            let status = self.inflater.decompress(block, &mut self.out, FlushDecompress::None).map_err(|_| fault("damaged content"))?;
+            let consumed = self.inflater.total_in() - input;
+            let produced = usize::try_from(self.inflater.total_out() - output).unwrap_or(0);
+            seen.take(&self.out[..produced]).map_err(fault)?;
+            at += consumed;
+            if status == Status::StreamEnd {
+                over = true;
+                break;
+            }
+            if consumed == 0 && produced == 0 {
+                return Err(fault("damaged content"));
+            }
+        }
+        // Input may be used up with output still inside.
+        while !over {
+            let output = self.inflater.total_out();
+            let status = self.inflater.decompress(&[], &mut self.out, FlushDecompress::Finish);
+            let produced = usize::try_from(self.inflater.total_out() - output).unwrap_or(0);
+            seen.take(&self.out[..produced]).map_err(fault)?;
+            over = matches!(status, Ok(Status::StreamEnd));
+            if !over && produced == 0 {
+                return Err(fault("its content is cut short"));
+            }
+        }
+        if seen.bytes != entry.uncompressed {
+            return Err(fault("shorter than declared"));
+        }
+        if seen.crc.finalize() != entry.crc32 {
+            return Err(fault("its checksum does not match"));
+        }
+        Ok(seen.sha.map(|sha| sha.finalize().into()))
+    }
+}
+
+struct Seen {
+    crc: crc32fast::Hasher,
+    sha: Option<Sha256>,
+    bytes: u64,
+    declared: u64,
+}
+
+impl Seen {
+    fn take(&mut self, block: &[u8]) -> Result<(), &'static str> {
+        self.bytes += block.len() as u64;
+        if self.bytes > self.declared {
+            return Err("longer than declared");
+        }
+        self.crc.update(block);
+        if let Some(sha) = &mut self.sha {
+            sha.update(block);
+        }
+        Ok(())
+    }
+}

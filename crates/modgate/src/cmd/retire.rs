@@ -1,0 +1,51 @@
+//! `modgate retire` and `modgate unretire`.
+
+use std::{
+    io::{self, IsTerminal as _},
+    process::ExitCode,
+};
+
+use gateway::tombstone::{self, Tombstone};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::{
+    cli::{ModuleVersion, RetireArgs, UnretireArgs},
+    cmd::check,
+    config::{Config, Env, Sources},
+};
+
+/// Sets a tombstone.
+pub fn retire(args: &RetireArgs, env: Env) -> io::Result<ExitCode> {
+    let now = OffsetDateTime::now_utc().replace_nanosecond(0).map_err(io::Error::other)?;
+    let tombstone = Tombstone { reason: args.reason.clone(), time: now.format(&Rfc3339).map_err(io::Error::other)? };
+    edit(&args.config.sources(env), &args.version, Some(tombstone))
+}
+
+/// Takes a tombstone away.
+pub fn unretire(args: &UnretireArgs, env: Env) -> io::Result<ExitCode> {
+    edit(&args.config.sources(env), &args.version, None)
+}
+
+fn edit(sources: &Sources, version: &ModuleVersion, tombstone: Option<Tombstone>) -> io::Result<ExitCode> {
+    let colours = check::colours(&sources.env, io::stderr().is_terminal());
+    let config = match Config::load(sources) {
+        Ok(loaded) => loaded.config,
+        Err(mistakes) => {
+            check::report(&mistakes, colours)?;
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let retire = tombstone.is_some();
+    let changed = tombstone::edit(&config.data, &version.module, &version.version, tombstone)
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", config.data.join(tombstone::FILE).display())))?;
+    let name = format!("{}@{}", version.module, version.version);
+    match (retire, changed) {
+        (true, _) => eprintln!("{name} is retired: it answers 410 from now on"),
+        (false, true) => eprintln!("{name} is served again"),
+        (false, false) => {
+            eprintln!("{name} was not retired in {}", config.data.display());
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,252 @@
+//! `modgate serve`.
+
+use std::{
+    collections::HashSet,
+    io::{self, IsTerminal as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use gateway::{
+    AccessLog, Gateway, Metrics, Recorder,
+    http::{
+        ConnectionLimits,
+        door::Door,
+        server::{self, ServerLimits},
+        tls::{Certificate, TlsFiles},
+    },
+    tombstone,
+};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use store::{Store, StoreSettings};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    cli::ServeArgs,
+    cmd::check,
+    config::{Config, Env, Loaded, Sources, changes_needing_restart},
+    wire,
+};
+
+/// Several events in a row are one change.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// Runs the gateway until it is told to stop.
+pub fn run(args: &ServeArgs, env: Env) -> io::Result<ExitCode> {
+    let colours = check::colours(&env, io::stderr().is_terminal());
+    let sources = args.config.sources(env);
+    let loaded = match Config::load(&sources) {
+        Ok(loaded) => loaded,
+        Err(mistakes) => {
+            check::report(&mistakes, colours)?;
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let json = wire::json_logs(&loaded.config);
+    let level = wire::logs(&loaded.config, json);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(128).build()?;
+    let ended = runtime.block_on(serve(sources, loaded, json, &level));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match ended {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => {
+            eprintln!("error: {error}");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+async fn serve(sources: Sources, loaded: Loaded, json: bool, level: &wire::LogLevelHandle) -> Result<(), String> {
+    let text = |error: io::Error| error.to_string();
+    let config = &loaded.config;
+    let settings = StoreSettings { folder: config.data.clone(), hot_bytes: config.cache.memory_bytes };
+    let store = Arc::new(Store::open(&settings).map_err(|error| error.to_string())?);
+    let via = instance();
+    let stop = CancellationToken::new();
+    let metrics = Arc::new(Metrics::new());
+    let gateway = Gateway::new(wire::settings(config, &via)?, store, Arc::clone(&metrics), via.clone(), stop.clone()).map_err(text)?;
+    let log = config.log.access.then(|| AccessLog::to(io::stderr())).transpose().map_err(text)?;
+    let recorder = Arc::new(Recorder { metrics: Arc::clone(&metrics), log, json });
+    let door = Arc::new(Door::new(Arc::clone(&gateway), Arc::clone(&recorder), config.limits.max_path_bytes, config.metrics.enabled));
+    let certificate = config.tls.as_ref().map(|tls| Certificate::load(&tls_files(tls))).transpose().map_err(|error| error.to_string())?;
+    let tls = certificate.as_ref().map(Certificate::server_config).transpose().map_err(|error| error.to_string())?;
+    let listener = server::bind(config.listen).map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
+    announce(&loaded, &listener.local_addr().map_err(text)?.to_string(), tls.is_some());
+    let serving = tokio::spawn(server::serve(listener, door, tls, limits(config), stop.clone()));
+    let running = Running { sources, loaded, gateway: Arc::clone(&gateway), certificate, metrics, via };
+    running.attend(&stop, level).await.map_err(text)?;
+    tracing::info!("told to stop: finishing what is under way");
+    if !serving.await.unwrap_or(false) {
+        tracing::warn!("some answers were not finished within the drain time");
+    }
+    gateway.settle().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn announce(loaded: &Loaded, address: &str, tls: bool) {
+    for notice in &loaded.notices {
+        tracing::warn!("{notice}");
+    }
+    let config = &loaded.config;
+    let sumdb = config.sumdb.database.as_ref().map_or("off", |database| database.key.name());
+    tracing::info!(chain = %config.chain, from = ?loaded.origins.get("chain").map(ToString::to_string), "upstreams");
+    tracing::info!(data = %config.data.display(), sumdb, "keeping and verifying");
+    let scheme = if tls { "https" } else { "http" };
+    tracing::info!(listening = address, "listening; use it with GOPROXY={scheme}://{address}");
+}
+
+fn limits(config: &Config) -> ServerLimits {
+    ServerLimits {
+        max_connections: config.limits.max_connections,
+        max_header_bytes: config.limits.max_header_bytes,
+        connection: ConnectionLimits {
+            header_timeout: config.limits.header_timeout,
+            idle_timeout: config.limits.idle_timeout,
+            write_stall_timeout: config.limits.write_stall_timeout,
+        },
+        drain_timeout: config.limits.drain_timeout,
+    }
+}
+
+fn tls_files(tls: &crate::config::Tls) -> TlsFiles {
+    TlsFiles { cert: tls.cert.clone(), key: tls.key.clone() }
+}
+
+/// A name for this process in `Via`, so that it recognises its own requests.
+fn instance() -> String {
+    let mut id = [0; 8];
+    // Without randomness the process id must do.
+    if getrandom::fill(&mut id).is_err() {
+        id = u64::from(std::process::id()).to_le_bytes();
+    }
+    format!("modgate-{:016x}", u64::from_le_bytes(id))
+}
+
+/// What must be at hand to take changes while serving.
+struct Running {
+    sources: Sources,
+    loaded: Loaded,
+    gateway: Arc<Gateway>,
+    certificate: Option<Arc<Certificate>>,
+    metrics: Arc<Metrics>,
+    via: String,
+}
+
+impl Running {
+    /// Takes changes until told to stop.
+    async fn attend(mut self, stop: &CancellationToken, level: &wire::LogLevelHandle) -> io::Result<()> {
+        let (mut term, mut int, mut hup) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
+        let (sender, mut events) = mpsc::channel(64);
+        let mut watcher = self.watch(&sender);
+        loop {
+            tokio::select! {
+                _ = term.recv() => break,
+                _ = int.recv() => break,
+                _ = hup.recv() => {
+                    self.reload(level);
+                    watcher = self.watch(&sender);
+                }
+                Some(first) = events.recv() => {
+                    sleep(SETTLE).await;
+                    let mut changed = HashSet::from([first]);
+                    while let Ok(path) = events.try_recv() {
+                        changed.insert(path);
+                    }
+                    if changed.remove(&self.tombstones()) {
+                        self.reload_tombstones();
+                    }
+                    if !changed.is_empty() {
+                        self.reload(level);
+                        watcher = self.watch(&sender);
+                    }
+                }
+            }
+        }
+        drop(watcher);
+        stop.cancel();
+        Ok(())
+    }
+
+    fn tombstones(&self) -> PathBuf {
+        absolute(&self.loaded.config.data.join(tombstone::FILE))
+    }
+
+    fn reload_tombstones(&self) {
+        match self.gateway.reload_tombstones() {
+            Ok(()) => tracing::info!("tombstones read again"),
+            Err(error) => tracing::error!(%error, "cannot read the tombstones; those read before stay in effect"),
+        }
+    }
+
+    /// Watches the folders of all files of which a change matters: an editor replaces files rather than writing them.
+    fn watch(&self, sender: &mpsc::Sender<PathBuf>) -> Option<RecommendedWatcher> {
+        let mut files: HashSet<PathBuf> = self.loaded.watched_files.iter().map(|path| absolute(path)).collect();
+        files.insert(self.tombstones());
+        if let Some(tls) = &self.loaded.config.tls {
+            files.extend([absolute(&tls.cert), absolute(&tls.key)]);
+        }
+        let folders: HashSet<PathBuf> = files.iter().filter_map(|path| path.parent().map(Path::to_owned)).collect();
+        let sender = sender.clone();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            let Ok(event) = event else { return };
+            if event.kind.is_access() {
+                return;
+            }
+            for path in event.paths.into_iter().filter(|path| files.contains(path)) {
+                // A full queue already means a reload.
+                let _ = sender.try_send(path);
+            }
+        });
+        let watched = watcher.and_then(|mut watcher| {
+            folders.iter().try_for_each(|folder| watcher.watch(folder, RecursiveMode::NonRecursive)).map(|()| watcher)
+        });
+        watched.map_err(|error| tracing::warn!(%error, "cannot watch files for changes; SIGHUP still reloads")).ok()
+    }
+
+    /// Takes a new configuration; a bad one is refused and the old one stays.
+    fn reload(&mut self, level: &wire::LogLevelHandle) {
+        let loaded = match Config::load(&self.sources) {
+            Ok(loaded) => loaded,
+            Err(mistakes) => {
+                Metrics::count(&self.metrics.reloads, "refused");
+                tracing::error!("the new configuration is refused, the old one stays:\n{}", mistakes.render(false));
+                return;
+            }
+        };
+        let settings = match wire::settings(&loaded.config, &self.via) {
+            Ok(settings) => settings,
+            Err(error) => return tracing::error!(error, "the new configuration is refused, the old one stays"),
+        };
+        for name in changes_needing_restart(&self.loaded, &loaded) {
+            tracing::warn!("{name} changed: it takes effect at the next start");
+        }
+        if let (Some(certificate), Some(tls)) = (&self.certificate, &loaded.config.tls)
+            && let Err(error) = certificate.reload(&tls_files(tls))
+        {
+            tracing::error!(%error, "the new certificate is refused, the old one stays");
+        }
+        self.gateway.reconfigure(settings);
+        self.reload_tombstones();
+        level.set(&loaded.config);
+        for notice in &loaded.notices {
+            tracing::warn!("{notice}");
+        }
+        Metrics::count(&self.metrics.reloads, "taken");
+        tracing::info!("configuration read again");
+        self.loaded = loaded;
+    }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder.canonicalize().or_else(|_| std::path::absolute(folder)).unwrap_or_else(|_| folder.to_owned());
+    path.file_name().map_or_else(|| folder.clone(), |name| folder.join(name))
+}

@@ -1,0 +1,161 @@
+//! Builds the parts from a checked configuration. Nothing else does.
+
+use std::{collections::HashMap, io::IsTerminal, sync::Arc};
+
+use gateway::settings::{Freshness, Mode, Negative, RouteRule, Routes, Settings, SumDbSettings};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{Layer as _, Registry, layer::SubscriberExt as _, reload};
+use upstream::{
+    Upstreams,
+    chain::{BaseUrl, Chain, Fall, Target},
+    settings::{NetworkSettings, UpstreamSettings},
+};
+
+use crate::config::{self, Config, LogFormat, LogLevel};
+
+/// The settings of a gateway. `via` is what it writes into `Via`.
+///
+/// # Errors
+/// An address that no chain can hold: a defect, since the configuration was checked.
+pub fn settings(config: &Config, via: &str) -> Result<Settings, String> {
+    let chain = |chain: &Chain| rebased(chain, config).map(Arc::new);
+    let rules = config.routes.iter().map(|route| {
+        Ok(RouteRule {
+            matches: route.matches.clone(),
+            patterns: route.patterns.clone(),
+            chain: route.chain.as_ref().map(chain).transpose()?,
+            mode: mode(route.mode),
+        })
+    });
+    let routes = Routes {
+        private: config.private.clone(),
+        rules: rules.collect::<Result<_, String>>()?,
+        chain: chain(&config.chain)?,
+        mode: mode(config.mode),
+        direct: Arc::new(Chain::direct()),
+    };
+    Ok(Settings {
+        routes: Arc::new(routes),
+        upstreams: Arc::new(upstreams(config, via)),
+        sumdb: config.sumdb.database.as_ref().map(|database| sumdb(config, database)).transpose()?,
+        freshness: Freshness {
+            list: config.freshness.list,
+            latest: config.freshness.latest,
+            query: config.freshness.query,
+            stale_while_revalidate: config.freshness.stale_while_revalidate,
+            stale_if_error: config.freshness.stale_if_error,
+        },
+        negative: Negative { absent: config.negative.absent, gone: config.negative.gone, trouble: config.negative.trouble },
+        max_zip_bytes: config.limits.max_zip_bytes,
+        async_queue: config.background.queue,
+        async_workers: config.background.workers,
+    })
+}
+
+fn mode(mode: config::Mode) -> Mode {
+    match mode {
+        config::Mode::Sync => Mode::Sync,
+        config::Mode::Async => Mode::Async,
+        config::Mode::Redirect => Mode::Redirect,
+        config::Mode::AsyncRedirect => Mode::AsyncRedirect,
+        config::Mode::None => Mode::None,
+    }
+}
+
+/// The chain with `base_url` in place of the addresses that have one.
+fn rebased(chain: &Chain, config: &Config) -> Result<Chain, String> {
+    let mut text = String::new();
+    for entry in chain.entries() {
+        match &entry.target {
+            Target::Http(url) => {
+                let base = config.upstreams.get(&config::upstream_key(url.expose())).and_then(|upstream| upstream.base_url.as_ref());
+                text += base.unwrap_or(url).expose();
+            }
+            Target::Direct => text += "direct",
+            Target::Off => text += "off",
+        }
+        text.push(if entry.fall == Fall::OnAny { '|' } else { ',' });
+    }
+    text.parse().map_err(|error| format!("{error}"))
+}
+
+fn upstreams(config: &Config, via: &str) -> Upstreams {
+    let network = NetworkSettings {
+        ca_pem: config.network.ca.as_ref().map(|ca| ca.pem.clone()),
+        proxy: config.network.proxy.as_ref().map(|proxy| proxy.expose().to_owned()),
+        no_proxy: config.network.no_proxy.clone(),
+        via: via.to_owned(),
+    };
+    let mut by_url = HashMap::new();
+    for (url, upstream) in &config.upstreams {
+        let settings = UpstreamSettings {
+            headers: upstream.headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect(),
+            status_map: upstream.status_map.iter().map(|(from, to)| (*from, *to)).collect(),
+            connect_timeout: upstream.connect_timeout,
+            first_byte_timeout: upstream.first_byte_timeout,
+            idle_timeout: upstream.idle_timeout,
+            max_concurrent: upstream.max_concurrent,
+            retries: upstream.retries,
+            hedge: upstream.hedge,
+        };
+        if let Some(base) = &upstream.base_url {
+            by_url.insert(config::upstream_key(base.expose()), settings.clone());
+        }
+        by_url.insert(url.clone(), settings);
+    }
+    Upstreams::new(network, UpstreamSettings::default(), by_url)
+}
+
+fn sumdb(config: &Config, database: &config::Database) -> Result<SumDbSettings, String> {
+    let own: BaseUrl = format!("https://{}", database.key.name()).parse().map_err(|error| format!("{error}"))?;
+    Ok(SumDbSettings {
+        key: database.key.clone(),
+        url: database.url.clone().map(|url| Arc::new(Chain::single(url))),
+        own: Arc::new(Chain::single(own)),
+        exempt: config.sumdb.exempt.clone(),
+        allow_unknown: config.sumdb.unknown == config::Unknown::Allow,
+        serve_unverified: config.sumdb.unreachable == config::Unreachable::ServeUnverified,
+    })
+}
+
+/// Whether logs are JSON lines: they are, unless a person looks on or the configuration says otherwise.
+pub fn json_logs(config: &Config) -> bool {
+    match config.log.format {
+        LogFormat::Json => true,
+        LogFormat::Pretty => false,
+        LogFormat::Auto => !std::io::stderr().is_terminal(),
+    }
+}
+
+/// Changes the log level of a running process.
+#[derive(Debug)]
+pub struct LogLevelHandle(reload::Handle<LevelFilter, Registry>);
+
+impl LogLevelHandle {
+    /// Takes the level of `config`.
+    pub fn set(&self, config: &Config) {
+        // It fails only when the subscriber is gone, with nobody left to read logs.
+        let _ = self.0.reload(level(config));
+    }
+}
+
+fn level(config: &Config) -> LevelFilter {
+    match config.log.level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}
+
+/// Starts logging to standard error.
+pub fn logs(config: &Config, json: bool) -> LogLevelHandle {
+    let (filter, handle) = reload::Layer::new(level(config));
+    let colours = !json && std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(colours);
+    let layer = if json { layer.json().flatten_event(true).boxed() } else { layer.boxed() };
+    // A second subscriber in one process is a test's business, not an error.
+    let _ = tracing::subscriber::set_global_default(Registry::default().with(layer.with_filter(filter)));
+    LogLevelHandle(handle)
+}

@@ -1,0 +1,214 @@
+//! Modules made up for tests, and the three files and two hashes by which a proxy and a checksum database know them.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{Cursor, Write as _};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest as _, Sha256};
+use zip::write::SimpleFileOptions;
+
+/// No file of [`big`] is larger than this, since Go refuses a go.mod or LICENSE of more than 16 MiB and other readers
+/// may well have such a limit for any file.
+const BIG_FILE_BYTES: usize = 8 << 20;
+
+/// One version of a module. The same calls always make the same bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Module {
+    path: String,
+    version: String,
+    time: String,
+    files: BTreeMap<String, Vec<u8>>,
+}
+
+impl Module {
+    /// A module with nothing but a go.mod that states its path. Path and version are unescaped and not checked, so
+    /// that wrong ones can be made too.
+    pub fn new(path: &str, version: &str) -> Module {
+        Module {
+            path: path.to_owned(),
+            version: version.to_owned(),
+            time: "2024-01-02T03:04:05Z".to_owned(),
+            files: BTreeMap::new(),
+        }
+        .file("go.mod", format!("module {path}\n\ngo 1.21\n"))
+    }
+
+    /// Adds or replaces a file. `name` is relative to the module's root; `go.mod` replaces the one made by
+    /// [`new`](Module::new).
+    #[must_use]
+    pub fn file(mut self, name: &str, content: impl Into<Vec<u8>>) -> Module {
+        self.files.insert(name.to_owned(), content.into());
+        self
+    }
+
+    /// Replaces the time in [`info`](Module::info), an RFC 3339 text, which is not checked.
+    #[must_use]
+    pub fn time(mut self, time: &str) -> Module {
+        time.clone_into(&mut self.time);
+        self
+    }
+
+    /// The module's path, unescaped.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The version, unescaped.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The URL path of one of its files on a GOPROXY: `/lab.example/!m/@v/v1.0.0.zip` for the ending `zip`.
+    pub fn url_path(&self, ending: &str) -> String {
+        let path = crate::escape(&self.path);
+        let version = crate::escape(&self.version);
+        format!("/{path}/@v/{version}.{ending}")
+    }
+
+    /// The `.info` file: JSON with `Version` and `Time`.
+    pub fn info(&self) -> Vec<u8> {
+        serde_json::json!({ "Version": self.version, "Time": self.time })
+            .to_string()
+            .into_bytes()
+    }
+
+    /// The `.mod` file.
+    pub fn mod_file(&self) -> Vec<u8> {
+        self.files.get("go.mod").cloned().unwrap_or_default()
+    }
+
+    /// The `.zip` file: deflated entries `path@version/name`, sorted by name.
+    ///
+    /// # Panics
+    /// If a name cannot stand in a zip.
+    pub fn zip(&self) -> Vec<u8> {
+        let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        for (name, content) in &self.files {
+            zip.start_file(self.entry_name(name), SimpleFileOptions::default())
+                .expect("the name can stand in a zip");
+            zip.write_all(content).expect("memory can be written");
+        }
+        zip.finish().expect("memory can be written").into_inner()
+    }
+
+    /// The `h1:` hash of the zip, as in go.sum.
+    pub fn h1(&self) -> String {
+        let files = self.files.iter();
+        h1(files.map(|(name, content)| (self.entry_name(name), content.as_slice())))
+    }
+
+    /// The `h1:` hash of the go.mod, as in the `/go.mod` lines of go.sum.
+    pub fn go_mod_h1(&self) -> String {
+        h1([("go.mod".to_owned(), self.mod_file().as_slice())].into_iter())
+    }
+
+    fn entry_name(&self, name: &str) -> String {
+        format!("{}@{}/{name}", self.path, self.version)
+    }
+}
+
+/// `h1:` over files that come sorted by name (golang.org/x/mod/sumdb/dirhash, Hash1).
+fn h1<'a>(files: impl Iterator<Item = (String, &'a [u8])>) -> String {
+    let mut lines = Sha256::new();
+    for (name, content) in files {
+        let digest: [u8; 32] = Sha256::digest(content).into();
+        let mut line = String::with_capacity(2 * digest.len() + name.len() + 3);
+        for byte in digest {
+            write!(line, "{byte:02x}").expect("a string can be written");
+        }
+        writeln!(line, "  {name}").expect("a string can be written");
+        lines.update(line);
+    }
+    format!("h1:{}", STANDARD.encode(lines.finalize()))
+}
+
+/// A module of `mib` MiB that deflate cannot make smaller, in files of at most 8 MiB. The content depends on the path,
+/// the version and the size alone.
+pub fn big(path: &str, version: &str, mib: usize) -> Module {
+    let mut module = Module::new(path, version).file("m.go", "package m\n");
+    let mut left = mib << 20;
+    for number in 0.. {
+        if left == 0 {
+            break;
+        }
+        let name = format!("data/{number:04}.bin");
+        let bytes = left.min(BIG_FILE_BYTES);
+        let content = noise(&module.entry_name(&name), bytes);
+        module = module.file(&name, content);
+        left -= bytes;
+    }
+    module
+}
+
+/// `bytes` bytes that look random and are always the same for one seed (SplitMix64).
+fn noise(seed: &str, bytes: usize) -> Vec<u8> {
+    let digest: [u8; 32] = Sha256::digest(seed).into();
+    let mut state = digest
+        .iter()
+        .take(8)
+        .fold(0u64, |state, byte| state << 8 | u64::from(*byte));
+    let mut noise = Vec::with_capacity(bytes + 8);
+    while noise.len() < bytes {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = state;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        noise.extend((mixed ^ mixed >> 31).to_le_bytes());
+    }
+    noise.truncate(bytes);
+    noise
+}
+
+/// `n` tiny modules `lab.example/m000`, `lab.example/m001` and so on, all at v1.0.0, that need nothing.
+/// [`project_go_mod`] requires them.
+pub fn project(n: usize) -> Vec<Module> {
+    (0..n)
+        .map(|number| {
+            Module::new(&format!("lab.example/m{number:03}"), "v1.0.0")
+                .file("m.go", format!("package m\n\nconst Number = {number}\n"))
+        })
+        .collect()
+}
+
+/// The go.mod text of a main module that requires each of the modules.
+pub fn project_go_mod(modules: &[Module]) -> String {
+    let requires: String = modules.iter().fold(String::new(), |requires, module| {
+        format!("{requires}\t{} {}\n", module.path, module.version)
+    });
+    format!("module project.example/root\n\ngo 1.21\n\nrequire (\n{requires})\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn big_modules_are_as_large_as_asked_and_the_same_each_time() {
+        let module = big("lab.example/big", "v1.0.0", 9);
+        let content: usize = module
+            .files
+            .iter()
+            .filter(|(name, _)| name.starts_with("data/"))
+            .map(|(_, content)| content.len())
+            .sum();
+        assert_eq!(content, 9 << 20);
+        let zip = module.zip();
+        assert!(zip.len() >= 9 << 20, "noise does not get smaller");
+        assert_eq!(zip, big("lab.example/big", "v1.0.0", 9).zip());
+    }
+
+    #[test]
+    fn hash_of_a_go_mod_is_that_of_go() {
+        // As Go computed it for the go.sum of many a project.
+        let quote = Module::new("rsc.io/quote", "v1.5.2").file(
+            "go.mod",
+            "module \"rsc.io/quote\"\n\nrequire \"rsc.io/sampler\" v1.3.0\n",
+        );
+        assert_eq!(
+            quote.go_mod_h1(),
+            "h1:LzX7hefJvL54yjefDEDHNONDjII0t9xZLPXsUe+TKr0="
+        );
+    }
+}

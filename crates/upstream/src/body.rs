@@ -1,0 +1,120 @@
+//! The body of an answer, as it comes.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::peer::Pass;
+
+/// Room made at first for a body collected into memory.
+const FIRST_ROOM: u64 = 64 * 1024;
+
+/// Why a body did not come whole.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// The connection broke, or ended before `Content-Length` bytes had come.
+    #[error("the body broke off: {0}")]
+    Broken(String),
+    /// Silence for longer than the upstream's idle limit.
+    #[error("the body stalled for {} s", .0.as_secs_f64())]
+    Idle(Duration),
+    /// More bytes than the caller wanted.
+    #[error("the body is larger than {0} bytes")]
+    TooLarge(usize),
+}
+
+/// The body of a 200 answer. Holds its place under the upstream's limit of concurrent requests
+/// until dropped; its end counts in the upstream's health.
+pub struct Body {
+    response: reqwest::Response,
+    length: Option<u64>,
+    seen: u64,
+    idle: Duration,
+    /// Gone once the body has ended, well or not.
+    pass: Option<Pass>,
+    ended: Option<Result<(), BodyError>>,
+}
+
+impl Body {
+    pub(crate) fn new(
+        response: reqwest::Response,
+        length: Option<u64>,
+        idle: Duration,
+        pass: Pass,
+    ) -> Self {
+        Self {
+            response,
+            length,
+            seen: 0,
+            idle,
+            pass: Some(pass),
+            ended: None,
+        }
+    }
+
+    /// The next piece; `None` once the body has come whole. Errors are repeated when asked again.
+    pub async fn next_chunk(&mut self) -> Result<Option<Bytes>, BodyError> {
+        if let Some(ended) = &self.ended {
+            return ended.clone().map(|()| None);
+        }
+        let end = match tokio::time::timeout(self.idle, self.response.chunk()).await {
+            Ok(Ok(Some(chunk))) => {
+                self.seen += chunk.len() as u64;
+                match self.length {
+                    Some(length) if self.seen > length => Err(BodyError::Broken(format!(
+                        "more than the {length} bytes announced"
+                    ))),
+                    _ => return Ok(Some(chunk)),
+                }
+            }
+            Ok(Ok(None)) => match self.length {
+                Some(length) if self.seen < length => Err(self.short(length)),
+                _ => Ok(()),
+            },
+            Ok(Err(_)) => Err(match self.length {
+                Some(length) => self.short(length),
+                None => {
+                    BodyError::Broken(format!("the connection was lost after {} bytes", self.seen))
+                }
+            }),
+            Err(_) => Err(BodyError::Idle(self.idle)),
+        };
+        if let Some(pass) = self.pass.take() {
+            pass.body_ended(end.is_ok());
+        }
+        self.ended = Some(end.clone());
+        end.map(|()| None)
+    }
+
+    /// Reads the whole body into memory; [`BodyError::TooLarge`] beyond `max` bytes, before
+    /// reading where the length is announced.
+    pub async fn into_bytes(mut self, max: usize) -> Result<Bytes, BodyError> {
+        let announced = self.length.unwrap_or(0);
+        if announced > max as u64 {
+            return Err(BodyError::TooLarge(max));
+        }
+        let room = usize::try_from(announced.min(FIRST_ROOM)).unwrap_or(0);
+        let mut all = BytesMut::with_capacity(room);
+        while let Some(chunk) = self.next_chunk().await? {
+            if chunk.len() > max - all.len() {
+                return Err(BodyError::TooLarge(max));
+            }
+            all.extend_from_slice(&chunk);
+        }
+        Ok(all.freeze())
+    }
+
+    fn short(&self, length: u64) -> BodyError {
+        BodyError::Broken(format!("{} of {length} bytes came", self.seen))
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Body")
+            .field("length", &self.length)
+            .field("seen", &self.seen)
+            .finish_non_exhaustive()
+    }
+}

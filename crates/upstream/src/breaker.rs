@@ -1,0 +1,209 @@
+//! The circuit breaker: pure, time is passed in.
+
+use std::time::{Duration, Instant};
+
+/// Consecutive failures that open the breaker.
+const THRESHOLD: u32 = 5;
+/// First time open.
+const FIRST: Duration = Duration::from_secs(1);
+/// Longest time open: an upstream that is back is noticed within 5 s.
+const CAP: Duration = Duration::from_secs(4);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Closed,
+    /// `wait` is the nominal time open, before jitter.
+    Open {
+        until: Instant,
+        wait: Duration,
+    },
+    /// A probe is under way.
+    HalfOpen {
+        since: Instant,
+        wait: Duration,
+    },
+}
+
+/// May a request go out?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// Yes.
+    Normal,
+    /// Yes, and its outcome decides: report it as a probe, or call [`Breaker::abandon`].
+    Probe,
+    /// No.
+    Refused,
+}
+
+/// The health of one upstream.
+#[derive(Debug)]
+pub(crate) struct Breaker {
+    state: State,
+    failures: u32,
+}
+
+impl Breaker {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: State::Closed,
+            failures: 0,
+        }
+    }
+
+    /// `closed`, `open` or `half_open`.
+    pub(crate) fn name(&self) -> &'static str {
+        match self.state {
+            State::Closed => "closed",
+            State::Open { .. } => "open",
+            State::HalfOpen { .. } => "half_open",
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state == State::Closed
+    }
+
+    /// Asks leave for ordinary traffic, which never probes: others can be asked instead.
+    pub(crate) fn admit(&self) -> Admission {
+        if self.is_closed() {
+            Admission::Normal
+        } else {
+            Admission::Refused
+        }
+    }
+
+    /// Asks leave to probe. With `now_or_never` (nobody else is left to ask) the time open need
+    /// not be over. A probe that has been out as long as the cap no longer holds up the next.
+    pub(crate) fn probe(&mut self, now: Instant, now_or_never: bool) -> Admission {
+        let (free, wait) = match self.state {
+            State::Closed => return Admission::Normal,
+            State::Open { until, wait } => (now_or_never || now >= until, wait),
+            State::HalfOpen { since, wait } => (now.duration_since(since) >= CAP, wait),
+        };
+        if !free {
+            return Admission::Refused;
+        }
+        self.state = State::HalfOpen { since: now, wait };
+        Admission::Probe
+    }
+
+    /// A probe was dropped without an outcome: the next may go at once.
+    pub(crate) fn abandon(&mut self, now: Instant) {
+        if let State::HalfOpen { wait, .. } = self.state {
+            self.state = State::Open { until: now, wait };
+        }
+    }
+
+    /// The upstream answered, though its body may yet break: what was open closes, but earlier
+    /// broken bodies stay counted.
+    pub(crate) fn answered(&mut self) {
+        if !self.is_closed() {
+            self.success();
+        }
+    }
+
+    /// An answer came whole.
+    pub(crate) fn success(&mut self) {
+        self.state = State::Closed;
+        self.failures = 0;
+    }
+
+    /// A failure. `dead` (no connection, or no answer in time) opens at once. `jitter` in 0..=1
+    /// shortens the time open by up to a quarter.
+    pub(crate) fn failure(&mut self, now: Instant, dead: bool, probe: bool, jitter: f64) {
+        self.failures = self.failures.saturating_add(1);
+        let (from, wait) = match self.state {
+            State::Closed if dead || self.failures >= THRESHOLD => (now, FIRST),
+            // Counted from the probe's start, so that a probe that hangs does not lengthen the
+            // time until the next.
+            State::HalfOpen { since, wait } if probe => (since, (wait * 2).min(CAP)),
+            // Requests begun before it opened say nothing new.
+            _ => return,
+        };
+        let open = wait.mul_f64(1.0 - 0.25 * jitter.clamp(0.0, 1.0));
+        self.state = State::Open {
+            until: (from + open).max(now),
+            wait,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn dead_opens_at_once_and_doubles_to_the_cap() {
+        let mut now = Instant::now();
+        let mut b = Breaker::new();
+        b.failure(now, true, false, 0.0);
+        assert_eq!(b.name(), "open");
+        assert_eq!(b.admit(), Admission::Refused);
+        for seconds in [1, 2, 4, 4, 4] {
+            assert_eq!(
+                b.probe(now + S * seconds * 99 / 100, false),
+                Admission::Refused
+            );
+            now += S * seconds;
+            assert_eq!(b.probe(now, false), Admission::Probe);
+            assert_eq!(b.name(), "half_open");
+            assert_eq!(b.probe(now, true), Admission::Refused, "one at a time");
+            b.failure(now, true, true, 0.0);
+        }
+        assert_eq!(
+            b.probe(now, true),
+            Admission::Probe,
+            "the last hope need not wait"
+        );
+        b.success();
+        assert_eq!(b.admit(), Admission::Normal);
+    }
+
+    #[test]
+    fn soft_failures_open_after_five_in_a_row() {
+        let now = Instant::now();
+        let mut b = Breaker::new();
+        for _ in 0..4 {
+            b.failure(now, false, false, 0.0);
+        }
+        b.success();
+        for _ in 0..4 {
+            b.failure(now, false, false, 0.0);
+            b.answered();
+        }
+        assert!(b.is_closed());
+        b.failure(now, false, false, 0.0);
+        assert_eq!(b.name(), "open");
+    }
+
+    #[test]
+    fn late_failures_do_not_lengthen_and_abandoned_probes_free_the_place() {
+        let now = Instant::now();
+        let mut b = Breaker::new();
+        for _ in 0..20 {
+            b.failure(now, true, false, 0.0);
+        }
+        assert_eq!(b.probe(now + S, false), Admission::Probe);
+        b.failure(now + S, true, false, 0.0);
+        assert_eq!(b.name(), "half_open", "not the probe's own outcome");
+        b.abandon(now + S);
+        assert_eq!(b.probe(now + S, false), Admission::Probe);
+    }
+
+    #[test]
+    fn a_hanging_probe_counts_towards_the_wait_and_blocks_no_longer_than_the_cap() {
+        let now = Instant::now();
+        let mut b = Breaker::new();
+        b.failure(now, true, false, 1.0);
+        assert_eq!(
+            b.probe(now + S * 3 / 4, false),
+            Admission::Probe,
+            "jitter shortens"
+        );
+        assert_eq!(b.probe(now + S * 5, true), Admission::Probe);
+        b.failure(now + S * 10, true, true, 0.0);
+        assert_eq!(b.probe(now + S * 10, false), Admission::Probe);
+    }
+}

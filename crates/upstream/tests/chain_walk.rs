@@ -1,0 +1,208 @@
+//! The walk along a chain, against scripted servers.
+
+mod common;
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use common::{Reply, Server, ask, get, line, nowhere, quick, upstreams};
+use upstream::UpstreamSettings;
+
+#[tokio::test]
+async fn walk_table() {
+    let ok = Server::always(Reply::Ok("file")).url();
+    let absent = Server::always(Reply::Status(404));
+    let gone = Server::always(Reply::Status(410));
+    let error = Server::always(Reply::Status(500));
+    let (a, g, e) = (absent.url(), gone.url(), error.url());
+    let server = Server::always(Reply::Ok("file"));
+    let _ = ok;
+    let ok = server.url();
+    let dead = format!("http://{}", nowhere());
+    let table = [
+        (format!("{a},{ok}"), "file"),
+        (format!("{g}|{ok}"), "file"),
+        (format!("{e},{ok}"), "Status: answered 500"),
+        (format!("{e}|{ok}"), "file"),
+        (format!("{dead},{ok}"), "file"),
+        (format!("{dead},{a}"), "Connect: connection refused"),
+        (format!("{a},{g}"), "absent gone=true"),
+        (format!("{g},{a}"), "absent gone=false"),
+        (format!("{a},off"), "absent gone=false"),
+        (format!("{a},direct"), "direct "),
+        (format!("{e},direct"), "Status: answered 500"),
+        (format!("{e}|direct"), "direct answered 500"),
+        (format!("{dead},direct"), "direct connection refused"),
+        (format!("{e}|{a}"), "Status: answered 500"),
+        ("off".to_owned(), "off"),
+        ("direct".to_owned(), "direct "),
+    ];
+    for (chain, want) in table {
+        // Fresh health for each: the breaker has its own tests.
+        assert_eq!(line(&upstreams(quick()), &chain).await, want, "{chain}");
+    }
+}
+
+#[tokio::test]
+async fn statuses_are_mapped_and_headers_stay_home() {
+    let refused = Server::always(Reply::Status(403));
+    let other = Server::always(Reply::Ok("file"));
+    let to = format!("{}/there", other.url());
+    let redirects = Server::start(move |_, _| Reply::Redirect(to.clone()));
+    let settings = UpstreamSettings {
+        status_map: HashMap::from([(403, 404)]),
+        headers: vec![("X-Token".to_owned(), "secret".to_owned())],
+        ..quick()
+    };
+    let u = upstreams(settings);
+    let chain = format!("{},{}", refused.url(), redirects.url());
+    assert_eq!(line(&u, &chain).await, "file");
+    let home = redirects.heads.lock().unwrap()[0].to_lowercase();
+    assert!(home.contains("x-token: secret") && home.contains("user-agent: modgate/"));
+    assert!(!home.contains("accept-encoding"), "{home}");
+    let away = other.heads.lock().unwrap()[0].to_lowercase();
+    assert!(
+        !away.contains("x-token") && away.starts_with("get /there "),
+        "{away}"
+    );
+}
+
+#[tokio::test]
+async fn redirect_loops_end() {
+    let server = Server::always(Reply::Redirect("/again".to_owned()));
+    let got = line(&upstreams(quick()), &server.url()).await;
+    assert_eq!(got, "Broken: more than 10 redirects");
+    assert_eq!(server.hits(), 11);
+}
+
+#[tokio::test]
+async fn faults_of_a_single_upstream() {
+    let hang = Server::always(Reply::Hang);
+    let begin = Instant::now();
+    let got = line(&upstreams(quick()), &hang.url()).await;
+    assert_eq!(got, "Timeout: no answer within 0.5 s");
+    assert!(begin.elapsed() < Duration::from_secs(1));
+    assert_eq!(hang.hits(), 1, "never repeated after a time-out");
+
+    let begin = Instant::now();
+    let dead = format!("http://{}", nowhere());
+    assert_eq!(
+        line(&upstreams(quick()), &dead).await,
+        "Connect: connection refused"
+    );
+    assert!(begin.elapsed() < Duration::from_secs(1));
+
+    let short = Server::always(Reply::Short);
+    let got = line(&upstreams(quick()), &short.url()).await;
+    assert_eq!(got, "body: the body broke off: 4 of 10 bytes came");
+    let stall = Server::always(Reply::Stall);
+    let got = line(&upstreams(quick()), &stall.url()).await;
+    assert_eq!(got, "body: the body stalled for 0.3 s");
+
+    let reset = Server::always(Reply::Reset);
+    let got = line(&upstreams(quick()), &reset.url()).await;
+    assert_eq!(got, "Connect: connection reset before an answer");
+    assert!(reset.hits() >= 2, "repeated");
+}
+
+#[tokio::test]
+async fn repeats_only_when_nobody_else_is_left() {
+    let flaky = || {
+        Server::start(|n, _| {
+            if n == 0 {
+                Reply::Status(503)
+            } else {
+                Reply::Ok("file")
+            }
+        })
+    };
+    let alone = flaky();
+    assert_eq!(line(&upstreams(quick()), &alone.url()).await, "file");
+    assert_eq!(alone.hits(), 2);
+    let (first, other) = (flaky(), Server::always(Reply::Ok("other")));
+    let chain = format!("{}|{}", first.url(), other.url());
+    assert_eq!(line(&upstreams(quick()), &chain).await, "other");
+    assert_eq!(first.hits(), 1);
+    let no = Server::always(Reply::Status(500));
+    assert_eq!(
+        line(&upstreams(quick()), &no.url()).await,
+        "Status: answered 500"
+    );
+    assert_eq!(no.hits(), 1, "500 is not repeated");
+}
+
+#[tokio::test]
+async fn marked_content_is_asked_elsewhere_first() {
+    let (a, b) = (
+        Server::always(Reply::Ok("a")),
+        Server::always(Reply::Ok("b")),
+    );
+    let u = upstreams(quick());
+    let chain = format!("{},{}", a.url(), b.url());
+    assert_eq!(line(&u, &chain).await, "a");
+    u.mark_bad(&a.url(), &ask().path);
+    assert_eq!(line(&u, &chain).await, "b");
+    assert_eq!(
+        line(&u, &a.url()).await,
+        "a",
+        "asked again if there is no other"
+    );
+    let snapshot = u.snapshot();
+    let bad = snapshot.iter().find(|s| *s.name == *a.url()).unwrap();
+    assert!(bad.outcomes.contains(&("bad_content", 1)));
+}
+
+#[tokio::test]
+async fn a_slow_upstream_is_hedged() {
+    let slow = Server::start(|n, _| {
+        if n < 20 {
+            Reply::Ok("slow")
+        } else {
+            Reply::Slow(Duration::from_secs(5), "slow")
+        }
+    });
+    let other = Server::always(Reply::Ok("other"));
+    let settings = UpstreamSettings {
+        first_byte_timeout: Duration::from_secs(10),
+        ..quick()
+    };
+    let u = upstreams(settings);
+    let chain = format!("{},{}", slow.url(), other.url());
+    for _ in 0..20 {
+        assert_eq!(line(&u, &chain).await, "slow");
+    }
+    let begin = Instant::now();
+    assert_eq!(line(&u, &chain).await, "other");
+    assert!(begin.elapsed() < Duration::from_secs(3));
+    assert_eq!(other.hits(), 1);
+}
+
+#[tokio::test]
+async fn concurrency_is_limited_and_a_body_holds_its_place() {
+    let server = Server::always(Reply::Ok("file"));
+    let u = upstreams(UpstreamSettings {
+        max_concurrent: 1,
+        ..quick()
+    });
+    let chain = server.url().parse().unwrap();
+    let held = u.fetch(&chain, &ask()).await.unwrap();
+    assert_eq!(u.snapshot()[0].in_flight, 1);
+    let got = line(&u, &server.url()).await;
+    assert_eq!(got, "Overloaded: all 1 places for requests to it are taken");
+    drop(held);
+    assert_eq!(line(&u, &server.url()).await, "file");
+}
+
+#[tokio::test]
+async fn bodies_are_limited() {
+    let server = Server::always(Reply::Ok("0123456789"));
+    let u = upstreams(quick());
+    let fetched = u
+        .fetch(&server.url().parse().unwrap(), &ask())
+        .await
+        .unwrap();
+    assert_eq!(fetched.length, Some(10));
+    let e = fetched.body.into_bytes(9).await.unwrap_err();
+    assert_eq!(e, upstream::BodyError::TooLarge(9));
+    assert!(get(&u, &server.url()).await.unwrap().is_ok());
+}

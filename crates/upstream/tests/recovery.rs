@@ -1,0 +1,121 @@
+//! The breaker at work, and TLS.
+
+mod common;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::{Reply, Server, line, listen, nowhere, quick, upstreams};
+use tokio_rustls::TlsAcceptor;
+use upstream::{NetworkSettings, Upstreams};
+
+#[tokio::test]
+async fn a_dead_upstream_is_passed_over_and_comes_back_within_five_seconds() {
+    let addr = nowhere();
+    let spare = Server::always(Reply::Ok("spare"));
+    let u = upstreams(quick());
+    let chain = format!("http://{addr},{}", spare.url());
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(2) {
+        assert_eq!(line(&u, &chain).await, "spare");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(
+        u.first_healthy(&chain.parse().unwrap())
+            .unwrap()
+            .to_string(),
+        spare.url()
+    );
+    let _first = Server::start_at(addr, |_, _| Reply::Ok("first"));
+    let back = Instant::now();
+    while line(&u, &chain).await != "first" {
+        assert!(back.elapsed() < Duration::from_secs(5), "not back in time");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_last_hope_is_asked_at_once() {
+    let addr = nowhere();
+    let u = upstreams(quick());
+    let url = format!("http://{addr}");
+    assert_eq!(line(&u, &url).await, "Connect: connection refused");
+    assert_eq!(u.snapshot()[0].state, "open");
+    let absent = Server::always(Reply::Status(404));
+    let _back = Server::start_at(addr, |_, _| Reply::Ok("back"));
+    // Put off behind the other entry, and asked all the same before the answer is "absent".
+    assert_eq!(line(&u, &format!("{url},{}", absent.url())).await, "back");
+    assert_eq!(
+        u.first_healthy(&url.parse().unwrap()).unwrap().to_string(),
+        url
+    );
+}
+
+#[tokio::test]
+async fn one_probe_at_a_time_for_a_single_upstream() {
+    let hang = Server::always(Reply::Hang);
+    let u = upstreams(quick());
+    let url = hang.url();
+    assert!(line(&u, &url).await.starts_with("Timeout"));
+    let (a, b) = tokio::join!(line(&u, &url), line(&u, &url));
+    assert!(a.starts_with("Timeout"), "{a}");
+    assert!(b.starts_with("BreakerOpen"), "{b}");
+}
+
+#[tokio::test]
+async fn broken_bodies_open_the_breaker() {
+    let short = Server::always(Reply::Short);
+    let u = upstreams(quick());
+    for _ in 0..5 {
+        assert!(line(&u, &short.url()).await.starts_with("body:"));
+    }
+    assert_eq!(u.snapshot()[0].state, "open");
+}
+
+#[tokio::test]
+async fn certificates_are_checked_and_own_roots_trusted() {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = listen("127.0.0.1:0".parse().unwrap());
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+                let Ok(mut tls) = acceptor.accept(stream).await else {
+                    return;
+                };
+                let mut head = [0; 4096];
+                let _ = tls.read(&mut head).await;
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfile";
+                let _ = tls.write_all(answer).await;
+                let _ = tls.shutdown().await;
+            });
+        }
+    });
+    let url = format!("https://localhost:{port}");
+    let mut settings = quick();
+    settings.connect_timeout = Duration::from_secs(3);
+    settings.first_byte_timeout = Duration::from_secs(5);
+    let got = line(&upstreams(settings.clone()), &url).await;
+    assert!(got.starts_with("Connect: x509: certificate"), "{got}");
+
+    let network = NetworkSettings {
+        ca_pem: Some(made.cert.pem().into_bytes()),
+        ..NetworkSettings::default()
+    };
+    let u = Upstreams::new(network, settings, HashMap::new());
+    assert_eq!(line(&u, &url).await, "file");
+    let by_address = line(&u, &format!("https://127.0.0.1:{port}")).await;
+    assert!(
+        by_address.starts_with("Connect: x509: certificate is not valid for"),
+        "{by_address}"
+    );
+}
