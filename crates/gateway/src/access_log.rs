@@ -43,32 +43,43 @@ impl AccessLog {
     pub fn to(mut out: impl Write + Send + 'static) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("access-log".into()).spawn(move || {
-            let mut spare = Vec::new();
-            loop {
-                let guard = theirs.buffer.lock().unwrap_or_else(PoisonError::into_inner);
-                let (mut buffer, _) = theirs
-                    .wake
-                    .wait_timeout_while(guard, FLUSH, |buffer| !buffer.closed && buffer.bytes.len() < FLUSH_BYTES)
-                    .unwrap_or_else(PoisonError::into_inner);
-                std::mem::swap(&mut buffer.bytes, &mut spare);
-                let closed = buffer.closed;
-                drop(buffer);
-                // An output that is gone must not end the server.
-                let _ = out.write_all(&spare).and_then(|()| out.flush());
-                spare.clear();
-                spare.shrink_to(2 * FLUSH_BYTES);
-                if closed {
-                    return;
+        let thread = std::thread::Builder::new()
+            .name("access-log".into())
+            .spawn(move || {
+                let mut spare = Vec::new();
+                loop {
+                    let guard = theirs.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+                    let (mut buffer, _) = theirs
+                        .wake
+                        .wait_timeout_while(guard, FLUSH, |buffer| {
+                            !buffer.closed && buffer.bytes.len() < FLUSH_BYTES
+                        })
+                        .unwrap_or_else(PoisonError::into_inner);
+                    std::mem::swap(&mut buffer.bytes, &mut spare);
+                    let closed = buffer.closed;
+                    drop(buffer);
+                    // An output that is gone must not end the server.
+                    let _ = out.write_all(&spare).and_then(|()| out.flush());
+                    spare.clear();
+                    spare.shrink_to(2 * FLUSH_BYTES);
+                    if closed {
+                        return;
+                    }
                 }
-            }
-        })?;
-        Ok(Self { shared, thread: Some(thread) })
+            })?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
     }
 
     /// Appends one line by `write`, which must end it with a newline.
     pub fn line(&self, write: impl FnOnce(&mut Vec<u8>)) {
-        let mut buffer = self.shared.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buffer = self
+            .shared
+            .buffer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let before = buffer.bytes.len();
         if before > MAX_BUFFERED_BYTES {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
@@ -88,7 +99,11 @@ impl AccessLog {
 
 impl Drop for AccessLog {
     fn drop(&mut self) {
-        self.shared.buffer.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.shared
+            .buffer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .closed = true;
         self.shared.wake.notify_one();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();

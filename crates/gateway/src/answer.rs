@@ -69,6 +69,14 @@ impl Answer {
 
     /// An answer nobody was asked for.
     pub(crate) fn new(content: Content, media: Media, life: Life, outcome: Outcome) -> Self {
-        Self { content, media, life, outcome, upstream: None, warning: None, private: false }
+        Self {
+            content,
+            media,
+            life,
+            outcome,
+            upstream: None,
+            warning: None,
+            private: false,
+        }
     }
 }

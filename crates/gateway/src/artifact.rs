@@ -5,7 +5,6 @@ use store::Key;
 
 use crate::{
     answer::Media,
-    record::Kind,
     refusal::{Code, Refusal},
 };
 
@@ -38,15 +37,6 @@ impl Part {
             Self::Zip => Media::Zip,
         }
     }
-
-    /// How records name it.
-    pub(crate) fn kind(self) -> Kind {
-        match self {
-            Self::Info => Kind::Info,
-            Self::Mod => Kind::Mod,
-            Self::Zip => Kind::Zip,
-        }
-    }
 }
 
 /// One file of one canonical version.
@@ -63,7 +53,12 @@ pub(crate) struct Artifact {
 impl Artifact {
     /// The path below an upstream's address.
     pub(crate) fn upstream_path(&self) -> String {
-        format!("/{}/@v/{}.{}", self.module.escaped(), self.version.escaped(), self.part.ending())
+        format!(
+            "/{}/@v/{}.{}",
+            self.module.escaped(),
+            self.version.escaped(),
+            self.part.ending()
+        )
     }
 
     /// The key's text: Go's own cache layout below `go/` (protocol.md section 7).

@@ -12,7 +12,9 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep},
 };
 
-use crate::{artifact::Artifact, gateway::Gateway, metrics::Metrics, pipeline::Want, settings::Route};
+use crate::{
+    artifact::Artifact, gateway::Gateway, metrics::Metrics, pipeline::Want, settings::Route,
+};
 
 /// Lists of folders are written this long after a version came, once for many.
 const LIST_DELAY: Duration = Duration::from_millis(500);
@@ -31,7 +33,12 @@ pub(crate) struct Background {
 
 impl Background {
     pub(crate) fn new() -> Self {
-        Self { queue: OnceLock::new(), lists: Mutex::default(), lists_changed: Notify::new(), unverified: Mutex::default() }
+        Self {
+            queue: OnceLock::new(),
+            lists: Mutex::default(),
+            lists_changed: Notify::new(),
+            unverified: Mutex::default(),
+        }
     }
 
     /// Starts the workers. They end with the gateway.
@@ -48,7 +55,10 @@ impl Background {
     }
 
     pub(crate) fn list_changed(&self, module: &ModulePath) {
-        self.lists.lock().unwrap_or_else(PoisonError::into_inner).insert(module.clone());
+        self.lists
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(module.clone());
         self.lists_changed.notify_one();
     }
 }
@@ -59,7 +69,11 @@ impl Gateway {
         if self.flights.find(&artifact.key_text()).is_some() {
             return;
         }
-        let queued = self.background.queue.get().is_some_and(|queue| queue.try_send((artifact, route)).is_ok());
+        let queued = self
+            .background
+            .queue
+            .get()
+            .is_some_and(|queue| queue.try_send((artifact, route)).is_ok());
         if queued {
             self.metrics.queued.inc();
         } else {
@@ -69,7 +83,11 @@ impl Gateway {
 
     /// Notes what was served unverified: it is fetched and verified as soon as the checksum database answers.
     pub(crate) fn verify_later(&self, artifact: Artifact) {
-        let mut unverified = self.background.unverified.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unverified = self
+            .background
+            .unverified
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if unverified.len() < MAX_UNVERIFIED {
             unverified.insert(artifact);
         }
@@ -77,20 +95,43 @@ impl Gateway {
 
     /// Writes the lists of all folders that changed.
     pub(crate) async fn write_lists(self: &Arc<Self>) {
-        let changed = std::mem::take(&mut *self.background.lists.lock().unwrap_or_else(PoisonError::into_inner));
-        let written = self.on_disk(move |gateway| changed.iter().for_each(|module| gateway.write_list(module))).await;
+        let changed = std::mem::take(
+            &mut *self
+                .background
+                .lists
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        let written = self
+            .on_disk(move |gateway| changed.iter().for_each(|module| gateway.write_list(module)))
+            .await;
         if let Err(refusal) = written {
             tracing::error!(%refusal, "cannot write lists");
         }
     }
 }
 
-async fn fetch_queued(gateway: Weak<Gateway>, queue: Arc<tokio::sync::Mutex<mpsc::Receiver<(Artifact, Route)>>>) {
+async fn fetch_queued(
+    gateway: Weak<Gateway>,
+    queue: Arc<tokio::sync::Mutex<mpsc::Receiver<(Artifact, Route)>>>,
+) {
     loop {
         let next = queue.lock().await.recv().await;
-        let (Some((artifact, route)), Some(gateway)) = (next, gateway.upgrade()) else { return };
+        let (Some((artifact, route)), Some(gateway)) = (next, gateway.upgrade()) else {
+            return;
+        };
         gateway.metrics.queued.dec();
-        if let Err(refused) = gateway.fly(artifact, route, Want { cached_only: false, whole: true }).await {
+        if let Err(refused) = gateway
+            .fly(
+                artifact,
+                route,
+                Want {
+                    cached_only: false,
+                    whole: true,
+                },
+            )
+            .await
+        {
             tracing::info!(refusal = %refused.refusal, "a background fetch failed");
         }
     }
@@ -98,10 +139,14 @@ async fn fetch_queued(gateway: Weak<Gateway>, queue: Arc<tokio::sync::Mutex<mpsc
 
 async fn write_lists(gateway: Weak<Gateway>) {
     loop {
-        let Some(strong) = gateway.upgrade() else { return };
+        let Some(strong) = gateway.upgrade() else {
+            return;
+        };
         let changed = async { strong.background.lists_changed.notified().await };
         // Looks up now and then, so that the gateway can go.
-        let some = tokio::time::timeout(Duration::from_secs(5), changed).await.is_ok();
+        let some = tokio::time::timeout(Duration::from_secs(5), changed)
+            .await
+            .is_ok();
         if some {
             sleep(LIST_DELAY).await;
             strong.write_lists().await;
@@ -114,19 +159,48 @@ async fn verify_again(gateway: Weak<Gateway>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let Some(gateway) = gateway.upgrade() else { return };
-        let waiting: Vec<Artifact> = gateway.background.unverified.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
+        let Some(gateway) = gateway.upgrade() else {
+            return;
+        };
+        let waiting: Vec<Artifact> = gateway
+            .background
+            .unverified
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .cloned()
+            .collect();
         for artifact in waiting {
             let route = gateway.settings.load().routes.resolve(&artifact.module);
             let settings = gateway.settings.load_full();
             // While the database is away this ends here, at the cost of one question.
-            if !matches!(gateway.proof(&settings, &artifact, &route).await, Ok(crate::verify::Proof::Hash(_) | crate::verify::Proof::Exempt)) {
+            if !matches!(
+                gateway.proof(&settings, &artifact, &route).await,
+                Ok(crate::verify::Proof::Hash(_) | crate::verify::Proof::Exempt)
+            ) {
                 break;
             }
-            gateway.background.unverified.lock().unwrap_or_else(PoisonError::into_inner).remove(&artifact);
-            match gateway.fly(artifact.clone(), route, Want { cached_only: false, whole: true }).await {
+            gateway
+                .background
+                .unverified
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&artifact);
+            match gateway
+                .fly(
+                    artifact.clone(),
+                    route,
+                    Want {
+                        cached_only: false,
+                        whole: true,
+                    },
+                )
+                .await
+            {
                 Ok(_) => tracing::info!(%artifact, "verified what was served unverified before"),
-                Err(refused) => tracing::error!(%artifact, refusal = %refused.refusal, "what was served unverified does not verify now"),
+                Err(refused) => {
+                    tracing::error!(%artifact, refusal = %refused.refusal, "what was served unverified does not verify now")
+                }
             }
         }
     }

@@ -31,7 +31,11 @@ pub(crate) struct Changeable {
 
 impl Changeable {
     pub(crate) fn new(raw: Bytes, served: Bytes) -> Self {
-        Self { raw, served, asked_ms: now_ms() }
+        Self {
+            raw,
+            served,
+            asked_ms: now_ms(),
+        }
     }
 
     /// How old it is.
@@ -51,8 +55,15 @@ pub(crate) struct Changeables(Cache<String, Arc<Changeable>>);
 
 impl Changeables {
     pub(crate) fn new() -> Self {
-        let weigh = |key: &String, value: &Arc<Changeable>| u32::try_from(key.len() + value.raw.len() + value.served.len() + 64).unwrap_or(u32::MAX);
-        Self(Cache::builder().max_capacity(MAX_MEMORY_BYTES).weigher(weigh).build())
+        let weigh = |key: &String, value: &Arc<Changeable>| {
+            u32::try_from(key.len() + value.raw.len() + value.served.len() + 64).unwrap_or(u32::MAX)
+        };
+        Self(
+            Cache::builder()
+                .max_capacity(MAX_MEMORY_BYTES)
+                .weigher(weigh)
+                .build(),
+        )
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<Arc<Changeable>> {
@@ -86,7 +97,11 @@ pub(crate) fn load(store: &Store, key: &Key) -> Option<Changeable> {
     let line = bytes.iter().position(|byte| *byte == b'\n')?;
     let asked_ms = std::str::from_utf8(&bytes[..line]).ok()?.parse().ok()?;
     let raw = Bytes::from(bytes).slice(line + 1..);
-    Some(Changeable { served: raw.clone(), raw, asked_ms })
+    Some(Changeable {
+        served: raw.clone(),
+        raw,
+        asked_ms,
+    })
 }
 
 /// Writes what upstream said. Waits for the disk.
@@ -99,6 +114,8 @@ pub(crate) fn save(store: &Store, key: &Key, value: &Changeable) {
 }
 
 fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }

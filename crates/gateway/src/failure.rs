@@ -8,7 +8,14 @@ use crate::refusal::{Code, Refusal};
 
 /// An outage is never absence: only what every upstream denied is "not found".
 pub(crate) fn refusal(what: &str, absent: Code, failure: &Failure) -> Refusal {
-    let tried = || failure.attempts.iter().map(|attempt| format!("{}: {}", attempt.upstream, attempt.outcome)).collect::<Vec<_>>().join("; ");
+    let tried = || {
+        failure
+            .attempts
+            .iter()
+            .map(|attempt| format!("{}: {}", attempt.upstream, attempt.outcome))
+            .collect::<Vec<_>>()
+            .join("; ")
+    };
     match &failure.kind {
         FailureKind::Absent { gone: true } => Refusal::new(Code::ResourceGone, what, format!("gone upstream ({})", tried())),
         FailureKind::Absent { gone: false } => Refusal::new(absent, what, format!("not found ({})", tried())),
@@ -30,7 +37,11 @@ fn trouble(what: &str, trouble: &Trouble) -> Refusal {
         (Cause::Status, Some(status)) if status < 500 => Code::UpstreamRefused,
         _ => Code::UpstreamUnavailable,
     };
-    let mut refusal = Refusal::new(code, what, format!("{}: {}", trouble.upstream, trouble.text));
+    let mut refusal = Refusal::new(
+        code,
+        what,
+        format!("{}: {}", trouble.upstream, trouble.text),
+    );
     refusal.hint = match (code, trouble.status) {
         (Code::UpstreamRefused, Some(403)) => Some("an upstream that answers 403 for what it does not have needs `status_map = { 403 = 404 }`".into()),
         (Code::UpstreamRefused, Some(401)) => Some("the upstream wants credentials: check those in its URL or headers".into()),

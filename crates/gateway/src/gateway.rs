@@ -39,7 +39,11 @@ impl From<Refusal> for Refused {
 
 impl From<Arc<Refusal>> for Refused {
     fn from(refusal: Arc<Refusal>) -> Self {
-        Self { refusal, repeated: false, upstream: None }
+        Self {
+            refusal,
+            repeated: false,
+            upstream: None,
+        }
     }
 }
 
@@ -72,7 +76,11 @@ pub struct Readiness {
 impl Readiness {
     /// `{"ready":…,"checks":[{"name":…,"ok":…,"detail":…}]}`.
     pub fn json(&self) -> serde_json::Value {
-        let checks: Vec<_> = self.checks.iter().map(|(name, ok, detail)| json!({"name": name, "ok": ok, "detail": detail})).collect();
+        let checks: Vec<_> = self
+            .checks
+            .iter()
+            .map(|(name, ok, detail)| json!({"name": name, "ok": ok, "detail": detail}))
+            .collect();
         json!({"ready": self.ready, "checks": checks})
     }
 }
@@ -80,7 +88,13 @@ impl Readiness {
 impl Gateway {
     /// Puts the parts together. `via` is what this instance writes into the `Via` header of its own requests;
     /// `draining` is cancelled when it is told to stop.
-    pub fn new(settings: Settings, store: Arc<Store>, metrics: Arc<Metrics>, via: String, draining: CancellationToken) -> std::io::Result<Arc<Self>> {
+    pub fn new(
+        settings: Settings,
+        store: Arc<Store>,
+        metrics: Arc<Metrics>,
+        via: String,
+        draining: CancellationToken,
+    ) -> std::io::Result<Arc<Self>> {
         let tasks = TaskTracker::new();
         let tombstones = Tombstones::load(store.folder())?;
         let gateway = Arc::new(Self {
@@ -120,7 +134,14 @@ impl Gateway {
     fn open_sumdb(&self) {
         let settings = self.settings.load();
         let wanted = settings.sumdb.clone();
-        let open = wanted.map(|wanted| Arc::new(SumDb::open(wanted, self.sumdb.load_full().as_deref(), Arc::clone(&self.store), self.tasks.clone())));
+        let open = wanted.map(|wanted| {
+            Arc::new(SumDb::open(
+                wanted,
+                self.sumdb.load_full().as_deref(),
+                Arc::clone(&self.store),
+                self.tasks.clone(),
+            ))
+        });
         self.sumdb.store(open);
     }
 
@@ -140,19 +161,41 @@ impl Gateway {
     pub(crate) async fn readiness(&self) -> Readiness {
         let mut checks = Vec::new();
         let draining = self.draining.is_cancelled();
-        checks.push(("draining", !draining, if draining { "told to stop".to_owned() } else { "no".to_owned() }));
+        checks.push((
+            "draining",
+            !draining,
+            if draining {
+                "told to stop".to_owned()
+            } else {
+                "no".to_owned()
+            },
+        ));
         let written = self.store.probe().await;
         let folder_ok = written.is_ok();
-        checks.push(("data_folder", folder_ok, written.map_or_else(|error| format!("cannot write: {error}"), |()| "writable".to_owned())));
+        checks.push((
+            "data_folder",
+            folder_ok,
+            written.map_or_else(
+                |error| format!("cannot write: {error}"),
+                |()| "writable".to_owned(),
+            ),
+        ));
         for upstream in self.settings.load().upstreams.snapshot() {
-            checks.push(("upstream", upstream.state == "closed", format!("{}: breaker {}", upstream.name, upstream.state)));
+            checks.push((
+                "upstream",
+                upstream.state == "closed",
+                format!("{}: breaker {}", upstream.name, upstream.state),
+            ));
         }
         if let Some(sumdb) = self.sumdb.load_full() {
             let (ok, detail) = sumdb.health();
             checks.push(("checksum_database", ok, detail));
         }
         // A full disk still serves what is kept, so only draining takes an instance out.
-        Readiness { ready: !draining, checks }
+        Readiness {
+            ready: !draining,
+            checks,
+        }
     }
 
     /// Appends what is read only when metrics are asked for.
@@ -165,7 +208,10 @@ impl Gateway {
         for upstream in &snapshots {
             let name = format!("upstream=\"{}\"", metrics::label(&upstream.name));
             for state in ["closed", "half_open", "open"] {
-                states.push((format!("{name},state=\"{state}\""), f64::from(u8::from(upstream.state == state))));
+                states.push((
+                    format!("{name},state=\"{state}\""),
+                    f64::from(u8::from(upstream.state == state)),
+                ));
             }
             for (outcome, count) in upstream.outcomes {
                 outcomes.push((format!("{name},outcome=\"{outcome}\""), number(count)));
@@ -175,19 +221,71 @@ impl Gateway {
                 p95.push((name, quantile.as_secs_f64()));
             }
         }
-        metrics::family(page, "modgate_upstream_requests_total", "Requests to upstreams, by outcome", "counter", &outcomes);
-        metrics::family(page, "modgate_upstream_breaker_state", "1 for the state the circuit breaker is in", "gauge", &states);
-        metrics::family(page, "modgate_upstream_in_flight", "Requests under way to upstreams", "gauge", &in_flight);
-        metrics::family(page, "modgate_upstream_first_byte_p95_seconds", "95th percentile of the time to the first byte", "gauge", &p95);
+        metrics::family(
+            page,
+            "modgate_upstream_requests_total",
+            "Requests to upstreams, by outcome",
+            "counter",
+            &outcomes,
+        );
+        metrics::family(
+            page,
+            "modgate_upstream_breaker_state",
+            "1 for the state the circuit breaker is in",
+            "gauge",
+            &states,
+        );
+        metrics::family(
+            page,
+            "modgate_upstream_in_flight",
+            "Requests under way to upstreams",
+            "gauge",
+            &in_flight,
+        );
+        metrics::family(
+            page,
+            "modgate_upstream_first_byte_p95_seconds",
+            "95th percentile of the time to the first byte",
+            "gauge",
+            &p95,
+        );
         if let Ok((free, size)) = self.store.disk() {
             let mut folder = String::new();
-            let _ = write!(folder, "folder=\"{}\"", metrics::label(&self.store.folder().display().to_string()));
-            metrics::family(page, "modgate_disk_free_bytes", "Free space of the data folder's disk", "gauge", &[(folder.clone(), number(free))]);
-            metrics::family(page, "modgate_disk_size_bytes", "Size of the data folder's disk", "gauge", &[(folder, number(size))]);
+            let _ = write!(
+                folder,
+                "folder=\"{}\"",
+                metrics::label(&self.store.folder().display().to_string())
+            );
+            metrics::family(
+                page,
+                "modgate_disk_free_bytes",
+                "Free space of the data folder's disk",
+                "gauge",
+                &[(folder.clone(), number(free))],
+            );
+            metrics::family(
+                page,
+                "modgate_disk_size_bytes",
+                "Size of the data folder's disk",
+                "gauge",
+                &[(folder, number(size))],
+            );
         }
         if let Some(sumdb) = self.sumdb.load_full() {
-            metrics::family(page, "modgate_sumdb_tree_size", "Records in the kept tree head", "gauge", &[(String::new(), number(sumdb.tree_size()))]);
-            metrics::family(page, "modgate_sumdb_forked", "1 if the database has shown two histories", "gauge", &[(String::new(), f64::from(u8::from(sumdb.forked())))]);
+            metrics::family(
+                page,
+                "modgate_sumdb_tree_size",
+                "Records in the kept tree head",
+                "gauge",
+                &[(String::new(), number(sumdb.tree_size()))],
+            );
+            metrics::family(
+                page,
+                "modgate_sumdb_forked",
+                "1 if the database has shown two histories",
+                "gauge",
+                &[(String::new(), f64::from(u8::from(sumdb.forked())))],
+            );
         }
     }
 }

@@ -52,7 +52,11 @@ pub enum Imported {
 /// A folder that cannot be read.
 pub fn find(folder: &Path) -> io::Result<Vec<Found>> {
     let download = folder.join("cache/download");
-    let root = if download.is_dir() { download } else { folder.to_owned() };
+    let root = if download.is_dir() {
+        download
+    } else {
+        folder.to_owned()
+    };
     let mut found = Vec::new();
     let mut folders = vec![(root.clone(), 0)];
     while let Some((folder, depth)) = folders.pop() {
@@ -62,7 +66,10 @@ pub fn find(folder: &Path) -> io::Result<Vec<Found>> {
             if kind.is_dir() && depth < MAX_DEPTH {
                 folders.push((entry.path(), depth + 1));
             } else if kind.is_file() && folder.ends_with("@v") {
-                found.extend(artifact(&root, &entry.path()).map(|artifact| Found { artifact, path: entry.path() }));
+                found.extend(artifact(&root, &entry.path()).map(|artifact| Found {
+                    artifact,
+                    path: entry.path(),
+                }));
             }
         }
     }
@@ -71,7 +78,11 @@ pub fn find(folder: &Path) -> io::Result<Vec<Found>> {
 }
 
 fn artifact(root: &Path, path: &Path) -> Option<Artifact> {
-    let (module, file) = path.strip_prefix(root).ok()?.to_str()?.rsplit_once("/@v/")?;
+    let (module, file) = path
+        .strip_prefix(root)
+        .ok()?
+        .to_str()?
+        .rsplit_once("/@v/")?;
     let (stem, ending) = file.rsplit_once('.')?;
     let part = match ending {
         "info" => Part::Info,
@@ -79,9 +90,16 @@ fn artifact(root: &Path, path: &Path) -> Option<Artifact> {
         "zip" => Part::Zip,
         _ => return None,
     };
-    let (module, version) = (ModulePath::from_escaped(module).ok()?, Version::from_escaped(stem).ok()?);
+    let (module, version) = (
+        ModulePath::from_escaped(module).ok()?,
+        Version::from_escaped(stem).ok()?,
+    );
     version.check_major(&module).ok()?;
-    Some(Artifact { module, version, part })
+    Some(Artifact {
+        module,
+        version,
+        part,
+    })
 }
 
 impl Gateway {
@@ -100,7 +118,13 @@ impl Gateway {
         if let Ok(Some(_)) = self.store.get(&key).await {
             return Ok(Committed::Present);
         }
-        let failed = |error: io::Error| Refusal::new(Code::StorageError, artifact.to_string(), format!("{}: {error}", found.path.display()));
+        let failed = |error: io::Error| {
+            Refusal::new(
+                Code::StorageError,
+                artifact.to_string(),
+                format!("{}: {error}", found.path.display()),
+            )
+        };
         let settings = self.settings.load_full();
         let route = settings.routes.resolve(&artifact.module);
         let origin = found.path.display().to_string();
@@ -110,34 +134,67 @@ impl Gateway {
             Part::Mod => gomod_file::MAX_BYTES,
         };
         let path = found.path.clone();
-        let body = self.on_disk(move |_| read_small(&path, max)).await?.map_err(failed)?;
+        let body = self
+            .on_disk(move |_| read_small(&path, max))
+            .await?
+            .map_err(failed)?;
         let verified = if artifact.part == Part::Info {
-            let kept = info::keepable(&body, &artifact.module, &artifact.version).map_err(|error| Refusal::new(Code::UpstreamInvalid, artifact.to_string(), error.to_string()))?;
+            let kept =
+                info::keepable(&body, &artifact.module, &artifact.version).map_err(|error| {
+                    Refusal::new(
+                        Code::UpstreamInvalid,
+                        artifact.to_string(),
+                        error.to_string(),
+                    )
+                })?;
             Verified::info(Bytes::copy_from_slice(&kept))
         } else {
             let proof = self.proof(&settings, artifact, &route).await?;
-            self.judge(&settings, artifact, &origin, &h1::hash_go_mod(&body), proof, |proof| Verified::go_mod(body, proof))?
+            self.judge(
+                &settings,
+                artifact,
+                &origin,
+                &h1::hash_go_mod(&body),
+                proof,
+                |proof| Verified::go_mod(body, proof),
+            )?
         };
         verified_or(artifact, verified.warning())?;
-        let committed = self.on_disk(move |gateway| gateway.store.put_small(&key, verified.content())).await?.map_err(failed)?;
+        let committed = self
+            .on_disk(move |gateway| gateway.store.put_small(&key, verified.content()))
+            .await?
+            .map_err(failed)?;
         self.changed(&artifact.module);
         Ok(committed)
     }
 
     async fn import_zip(self: &Arc<Self>, found: &Found) -> Result<Committed, Refusal> {
         let artifact = &found.artifact;
-        let failed = |error: io::Error| Refusal::new(Code::StorageError, artifact.to_string(), format!("{}: {error}", found.path.display()));
+        let failed = |error: io::Error| {
+            Refusal::new(
+                Code::StorageError,
+                artifact.to_string(),
+                format!("{}: {error}", found.path.display()),
+            )
+        };
         let settings = self.settings.load_full();
         let route = settings.routes.resolve(&artifact.module);
         let origin = found.path.display().to_string();
         let mut file = File::open(&found.path).map_err(failed)?;
         let len = file.metadata().map_err(failed)?.len();
         if len > settings.max_zip_bytes {
-            return Err(Refusal::new(Code::UpstreamInvalid, artifact.to_string(), "larger than a module zip may be"));
+            return Err(Refusal::new(
+                Code::UpstreamInvalid,
+                artifact.to_string(),
+                "larger than a module zip may be",
+            ));
         }
         let mut writer = self.store.spool(Some(len)).await.map_err(failed)?;
         loop {
-            let (read, rest) = self.on_disk(move |_| read_block(file)).await?.map_err(failed)?;
+            let (read, rest) = self
+                .on_disk(move |_| read_block(file))
+                .await?
+                .map_err(failed)?;
             file = rest;
             if read.is_empty() {
                 break;
@@ -146,29 +203,55 @@ impl Gateway {
         }
         let spooled = writer.finish();
         let proof = self.proof(&settings, artifact, &route).await?;
-        let noted = fs::read_to_string(found.path.with_extension("ziphash")).ok().and_then(|text| text.trim().parse::<h1::H1>().ok());
-        let hash = self.check_zip(&settings, artifact, &origin, &spooled, true).await?;
-        let Some(hash) = hash else { return Err(Refusal::new(Code::InternalError, artifact.to_string(), "no hash")) };
+        let noted = fs::read_to_string(found.path.with_extension("ziphash"))
+            .ok()
+            .and_then(|text| text.trim().parse::<h1::H1>().ok());
+        let content = spooled.reader();
+        let hash = self
+            .check_zip(&settings, artifact, &origin, content, true)
+            .await?;
+        let Some(hash) = hash else {
+            return Err(Refusal::new(
+                Code::InternalError,
+                artifact.to_string(),
+                "no hash",
+            ));
+        };
         if noted.is_some_and(|noted| noted != hash) {
-            return Err(Refusal::new(Code::ChecksumMismatch, artifact.to_string(), format!("the zip ({hash}) is not what its .ziphash says")));
+            return Err(Refusal::new(
+                Code::ChecksumMismatch,
+                artifact.to_string(),
+                format!("the zip ({hash}) is not what its .ziphash says"),
+            ));
         }
-        self.judge(&settings, artifact, &origin, &hash, proof.clone(), |_| ())?;
-        let mut verified = Verified::zip(spooled, &proof);
+        let mut verified =
+            self.judge_zip(&settings, artifact, &origin, Some(hash), &proof, spooled)?;
         verified_or(artifact, verified.warning())?;
         verified.content_mut().release();
-        let committed = self.keep_zip(artifact, verified, Some(hash)).await?.map_err(failed)?;
+        let committed = self
+            .keep_zip(artifact, verified, Some(hash))
+            .await?
+            .map_err(failed)?;
         self.changed(&artifact.module);
         Ok(committed)
     }
 }
 
 fn verified_or(artifact: &Artifact, warning: Option<&'static str>) -> Result<(), Refusal> {
-    warning.map_or(Ok(()), |warning| Err(Refusal::new(Code::ChecksumDatabaseUnreachable, artifact.to_string(), warning)))
+    warning.map_or(Ok(()), |warning| {
+        Err(Refusal::new(
+            Code::ChecksumDatabaseUnreachable,
+            artifact.to_string(),
+            warning,
+        ))
+    })
 }
 
 fn read_small(path: &Path, max: usize) -> io::Result<Bytes> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(max as u64 + 1).read_to_end(&mut bytes)?;
+    File::open(path)?
+        .take(max as u64 + 1)
+        .read_to_end(&mut bytes)?;
     if bytes.len() > max {
         return Err(io::ErrorKind::FileTooLarge.into());
     }

@@ -3,11 +3,7 @@
 //! Label sets are closed enums, so that no request can make a new time series. The handles of what every
 //! request touches are looked up once.
 
-use std::{
-    fmt::Write as _,
-    sync::atomic::AtomicI64,
-    time::Duration,
-};
+use std::{fmt::Write as _, sync::atomic::AtomicI64, time::Duration};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -77,18 +73,39 @@ impl Metrics {
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("modgate");
         let requests = Family::<RequestLabels, Counter>::default();
-        let duration_buckets = [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0];
-        let durations = Family::<KindLabel, Histogram, _>::new_with_constructor(move || Histogram::new(duration_buckets));
+        let duration_buckets = [
+            0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+            10.0, 30.0, 120.0,
+        ];
+        let durations = Family::<KindLabel, Histogram, _>::new_with_constructor(move || {
+            Histogram::new(duration_buckets)
+        });
         let bytes = Family::<KindLabel, Counter>::default();
         let metrics = Self {
             answered: Kind::ALL.map(|kind| {
                 Outcome::ALL.map(|outcome| {
-                    let labels = RequestLabels { kind: kind.as_str(), outcome: outcome.as_str(), code: "" };
+                    let labels = RequestLabels {
+                        kind: kind.as_str(),
+                        outcome: outcome.as_str(),
+                        code: "",
+                    };
                     requests.get_or_create(&labels).clone()
                 })
             }),
-            durations: Kind::ALL.map(|kind| durations.get_or_create(&KindLabel { kind: kind.as_str() }).clone()),
-            bytes: Kind::ALL.map(|kind| bytes.get_or_create(&KindLabel { kind: kind.as_str() }).clone()),
+            durations: Kind::ALL.map(|kind| {
+                durations
+                    .get_or_create(&KindLabel {
+                        kind: kind.as_str(),
+                    })
+                    .clone()
+            }),
+            bytes: Kind::ALL.map(|kind| {
+                bytes
+                    .get_or_create(&KindLabel {
+                        kind: kind.as_str(),
+                    })
+                    .clone()
+            }),
             requests: requests.clone(),
             in_flight: Gauge::default(),
             connections: Gauge::default(),
@@ -102,20 +119,68 @@ impl Metrics {
             queued: Gauge::default(),
             registry: Registry::default(),
         };
-        registry.register("requests", "Requests answered, by endpoint, outcome and error code", requests);
-        registry.register_with_unit("request_duration", "Time from the head of a request to its last byte", Unit::Seconds, durations);
+        registry.register(
+            "requests",
+            "Requests answered, by endpoint, outcome and error code",
+            requests,
+        );
+        registry.register_with_unit(
+            "request_duration",
+            "Time from the head of a request to its last byte",
+            Unit::Seconds,
+            durations,
+        );
         registry.register_with_unit("response", "Body bytes sent", Unit::Bytes, bytes);
-        registry.register("requests_in_flight", "Requests whose answer is not out yet", metrics.in_flight.clone());
-        registry.register("connections", "Open client connections", metrics.connections.clone());
-        registry.register("connections_cut", "Client connections cut, by limit", metrics.connections_cut.clone());
+        registry.register(
+            "requests_in_flight",
+            "Requests whose answer is not out yet",
+            metrics.in_flight.clone(),
+        );
+        registry.register(
+            "connections",
+            "Open client connections",
+            metrics.connections.clone(),
+        );
+        registry.register(
+            "connections_cut",
+            "Client connections cut, by limit",
+            metrics.connections_cut.clone(),
+        );
         registry.register("flights", "Fetches under way", metrics.flights.clone());
-        registry.register("coalesced_requests", "Requests that joined a fetch under way", metrics.coalesced.clone());
-        registry.register("verifications", "Verifications against the checksum database, by result", metrics.verifications.clone());
-        registry.register("incidents", "Events an operator should look at, by kind", metrics.incidents.clone());
-        registry.register("commits", "Attempts to keep something, by result", metrics.commits.clone());
-        registry.register("config_reloads", "Configuration reloads, by result", metrics.reloads.clone());
-        registry.register("async_queue_length", "Background fetches waiting", metrics.queued.clone());
-        Self { registry, ..metrics }
+        registry.register(
+            "coalesced_requests",
+            "Requests that joined a fetch under way",
+            metrics.coalesced.clone(),
+        );
+        registry.register(
+            "verifications",
+            "Verifications against the checksum database, by result",
+            metrics.verifications.clone(),
+        );
+        registry.register(
+            "incidents",
+            "Events an operator should look at, by kind",
+            metrics.incidents.clone(),
+        );
+        registry.register(
+            "commits",
+            "Attempts to keep something, by result",
+            metrics.commits.clone(),
+        );
+        registry.register(
+            "config_reloads",
+            "Configuration reloads, by result",
+            metrics.reloads.clone(),
+        );
+        registry.register(
+            "async_queue_length",
+            "Background fetches waiting",
+            metrics.queued.clone(),
+        );
+        Self {
+            registry,
+            ..metrics
+        }
     }
 
     /// Counts one answered request.
@@ -126,8 +191,11 @@ impl Metrics {
                 self.answered[kind][record.outcome as usize].inc();
             }
             Some(code) => {
-                let labels =
-                    RequestLabels { kind: record.subject.kind.as_str(), outcome: record.outcome.as_str(), code: code.as_str() };
+                let labels = RequestLabels {
+                    kind: record.subject.kind.as_str(),
+                    outcome: record.outcome.as_str(),
+                    code: code.as_str(),
+                };
                 self.requests.get_or_create(&labels).inc();
             }
         }
@@ -154,15 +222,18 @@ impl Metrics {
 /// Turns OpenMetrics text into the classic format: a counter's family has the name of its samples
 /// (`_total`), there are no unit lines and no end mark.
 fn classic(open: &str) -> String {
-    let counters: std::collections::HashSet<&str> =
-        open.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
+    let counters: std::collections::HashSet<&str> = open
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
+        .collect();
     let mut page = String::with_capacity(open.len());
     for line in open.lines() {
         if line == "# EOF" || line.starts_with("# UNIT ") {
             continue;
         }
         let comment = line.strip_prefix("# HELP ").map(|rest| ("# HELP ", rest));
-        let comment = comment.or_else(|| line.strip_prefix("# TYPE ").map(|rest| ("# TYPE ", rest)));
+        let comment =
+            comment.or_else(|| line.strip_prefix("# TYPE ").map(|rest| ("# TYPE ", rest)));
         match comment.and_then(|(mark, rest)| Some((mark, rest.split_once(' ')?))) {
             Some((mark, (name, rest))) if counters.contains(name) => {
                 let _ = writeln!(page, "{mark}{name}_total {rest}");
@@ -177,33 +248,77 @@ fn classic(open: &str) -> String {
 }
 
 /// Appends one family with its samples: `(labels, value)`, labels as `name="value"` text or empty.
-pub(crate) fn family(page: &mut String, name: &str, help: &str, kind: &str, samples: &[(String, f64)]) {
+pub(crate) fn family(
+    page: &mut String,
+    name: &str,
+    help: &str,
+    kind: &str,
+    samples: &[(String, f64)],
+) {
     if samples.is_empty() {
         return;
     }
     let _ = writeln!(page, "# HELP {name} {help}\n# TYPE {name} {kind}");
     for (labels, value) in samples {
-        let _ = if labels.is_empty() { writeln!(page, "{name} {value}") } else { writeln!(page, "{name}{{{labels}}} {value}") };
+        let _ = if labels.is_empty() {
+            writeln!(page, "{name} {value}")
+        } else {
+            writeln!(page, "{name}{{{labels}}} {value}")
+        };
     }
 }
 
 /// Escapes a label's value.
 pub(crate) fn label(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    value
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
 }
 
 /// Appends what the process itself uses, with the conventional names; Linux only.
 pub(crate) fn process(page: &mut String) {
-    let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else { return };
-    let fields: Vec<f64> =
-        stat.rsplit(") ").next().unwrap_or_default().split(' ').map(|field| field.parse().unwrap_or_default()).collect();
+    let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else {
+        return;
+    };
+    let fields: Vec<f64> = stat
+        .rsplit(") ")
+        .next()
+        .unwrap_or_default()
+        .split(' ')
+        .map(|field| field.parse().unwrap_or_default())
+        .collect();
     // Clock ticks are 100 a second and pages 4096 bytes in the text of /proc on every Linux we run on.
     let at = |index: usize| fields.get(index).copied().unwrap_or_default();
-    family(page, "process_cpu_seconds_total", "User and system CPU time spent", "counter", &[(String::new(), (at(11) + at(12)) / 100.0)]);
-    family(page, "process_resident_memory_bytes", "Resident memory, mapped files included", "gauge", &[(String::new(), at(21) * 4096.0)]);
-    family(page, "process_threads", "Threads", "gauge", &[(String::new(), at(17))]);
+    family(
+        page,
+        "process_cpu_seconds_total",
+        "User and system CPU time spent",
+        "counter",
+        &[(String::new(), (at(11) + at(12)) / 100.0)],
+    );
+    family(
+        page,
+        "process_resident_memory_bytes",
+        "Resident memory, mapped files included",
+        "gauge",
+        &[(String::new(), at(21) * 4096.0)],
+    );
+    family(
+        page,
+        "process_threads",
+        "Threads",
+        "gauge",
+        &[(String::new(), at(17))],
+    );
     if let Ok(entries) = std::fs::read_dir("/proc/self/fd") {
         #[expect(clippy::cast_precision_loss, reason = "a count of files")]
-        family(page, "process_open_fds", "Open files", "gauge", &[(String::new(), entries.count() as f64)]);
+        family(
+            page,
+            "process_open_fds",
+            "Open files",
+            "gauge",
+            &[(String::new(), entries.count() as f64)],
+        );
     }
 }

@@ -23,7 +23,12 @@ pub(crate) struct Negatives(Cache<String, (Instant, Arc<Refusal>)>);
 
 impl Negatives {
     pub(crate) fn new() -> Self {
-        Self(Cache::builder().max_capacity(MAX_ENTRIES).time_to_live(Duration::from_secs(3600)).build())
+        Self(
+            Cache::builder()
+                .max_capacity(MAX_ENTRIES)
+                .time_to_live(Duration::from_hours(1))
+                .build(),
+        )
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<Arc<Refusal>> {
@@ -35,11 +40,19 @@ impl Negatives {
         let life = match (refusal.code, refusal.code.fault()) {
             (Code::ResourceGone, _) => lives.gone,
             (_, Fault::Upstream) => lives.trouble,
-            (Code::ModuleNotFound | Code::VersionNotFound | Code::DirectUnavailable | Code::ChecksumUnknown | Code::RecordNotFound, _) => lives.absent,
+            (
+                Code::ModuleNotFound
+                | Code::VersionNotFound
+                | Code::DirectUnavailable
+                | Code::ChecksumUnknown
+                | Code::RecordNotFound,
+                _,
+            ) => lives.absent,
             _ => return,
         };
         if !life.is_zero() {
-            self.0.insert(key.to_owned(), (Instant::now() + life, Arc::clone(refusal)));
+            self.0
+                .insert(key.to_owned(), (Instant::now() + life, Arc::clone(refusal)));
         }
     }
 

@@ -17,7 +17,7 @@ use crate::{
 
 /// Zips up to this length are sent only when they are verified: then a bad one is a clear error, not a broken
 /// connection. Longer ones stream.
-const WHOLE_ZIP_BYTES: u64 = 1 << 20;
+pub(crate) const WHOLE_ZIP_BYTES: u64 = 1 << 20;
 
 /// How a request wants its answer.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,7 +35,9 @@ impl Gateway {
             Request::Info(module, version) => self.warm_artifact(module, version, Part::Info),
             Request::Mod(module, version) => self.warm_artifact(module, version, Part::Mod),
             Request::Zip(module, version) => self.warm_artifact(module, version, Part::Zip),
-            Request::List(_) | Request::Latest(_) | Request::Query(..) => self.warm_changeable(request),
+            Request::List(_) | Request::Latest(_) | Request::Query(..) => {
+                self.warm_changeable(request)
+            }
             Request::SumDb { .. } => None,
         }
     }
@@ -44,7 +46,12 @@ impl Gateway {
         if !self.tombstones.is_empty() && self.tombstones.find(module, version).is_some() {
             return None;
         }
-        let key = format!("go/{}/@v/{}.{}", module.escaped(), version.escaped(), part.ending());
+        let key = format!(
+            "go/{}/@v/{}.{}",
+            module.escaped(),
+            version.escaped(),
+            part.ending()
+        );
         let mut answer = Answer::kept(self.store.hot(&key)?, part.media());
         answer.private = self.is_private(module);
         Some(answer)
@@ -56,11 +63,45 @@ impl Gateway {
     }
 
     /// The answer, or why there is none.
-    pub(crate) async fn answer(self: Arc<Self>, request: Request, want: Want) -> Result<Answer, Refused> {
+    pub(crate) async fn answer(
+        self: Arc<Self>,
+        request: Request,
+        want: Want,
+    ) -> Result<Answer, Refused> {
         match request {
-            Request::Info(module, version) => self.artifact(Artifact { module, version, part: Part::Info }, want).await,
-            Request::Mod(module, version) => self.artifact(Artifact { module, version, part: Part::Mod }, want).await,
-            Request::Zip(module, version) => self.artifact(Artifact { module, version, part: Part::Zip }, want).await,
+            Request::Info(module, version) => {
+                self.artifact(
+                    Artifact {
+                        module,
+                        version,
+                        part: Part::Info,
+                    },
+                    want,
+                )
+                .await
+            }
+            Request::Mod(module, version) => {
+                self.artifact(
+                    Artifact {
+                        module,
+                        version,
+                        part: Part::Mod,
+                    },
+                    want,
+                )
+                .await
+            }
+            Request::Zip(module, version) => {
+                self.artifact(
+                    Artifact {
+                        module,
+                        version,
+                        part: Part::Zip,
+                    },
+                    want,
+                )
+                .await
+            }
             Request::List(module) => self.list(module, want).await,
             Request::Latest(module) => self.latest(module, want).await,
             Request::Query(module, query) => self.query(module, query, want).await,
@@ -69,37 +110,59 @@ impl Gateway {
     }
 
     /// One file of one version: kept, or fetched, verified and kept.
-    pub(crate) async fn artifact(self: &Arc<Self>, artifact: Artifact, want: Want) -> Result<Answer, Refused> {
+    pub(crate) async fn artifact(
+        self: &Arc<Self>,
+        artifact: Artifact,
+        want: Want,
+    ) -> Result<Answer, Refused> {
         self.not_retired(&artifact)?;
         let key = artifact.key()?;
         let route = self.settings.load().routes.resolve(&artifact.module);
         let kept = self.store.get(&key).await.map_err(|error| {
             tracing::error!(%key, %error, "cannot read what is kept");
-            Refusal::new(Code::StorageError, artifact.to_string(), format!("reading what is kept: {error}"))
+            Refusal::new(
+                Code::StorageError,
+                artifact.to_string(),
+                format!("reading what is kept: {error}"),
+            )
         })?;
         if let Some(kept) = kept {
             let mut answer = Answer::kept(kept, artifact.part.media());
             answer.private = route.is_private();
             return Ok(answer);
         }
-        self.may_fetch(&artifact.to_string(), &route, want)?;
+        Self::may_fetch(&artifact.to_string(), &route, want)?;
         if artifact.part != Part::Zip
             && let Some(refusal) = self.negatives.get(key.as_str())
         {
-            return Err(Refused { refusal, repeated: true, upstream: None });
+            return Err(Refused {
+                refusal,
+                repeated: true,
+                upstream: None,
+            });
         }
         match route.mode() {
             Mode::Sync | Mode::None => {}
             Mode::Async => {
                 self.fetch_later(artifact.clone(), route);
-                return Err(Refusal::new(Code::FetchQueued, artifact.to_string(), "not kept here yet, being fetched in the background; ask again soon").into());
+                return Err(Refusal::new(
+                    Code::FetchQueued,
+                    artifact.to_string(),
+                    "not kept here yet, being fetched in the background; ask again soon",
+                )
+                .into());
             }
             mode @ (Mode::Redirect | Mode::AsyncRedirect) => {
                 if let Some(url) = self.elsewhere(&route, &artifact.upstream_path()) {
                     if mode == Mode::AsyncRedirect {
                         self.fetch_later(artifact, route);
                     }
-                    return Ok(Answer::new(Content::Elsewhere(url), Media::Text, Life::Immutable, Outcome::Redirect));
+                    return Ok(Answer::new(
+                        Content::Elsewhere(url),
+                        Media::Text,
+                        Life::Immutable,
+                        Outcome::Redirect,
+                    ));
                 }
             }
         }
@@ -107,12 +170,19 @@ impl Gateway {
     }
 
     /// Joins or starts the fetch, and waits for as much of it as the answer needs.
-    pub(crate) async fn fly(self: &Arc<Self>, artifact: Artifact, route: Route, want: Want) -> Result<Answer, Refused> {
+    pub(crate) async fn fly(
+        self: &Arc<Self>,
+        artifact: Artifact,
+        route: Route,
+        want: Want,
+    ) -> Result<Answer, Refused> {
         let key = artifact.key()?;
         let gateway = Arc::clone(self);
         let fetched = artifact.clone();
         let private = route.is_private();
-        let (mut waiter, joined) = self.flights.join(key.as_str(), move |teller| gateway.fetch(fetched, route, teller));
+        let (mut waiter, joined) = self.flights.join(key.as_str(), move |teller| {
+            gateway.fetch(fetched, route, teller)
+        });
         if joined {
             self.metrics.coalesced.inc();
         }
@@ -121,9 +191,15 @@ impl Gateway {
             answer.outcome = Outcome::Coalesced;
         }
         answer.private = private;
-        let Content::Spool(spool) = &answer.content else { return Ok(answer) };
+        let Content::Spool(spool) = &answer.content else {
+            return Ok(answer);
+        };
         let small = spool.expected().is_some_and(|len| len <= WHOLE_ZIP_BYTES);
-        let ready = if want.whole || small { spool.released().await.map(drop) } else { spool.started().await };
+        let ready = if want.whole || small {
+            spool.released().await.map(drop)
+        } else {
+            spool.started().await
+        };
         if ready.is_err() {
             // The spool knows only a text; the fetch knows the refusal.
             return waiter.ended().await.map_err(Into::into);
@@ -140,18 +216,33 @@ impl Gateway {
     fn not_retired(&self, artifact: &Artifact) -> Result<(), Refusal> {
         match self.tombstones.find(&artifact.module, &artifact.version) {
             None => Ok(()),
-            Some(tombstone) => Err(Refusal::new(Code::ResourceGone, artifact.to_string(), format!("retired here: {}", tombstone.reason))
-                .hint(format!("an administrator of this gateway retired it at {}; use another version", tombstone.time))),
+            Some(tombstone) => Err(Refusal::new(
+                Code::ResourceGone,
+                artifact.to_string(),
+                format!("retired here: {}", tombstone.reason),
+            )
+            .hint(format!(
+                "an administrator of this gateway retired it at {}; use another version",
+                tombstone.time
+            ))),
         }
     }
 
     /// Whether a miss may be fetched at all.
-    pub(crate) fn may_fetch(&self, what: &str, route: &Route, want: Want) -> Result<(), Refusal> {
+    pub(crate) fn may_fetch(what: &str, route: &Route, want: Want) -> Result<(), Refusal> {
         if want.cached_only {
-            return Err(Refusal::new(Code::NotCached, what, "not kept here, and the request says not to fetch"));
+            return Err(Refusal::new(
+                Code::NotCached,
+                what,
+                "not kept here, and the request says not to fetch",
+            ));
         }
         if route.mode() == Mode::None {
-            return Err(Refusal::new(Code::NotCached, what, "not kept here, and the download mode of its route is `none`"));
+            return Err(Refusal::new(
+                Code::NotCached,
+                what,
+                "not kept here, and the download mode of its route is `none`",
+            ));
         }
         Ok(())
     }
@@ -161,20 +252,34 @@ impl Gateway {
         if route.is_private() {
             return None;
         }
-        let base = self.settings.load().upstreams.first_healthy(route.chain())?;
+        let base = self
+            .settings
+            .load()
+            .upstreams
+            .first_healthy(route.chain())?;
         let url = base.expose().trim_end_matches('/');
-        let secret = url.split_once("://").is_none_or(|(_, rest)| rest.split('/').next().unwrap_or_default().contains('@'));
+        let secret = url
+            .split_once("://")
+            .is_none_or(|(_, rest)| rest.split('/').next().unwrap_or_default().contains('@'));
         (!secret).then(|| format!("{url}{}", path.replace('!', "%21")))
     }
 
     /// Runs disk work off the runtime's threads.
-    pub(crate) async fn on_disk<T: Send + 'static>(self: &Arc<Self>, work: impl FnOnce(&Self) -> T + Send + 'static) -> Result<T, Refusal> {
+    pub(crate) async fn on_disk<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
         let gateway = Arc::clone(self);
         let done = spawn_blocking(move || work(&gateway)).await;
         done.map_err(|error| Refusal::new(Code::InternalError, "", error.to_string()))
     }
 
-    async fn sum_db(self: &Arc<Self>, name: &str, ask: SumDbAsk, want: Want) -> Result<Answer, Refused> {
+    async fn sum_db(
+        self: &Arc<Self>,
+        name: &str,
+        ask: SumDbAsk,
+        want: Want,
+    ) -> Result<Answer, Refused> {
         let served = self.sumdb.load_full().filter(|sumdb| sumdb.name() == name);
         let Some(sumdb) = served else {
             let text = format!("the checksum database {name} is not served here");
@@ -184,17 +289,30 @@ impl Gateway {
         match ask {
             SumDbAsk::Supported => {
                 sumdb.not_forked()?;
-                Ok(Answer::new(Content::Bytes(Bytes::new()), Media::Text, Life::For(std::time::Duration::from_mins(5)), Outcome::Hit))
+                Ok(Answer::new(
+                    Content::Bytes(Bytes::new()),
+                    Media::Text,
+                    Life::For(std::time::Duration::from_mins(5)),
+                    Outcome::Hit,
+                ))
             }
             SumDbAsk::Latest => Ok(sumdb.latest(&settings).await?),
             SumDbAsk::Lookup(module, version) => {
                 let private = settings.routes.private.matches(&module);
                 if private {
                     let what = format!("{module}@{version}");
-                    let refusal = Refusal::new(Code::RecordNotFound, what, "a private module: its name is not told to the checksum database");
-                    return Err(refusal.hint("set GONOSUMDB or GOPRIVATE for private modules on the client").into());
+                    let refusal = Refusal::new(
+                        Code::RecordNotFound,
+                        what,
+                        "a private module: its name is not told to the checksum database",
+                    );
+                    return Err(refusal
+                        .hint("set GONOSUMDB or GOPRIVATE for private modules on the client")
+                        .into());
                 }
-                Ok(sumdb.lookup(&settings, &module, &version, want.cached_only).await?)
+                Ok(sumdb
+                    .lookup(&settings, &module, &version, want.cached_only)
+                    .await?)
             }
             SumDbAsk::Tile(path) => Ok(sumdb.tile(&settings, &path, want.cached_only).await?),
         }

@@ -25,7 +25,16 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 8] = [Self::List, Self::Latest, Self::Info, Self::Query, Self::Mod, Self::Zip, Self::SumDb, Self::Other];
+    pub const ALL: [Self; 8] = [
+        Self::List,
+        Self::Latest,
+        Self::Info,
+        Self::Query,
+        Self::Mod,
+        Self::Zip,
+        Self::SumDb,
+        Self::Other,
+    ];
 
     /// The label.
     pub fn as_str(self) -> &'static str {
@@ -64,7 +73,15 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every outcome.
-    pub const ALL: [Self; 7] = [Self::Hit, Self::Miss, Self::Coalesced, Self::Stale, Self::Negative, Self::Redirect, Self::Refused];
+    pub const ALL: [Self; 7] = [
+        Self::Hit,
+        Self::Miss,
+        Self::Coalesced,
+        Self::Stale,
+        Self::Negative,
+        Self::Redirect,
+        Self::Refused,
+    ];
 
     /// The label.
     pub fn as_str(self) -> &'static str {
@@ -133,7 +150,13 @@ impl Recorder {
         let took = record.begin.elapsed();
         self.metrics.request(record, took);
         if let Some(log) = &self.log {
-            log.line(|line| if self.json { json_line(line, record, took) } else { text_line(line, record, took) });
+            log.line(|line| {
+                if self.json {
+                    json_line(line, record, took)
+                } else {
+                    text_line(line, record, took)
+                }
+            });
         }
     }
 }
@@ -182,8 +205,15 @@ fn text_line(line: &mut Vec<u8>, record: &Record, took: Duration) {
         printable(&subject.version),
         record.status,
         record.outcome.as_str(),
-        record.code.map(|code| format!(" {}", code.as_str())).unwrap_or_default(),
-        record.upstream.as_ref().map(|upstream| format!(" from {upstream}")).unwrap_or_default(),
+        record
+            .code
+            .map(|code| format!(" {}", code.as_str()))
+            .unwrap_or_default(),
+        record
+            .upstream
+            .as_ref()
+            .map(|upstream| format!(" from {upstream}"))
+            .unwrap_or_default(),
         record.bytes,
         took.as_secs_f64() * 1e3,
         if record.complete { "" } else { " incomplete" },
@@ -200,7 +230,10 @@ fn text_member(line: &mut Vec<u8>, name: &str, value: &str) {
     line.extend_from_slice(b"\",\"");
     line.extend_from_slice(name.as_bytes());
     line.extend_from_slice(b"\":\"");
-    if value.bytes().all(|byte| matches!(byte, 0x20..=0x7e) && byte != b'"' && byte != b'\\') {
+    if value
+        .bytes()
+        .all(|byte| matches!(byte, 0x20..=0x7e) && byte != b'"' && byte != b'\\')
+    {
         line.extend_from_slice(value.as_bytes());
     } else {
         let quoted = serde_json::Value::from(value).to_string();
@@ -209,12 +242,18 @@ fn text_member(line: &mut Vec<u8>, name: &str, value: &str) {
 }
 
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
 }
 
 fn hex16(line: &mut Vec<u8>, id: u64) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    line.extend((0..16).rev().map(|place| DIGITS[usize::try_from(id >> (4 * place) & 15).unwrap_or(0)]));
+    line.extend(
+        (0..16)
+            .rev()
+            .map(|place| DIGITS[usize::try_from(id >> (4 * place) & 15).unwrap_or(0)]),
+    );
 }
 
 fn number(line: &mut Vec<u8>, mut value: u64) {
@@ -243,11 +282,15 @@ fn timestamp(line: &mut Vec<u8>) {
     thread_local! {
         static SECOND: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
     }
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     SECOND.with_borrow_mut(|(second, text)| {
         if *second != now.as_secs() || text.is_empty() {
             *second = now.as_secs();
-            let time = time::OffsetDateTime::from_unix_timestamp(i64::try_from(now.as_secs()).unwrap_or(0));
+            let time = time::OffsetDateTime::from_unix_timestamp(
+                i64::try_from(now.as_secs()).unwrap_or(0),
+            );
             let time = time.unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
             *text = format!(
                 "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.",
@@ -263,7 +306,12 @@ fn timestamp(line: &mut Vec<u8>) {
     });
     let milliseconds = now.subsec_millis();
     let digit = |value: u32| b'0' + u8::try_from(value % 10).unwrap_or(0);
-    line.extend_from_slice(&[digit(milliseconds / 100), digit(milliseconds / 10), digit(milliseconds), b'Z']);
+    line.extend_from_slice(&[
+        digit(milliseconds / 100),
+        digit(milliseconds / 10),
+        digit(milliseconds),
+        b'Z',
+    ]);
 }
 
 #[cfg(test)]
@@ -277,7 +325,11 @@ mod tests {
                 begin: Instant::now(),
                 id: 0x0123_4567_89ab_cdef,
                 client: ([127, 0, 0, 1], 4000).into(),
-                subject: Subject { kind: Kind::Zip, module: module.into(), version: "v1.0.0".into() },
+                subject: Subject {
+                    kind: Kind::Zip,
+                    module: module.into(),
+                    version: "v1.0.0".into(),
+                },
                 status: 502,
                 outcome: Outcome::Refused,
                 code: Some(Code::ChecksumMismatch),
@@ -288,7 +340,10 @@ mod tests {
             let mut line = Vec::new();
             json_line(&mut line, &record, Duration::from_millis(12));
             let value: serde_json::Value = serde_json::from_slice(&line).unwrap();
-            assert_eq!(value.get("module").and_then(|v| v.as_str()).unwrap_or(""), module);
+            assert_eq!(
+                value.get("module").and_then(|v| v.as_str()).unwrap_or(""),
+                module
+            );
             assert_eq!(value["request_id"], "0123456789abcdef");
             assert_eq!(value["bytes"], 1234);
             assert_eq!(value["duration_us"], 12000);

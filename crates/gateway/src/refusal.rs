@@ -128,9 +128,18 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal without hint.
     pub fn new(code: Code, what: impl Into<String>, why: impl Into<String>) -> Self {
-        let retry_after = matches!(code.fault(), Fault::Upstream | Fault::Gateway).then_some(Duration::from_secs(2));
-        let retry_after = retry_after.filter(|_| code.status() >= 502 && code != Code::ChecksumDatabaseFork && code != Code::LoopDetected);
-        Self { code, what: what.into(), why: why.into(), hint: None, retry_after }
+        let retry_after = matches!(code.fault(), Fault::Upstream | Fault::Gateway)
+            .then_some(Duration::from_secs(2));
+        let retry_after = retry_after.filter(|_| {
+            code.status() >= 502 && code != Code::ChecksumDatabaseFork && code != Code::LoopDetected
+        });
+        Self {
+            code,
+            what: what.into(),
+            why: why.into(),
+            hint: None,
+            retry_after,
+        }
     }
 
     /// Says what to do.
@@ -146,7 +155,11 @@ impl Refusal {
         const FIRST_LINE_BYTES: usize = 195;
         const HINT_BYTES: usize = 400;
         let tail = format!(" [modgate: {}]", self.code.as_str());
-        let head = if self.what.is_empty() { clean(&self.why) } else { format!("{}: {}", clean(&self.what), clean(&self.why)) };
+        let head = if self.what.is_empty() {
+            clean(&self.why)
+        } else {
+            format!("{}: {}", clean(&self.what), clean(&self.why))
+        };
         let mut text = cut(&head, FIRST_LINE_BYTES - tail.len());
         let whole = text.len() == head.len();
         text += &tail;
@@ -171,7 +184,9 @@ impl fmt::Display for Refusal {
 
 /// One line of printable text.
 fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 /// At most `max` bytes of `text`, with an ellipsis where it was cut.
@@ -194,11 +209,15 @@ mod tests {
     fn text_fits_what_the_client_prints() {
         for code in Code::ALL {
             for len in [0, 10, 150, 1000] {
-                let refusal = Refusal::new(*code, "é".repeat(len), "x\u{1b}[1m\n".repeat(len)).hint("h".repeat(len));
+                let refusal = Refusal::new(*code, "é".repeat(len), "x\u{1b}[1m\n".repeat(len))
+                    .hint("h".repeat(len));
                 let text = refusal.text();
                 let first = text.lines().next().unwrap();
                 assert!(first.len() < 200, "{} bytes", first.len());
-                assert!(first.ends_with(&format!("[modgate: {}]", code.as_str())), "{first}");
+                assert!(
+                    first.ends_with(&format!("[modgate: {}]", code.as_str())),
+                    "{first}"
+                );
                 assert!(text.len() <= 648 && text.lines().count() <= 8 && !text.contains("\n\n"));
                 assert!(text.chars().all(|c| c == '\n' || !c.is_control()));
             }
@@ -220,8 +239,16 @@ mod tests {
     fn every_code_is_documented() {
         let page = include_str!("../../../docs/errors.md");
         for code in Code::ALL {
-            assert!(page.contains(&format!("## {}\n", code.as_str())), "docs/errors.md has no section {}", code.as_str());
-            assert!(page.contains(&format!("| `{}` | {} |", code.as_str(), code.status())), "the table misses {}", code.as_str());
+            assert!(
+                page.contains(&format!("## {}\n", code.as_str())),
+                "docs/errors.md has no section {}",
+                code.as_str()
+            );
+            assert!(
+                page.contains(&format!("| `{}` | {} |", code.as_str(), code.status())),
+                "the table misses {}",
+                code.as_str()
+            );
         }
     }
 }

@@ -102,10 +102,16 @@ impl Routes {
     /// by the general chain, and never by a rule for everything (`*`).
     pub fn resolve(&self, module: &ModulePath) -> Route {
         let private = self.private.matches(module);
-        let rule = self.rules.iter().find(|rule| rule.matches.matches(module) && (!private || rule.names(module)));
+        let rule = self
+            .rules
+            .iter()
+            .find(|rule| rule.matches.matches(module) && (!private || rule.names(module)));
         let fallback = if private { &self.direct } else { &self.chain };
         Route {
-            chain: Arc::clone(rule.and_then(|rule| rule.chain.as_ref()).unwrap_or(fallback)),
+            chain: Arc::clone(
+                rule.and_then(|rule| rule.chain.as_ref())
+                    .unwrap_or(fallback),
+            ),
             mode: match rule.map_or(self.mode, |rule| rule.mode) {
                 // A private name in a Location header would be shown to a public host.
                 Mode::Redirect if private => Mode::Sync,

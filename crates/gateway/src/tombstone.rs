@@ -58,14 +58,27 @@ impl Tombstones {
 
     /// The tombstone of a version.
     pub fn find(&self, module: &ModulePath, version: &Version) -> Option<Tombstone> {
-        self.table.load().get(module.as_str())?.get(version.as_str()).cloned()
+        self.table
+            .load()
+            .get(module.as_str())?
+            .get(version.as_str())
+            .cloned()
     }
 }
 
 /// Sets or takes away one tombstone in a data folder's file; says whether that changed anything.
-pub fn edit(folder: &Path, module: &ModulePath, version: &Version, tombstone: Option<Tombstone>) -> io::Result<bool> {
+pub fn edit(
+    folder: &Path,
+    module: &ModulePath,
+    version: &Version,
+    tombstone: Option<Tombstone>,
+) -> io::Result<bool> {
     fs::create_dir_all(folder)?;
-    let lock = OpenOptions::new().write(true).create(true).truncate(false).open(folder.join("tombstones.lock"))?;
+    let lock = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(folder.join("tombstones.lock"))?;
     lock.lock()?;
     let path = folder.join(FILE);
     let mut file = read(&path)?;
@@ -87,7 +100,10 @@ pub fn edit(folder: &Path, module: &ModulePath, version: &Version, tombstone: Op
 
 fn read(path: &Path) -> io::Result<OnDisk> {
     match fs::metadata(path) {
-        Ok(meta) if meta.len() > MAX_BYTES => Err(io::Error::new(io::ErrorKind::FileTooLarge, "tombstones.json is over 64 MiB")),
+        Ok(meta) if meta.len() > MAX_BYTES => Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            "tombstones.json is over 64 MiB",
+        )),
         Ok(_) => Ok(serde_json::from_slice(&fs::read(path)?)?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(OnDisk::new()),
         Err(error) => Err(error),
@@ -98,7 +114,10 @@ fn index(file: OnDisk) -> Table {
     let mut table = Table::new();
     for (name, tombstone) in file {
         if let Some((module, version)) = name.rsplit_once('@') {
-            table.entry(module.to_owned()).or_default().insert(version.to_owned(), tombstone);
+            table
+                .entry(module.to_owned())
+                .or_default()
+                .insert(version.to_owned(), tombstone);
         }
     }
     table

@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use gomod::h1::H1;
-use store::Spooled;
 
 use crate::{
     artifact::{Artifact, Part},
@@ -59,17 +58,37 @@ pub(crate) struct Verified<T> {
 impl Verified<Bytes> {
     /// An `.info` has no checksum; it was checked to be about the version asked for.
     pub(crate) fn info(content: Bytes) -> Self {
-        Self { content, warning: None }
+        Self {
+            content,
+            warning: None,
+        }
     }
 
     pub(crate) fn go_mod(content: Bytes, proof: &Proof) -> Self {
-        Self { content, warning: warning(proof) }
+        Self {
+            content,
+            warning: warning(proof),
+        }
     }
 }
 
-impl Verified<Spooled> {
-    pub(crate) fn zip(content: Spooled, proof: &Proof) -> Self {
-        Self { content, warning: warning(proof) }
+impl<T> Verified<T> {
+    /// The caller has checked the zip and compared its hash with `proof`.
+    pub(crate) fn zip(content: T, proof: &Proof) -> Self {
+        Self {
+            content,
+            warning: warning(proof),
+        }
+    }
+}
+
+impl Verified<()> {
+    /// The content that the witness is about, where it could not be taken along.
+    pub(crate) fn with<T>(self, content: T) -> Verified<T> {
+        Verified {
+            content,
+            warning: self.warning,
+        }
     }
 }
 
@@ -93,19 +112,30 @@ impl<T> Verified<T> {
 }
 
 fn warning(proof: &Proof) -> Option<&'static str> {
-    matches!(proof, Proof::Unreachable).then_some("not verified: the checksum database cannot be reached")
+    matches!(proof, Proof::Unreachable)
+        .then_some("not verified: the checksum database cannot be reached")
 }
 
 impl Gateway {
     /// What the checksum database says of an artifact, where it must be asked.
-    pub(crate) async fn proof(&self, settings: &Settings, artifact: &Artifact, route: &Route) -> Result<Proof, Refusal> {
-        let Some(sumdb) = self.sumdb.load_full() else { return Ok(Proof::Exempt) };
+    pub(crate) async fn proof(
+        &self,
+        settings: &Settings,
+        artifact: &Artifact,
+        route: &Route,
+    ) -> Result<Proof, Refusal> {
+        let Some(sumdb) = self.sumdb.load_full() else {
+            return Ok(Proof::Exempt);
+        };
         // Toolchains run as programs on the client: no exemption (CVE-2026-42501).
         let toolchain = artifact.module.is_toolchain();
         if route.is_private() || (!toolchain && sumdb.exempts(&artifact.module)) {
             return Ok(Proof::Exempt);
         }
-        let hashes = match sumdb.hashes(settings, &artifact.module, &artifact.version).await {
+        let hashes = match sumdb
+            .hashes(settings, &artifact.module, &artifact.version)
+            .await
+        {
             Ok(hashes) => hashes,
             Err(refusal) if toolchain => return Err(refusal),
             Err(refusal) => {
@@ -117,16 +147,26 @@ impl Gateway {
                         return Err(Refusal::new(Code::ChecksumUnknown, artifact.to_string(), why)
                             .hint("a private module belongs into `private`; others may be listed in `sumdb.exempt`, or `sumdb.unknown = \"allow\"`"));
                     }
-                    Code::ChecksumDatabaseUnreachable if sumdb.serves_unverified() => Proof::Unreachable,
+                    Code::ChecksumDatabaseUnreachable if sumdb.serves_unverified() => {
+                        Proof::Unreachable
+                    }
                     _ => return Err(refusal),
                 };
                 tracing::warn!(%artifact, reason = %refusal, "served without verification, as configured");
                 return Ok(proof);
             }
         };
-        let text = if artifact.part == Part::Zip { &hashes.zip } else { &hashes.go_mod };
+        let text = if artifact.part == Part::Zip {
+            &hashes.zip
+        } else {
+            &hashes.go_mod
+        };
         let wanted = text.parse().map_err(|_| {
-            Refusal::new(Code::ChecksumDatabaseInvalid, artifact.to_string(), format!("the checksum database has no readable hash: {text}"))
+            Refusal::new(
+                Code::ChecksumDatabaseInvalid,
+                artifact.to_string(),
+                format!("the checksum database has no readable hash: {text}"),
+            )
         })?;
         Ok(Proof::Hash(wanted))
     }

@@ -89,7 +89,9 @@ impl Gateway {
         let (module, what) = match request {
             Request::List(module) => (module, What::List),
             Request::Latest(module) => (module, What::Latest),
-            Request::Query(module, query) if query.kind() == QueryKind::Revision => (module, What::Query(query.clone())),
+            Request::Query(module, query) if query.kind() == QueryKind::Revision => {
+                (module, What::Query(query.clone()))
+            }
             _ => return None,
         };
         let known = self.changeables.get(&key(module, &what))?;
@@ -97,25 +99,69 @@ impl Gateway {
         if known.age() > life {
             return None;
         }
-        let mut answer = Answer::new(Content::Bytes(known.served.clone()), media(&what), Life::For(life), Outcome::Hit);
+        let mut answer = Answer::new(
+            Content::Bytes(known.served.clone()),
+            media(&what),
+            Life::For(life),
+            Outcome::Hit,
+        );
         answer.private = self.is_private(module);
         Some(answer)
     }
 
-    pub(crate) async fn list(self: &Arc<Self>, module: ModulePath, want: Want) -> Result<Answer, Refused> {
+    pub(crate) async fn list(
+        self: &Arc<Self>,
+        module: ModulePath,
+        want: Want,
+    ) -> Result<Answer, Refused> {
         let route = self.settings.load().routes.resolve(&module);
-        self.changeable(Wanted { module, what: What::List, route }, want).await
+        self.changeable(
+            Wanted {
+                module,
+                what: What::List,
+                route,
+            },
+            want,
+        )
+        .await
     }
 
-    pub(crate) async fn latest(self: &Arc<Self>, module: ModulePath, want: Want) -> Result<Answer, Refused> {
+    pub(crate) async fn latest(
+        self: &Arc<Self>,
+        module: ModulePath,
+        want: Want,
+    ) -> Result<Answer, Refused> {
         let route = self.settings.load().routes.resolve(&module);
-        self.changeable(Wanted { module, what: What::Latest, route }, want).await
+        self.changeable(
+            Wanted {
+                module,
+                what: What::Latest,
+                route,
+            },
+            want,
+        )
+        .await
     }
 
-    pub(crate) async fn query(self: &Arc<Self>, module: ModulePath, query: Query, want: Want) -> Result<Answer, Refused> {
+    pub(crate) async fn query(
+        self: &Arc<Self>,
+        module: ModulePath,
+        query: Query,
+        want: Want,
+    ) -> Result<Answer, Refused> {
         let route = self.settings.load().routes.resolve(&module);
         match query.kind() {
-            QueryKind::Revision => self.changeable(Wanted { module, what: What::Query(query), route }, want).await,
+            QueryKind::Revision => {
+                self.changeable(
+                    Wanted {
+                        module,
+                        what: What::Query(query),
+                        route,
+                    },
+                    want,
+                )
+                .await
+            }
             QueryKind::Latest | QueryKind::Prefix => self.from_list(module, &query, want).await,
         }
     }
@@ -128,11 +174,16 @@ impl Gateway {
         let freshness = self.settings.load().freshness;
         let private = wanted.route.is_private();
         let answer = |bytes: Bytes, outcome| {
-            let mut answer = Answer::new(Content::Bytes(bytes), wanted.media(), Life::For(life), outcome);
+            let mut answer = Answer::new(
+                Content::Bytes(bytes),
+                wanted.media(),
+                Life::For(life),
+                outcome,
+            );
             answer.private = private;
             answer
         };
-        let may_fetch = self.may_fetch(&wanted.name(), &wanted.route, want);
+        let may_fetch = Self::may_fetch(&wanted.name(), &wanted.route, want);
         if let Some(known) = &known {
             let age = known.age();
             if age <= life {
@@ -148,14 +199,24 @@ impl Gateway {
         }
         if let Err(refusal) = may_fetch {
             let kept = self.kept_only(&wanted).await?;
-            return kept.map(|kept| answer(kept, Outcome::Hit)).ok_or_else(|| refusal.into());
+            return kept
+                .map(|kept| answer(kept, Outcome::Hit))
+                .ok_or_else(|| refusal.into());
         }
-        if matches!(wanted.route.mode(), Mode::Async | Mode::AsyncRedirect | Mode::Redirect) && known.is_none() {
+        if matches!(
+            wanted.route.mode(),
+            Mode::Async | Mode::AsyncRedirect | Mode::Redirect
+        ) && known.is_none()
+        {
             // Lists are small and answer what exists at all: they are fetched in every mode that fetches.
             tracing::debug!(module = %wanted.module, "a list is fetched at once in every download mode");
         }
         let refused = match self.negatives.get(key.as_str()) {
-            Some(refusal) => Refused { refusal, repeated: true, upstream: None },
+            Some(refusal) => Refused {
+                refusal,
+                repeated: true,
+                upstream: None,
+            },
             None => match self.fly_changeable(wanted.clone(), key).await {
                 Ok(mut fetched) => {
                     fetched.private = private;
@@ -164,13 +225,22 @@ impl Gateway {
                 Err(refusal) => refusal.into(),
             },
         };
-        let trouble = matches!(refused.refusal.code.fault(), Fault::Upstream | Fault::Gateway) || refused.refusal.code == Code::DirectUnavailable;
-        let stale = match known.filter(|known| freshness.stale_if_error.is_none_or(|limit| known.age() <= life + limit)) {
+        let trouble = matches!(
+            refused.refusal.code.fault(),
+            Fault::Upstream | Fault::Gateway
+        ) || refused.refusal.code == Code::DirectUnavailable;
+        let stale = match known.filter(|known| {
+            freshness
+                .stale_if_error
+                .is_none_or(|limit| known.age() <= life + limit)
+        }) {
             Some(known) if trouble => Some(known.served.clone()),
             // What is kept exists, whatever upstream says or does not say now.
             _ => self.kept_only(&wanted).await?,
         };
-        let Some(stale) = stale else { return Err(refused) };
+        let Some(stale) = stale else {
+            return Err(refused);
+        };
         let mut answer = answer(stale, Outcome::Stale);
         answer.life = Life::For(Duration::ZERO);
         answer.warning = trouble.then_some(STALE);
@@ -178,7 +248,11 @@ impl Gateway {
     }
 
     /// What is known of it: in memory, else from disk.
-    async fn known(self: &Arc<Self>, wanted: &Wanted, key: &Key) -> Result<Option<Arc<Changeable>>, Refusal> {
+    async fn known(
+        self: &Arc<Self>,
+        wanted: &Wanted,
+        key: &Key,
+    ) -> Result<Option<Arc<Changeable>>, Refusal> {
         if let Some(known) = self.changeables.get(key.as_str()) {
             return Ok(Some(known));
         }
@@ -200,10 +274,21 @@ impl Gateway {
             What::List => gateway.compose(&asked, b"").filter(|list| !list.is_empty()),
             What::Latest => {
                 let kept = gateway.kept_versions(&asked.module);
-                let named = list::latest(kept.versions.iter().filter(|version| gateway.tombstones.find(&asked.module, version).is_none()));
+                let named =
+                    list::latest(kept.versions.iter().filter(|version| {
+                        gateway.tombstones.find(&asked.module, version).is_none()
+                    }));
                 let latest = named.or(kept.pseudo.last())?;
-                let artifact = Artifact { module: asked.module.clone(), version: latest.clone(), part: Part::Info };
-                gateway.store.read_small(&artifact.key().ok()?, info::MAX_BYTES as u64).ok()?.map(Bytes::from)
+                let artifact = Artifact {
+                    module: asked.module.clone(),
+                    version: latest.clone(),
+                    part: Part::Info,
+                };
+                gateway
+                    .store
+                    .read_small(&artifact.key().ok()?, info::MAX_BYTES as u64)
+                    .ok()?
+                    .map(Bytes::from)
             }
             What::Query(_) => None,
         })
@@ -223,7 +308,10 @@ impl Gateway {
             }
             What::Latest | What::Query(_) => {
                 let version = Info::parse(raw, &wanted.module).ok()?.version;
-                self.tombstones.find(&wanted.module, &version).is_none().then(|| Bytes::copy_from_slice(raw))
+                self.tombstones
+                    .find(&wanted.module, &version)
+                    .is_none()
+                    .then(|| Bytes::copy_from_slice(raw))
             }
         }
     }
@@ -231,9 +319,18 @@ impl Gateway {
     /// Versions of which something is kept. Reads the disk.
     fn kept_versions(&self, module: &ModulePath) -> list::ParsedList {
         let folder = Key::new(format!("go/{}/@v", module.escaped()));
-        let names = folder.map_err(std::io::Error::other).and_then(|folder| self.store.names(&folder)).unwrap_or_default();
-        let versions: Vec<Version> =
-            names.iter().filter_map(|name| name.strip_suffix(".info").or_else(|| name.strip_suffix(".mod"))).filter_map(|stem| Version::from_escaped(stem).ok()).collect();
+        let names = folder
+            .map_err(std::io::Error::other)
+            .and_then(|folder| self.store.names(&folder))
+            .unwrap_or_default();
+        let versions: Vec<Version> = names
+            .iter()
+            .filter_map(|name| {
+                name.strip_suffix(".info")
+                    .or_else(|| name.strip_suffix(".mod"))
+            })
+            .filter_map(|stem| Version::from_escaped(stem).ok())
+            .collect();
         list::from_names(versions.iter().map(Version::as_str), module)
     }
 
@@ -243,7 +340,11 @@ impl Gateway {
         }
     }
 
-    async fn fly_changeable(self: &Arc<Self>, wanted: Wanted, key: Key) -> Result<Answer, Arc<Refusal>> {
+    async fn fly_changeable(
+        self: &Arc<Self>,
+        wanted: Wanted,
+        key: Key,
+    ) -> Result<Answer, Arc<Refusal>> {
         let (mut waiter, joined) = self.join_changeable(wanted, key);
         let mut answer = waiter.told().await?;
         if joined {
@@ -253,56 +354,110 @@ impl Gateway {
         Ok(answer)
     }
 
-    fn join_changeable(self: &Arc<Self>, wanted: Wanted, key: Key) -> (crate::flight::Waiter<Answer>, bool) {
+    fn join_changeable(
+        self: &Arc<Self>,
+        wanted: Wanted,
+        key: Key,
+    ) -> (crate::flight::Waiter<Answer>, bool) {
         let gateway = Arc::clone(self);
         let name = key.as_str().to_owned();
         self.flights.join(&name, move |teller| async move {
-            let told = gateway.fetch_changeable(&wanted, &key).await.map_err(Arc::new);
+            let told = gateway
+                .fetch_changeable(&wanted, &key)
+                .await
+                .map_err(Arc::new);
             if let Err(refusal) = &told {
-                gateway.negatives.remember(key.as_str(), refusal, &gateway.settings.load().negative);
+                gateway.negatives.remember(
+                    key.as_str(),
+                    refusal,
+                    &gateway.settings.load().negative,
+                );
             }
             teller.tell(told);
         })
     }
 
     /// Asks upstream, and keeps what it says. Boxed: the latest version may need a list, which comes here again.
-    fn fetch_changeable<'a>(self: &'a Arc<Self>, wanted: &'a Wanted, key: &'a Key) -> Pin<Box<dyn Future<Output = Result<Answer, Refusal>> + Send + 'a>> {
+    fn fetch_changeable<'a>(
+        self: &'a Arc<Self>,
+        wanted: &'a Wanted,
+        key: &'a Key,
+    ) -> Pin<Box<dyn Future<Output = Result<Answer, Refusal>> + Send + 'a>> {
         Box::pin(async move {
             let settings = self.settings.load_full();
             let module = wanted.module.escaped();
             let path = match &wanted.what {
                 What::List => format!("/{module}/@v/list"),
                 What::Latest => format!("/{module}/@latest"),
-                What::Query(query) => format!("/{module}/@v/{}.info", query.escaped().replace(' ', "%20")),
+                What::Query(query) => {
+                    format!("/{module}/@v/{}.info", query.escaped().replace(' ', "%20"))
+                }
             };
-            let absent = if matches!(wanted.what, What::Query(_)) { Code::VersionNotFound } else { Code::ModuleNotFound };
-            let asked = settings.upstreams.fetch(wanted.route.chain(), &Ask { path: path.clone(), hedge: false }).await;
+            let absent = if matches!(wanted.what, What::Query(_)) {
+                Code::VersionNotFound
+            } else {
+                Code::ModuleNotFound
+            };
+            let asked = settings
+                .upstreams
+                .fetch(
+                    wanted.route.chain(),
+                    &Ask {
+                        path: path.clone(),
+                        hedge: false,
+                    },
+                )
+                .await;
             let (upstream, raw) = match asked {
                 Ok(fetched) => {
                     let upstream = Arc::clone(&fetched.upstream);
                     let body = fetched.body.into_bytes(MAX_BODY_BYTES).await;
-                    let body = body.map_err(|error| Refusal::new(Code::UpstreamUnavailable, wanted.name(), format!("the answer of {upstream} broke off: {error}")))?;
+                    let body = body.map_err(|error| {
+                        Refusal::new(
+                            Code::UpstreamUnavailable,
+                            wanted.name(),
+                            format!("the answer of {upstream} broke off: {error}"),
+                        )
+                    })?;
                     (Some(upstream), body)
                 }
                 Err(error) => {
                     let refusal = failure::refusal(&wanted.name(), absent, &error);
-                    if !matches!(wanted.what, What::Latest) || refusal.code.fault() == Fault::Upstream {
+                    if !matches!(wanted.what, What::Latest)
+                        || refusal.code.fault() == Fault::Upstream
+                    {
                         return Err(refusal);
                     }
                     // An upstream without `@latest`, a folder say: its list tells.
-                    (None, self.latest_of_list(wanted).await.map_err(|_| refusal)?)
+                    (
+                        None,
+                        self.latest_of_list(wanted).await.map_err(|_| refusal)?,
+                    )
                 }
             };
             let raw = match (&wanted.what, &upstream) {
-                (What::List, Some(upstream)) => self.sane_list(upstream, raw, wanted)?,
-                (What::Latest | What::Query(_), Some(upstream)) => match Info::parse(&raw, &wanted.module) {
-                    Ok(info) if self.tombstones.find(&wanted.module, &info.version).is_some() => self.latest_of_list(wanted).await?,
-                    Ok(_) => raw,
-                    Err(error) => {
-                        settings.upstreams.mark_bad(upstream, &path);
-                        return Err(Refusal::new(Code::UpstreamInvalid, wanted.name(), format!("{upstream} sent {error}")));
+                (What::List, Some(upstream)) => Self::sane_list(upstream, raw, wanted)?,
+                (What::Latest | What::Query(_), Some(upstream)) => {
+                    match Info::parse(&raw, &wanted.module) {
+                        Ok(info)
+                            if self
+                                .tombstones
+                                .find(&wanted.module, &info.version)
+                                .is_some() =>
+                        {
+                            self.latest_of_list(wanted).await?
+                        }
+                        Ok(_) => raw,
+                        Err(error) => {
+                            settings.upstreams.mark_bad(upstream, &path);
+                            return Err(Refusal::new(
+                                Code::UpstreamInvalid,
+                                wanted.name(),
+                                format!("{upstream} sent {error}"),
+                            ));
+                        }
                     }
-                },
+                }
                 (_, None) => raw,
             };
             let (asked, key) = (wanted.clone(), key.clone());
@@ -316,17 +471,30 @@ impl Gateway {
                     Some(served)
                 })
                 .await?;
-            let served = served.ok_or_else(|| Refusal::new(Code::ResourceGone, wanted.name(), "the version it stands for was retired here"))?;
-            let mut answer = Answer::new(Content::Bytes(served), wanted.media(), Life::For(self.life(&wanted.what)), Outcome::Miss);
+            let served = served.ok_or_else(|| {
+                Refusal::new(
+                    Code::ResourceGone,
+                    wanted.name(),
+                    "the version it stands for was retired here",
+                )
+            })?;
+            let mut answer = Answer::new(
+                Content::Bytes(served),
+                wanted.media(),
+                Life::For(self.life(&wanted.what)),
+                Outcome::Miss,
+            );
             answer.upstream = upstream;
             Ok(answer)
         })
     }
 
     /// A login page with status 200 is no list.
-    fn sane_list(&self, upstream: &str, raw: Bytes, wanted: &Wanted) -> Result<Bytes, Refusal> {
+    fn sane_list(upstream: &str, raw: Bytes, wanted: &Wanted) -> Result<Bytes, Refusal> {
         if raw.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'<') {
-            let why = format!("{upstream} sent an HTML page instead of a list: a login or error page in between?");
+            let why = format!(
+                "{upstream} sent an HTML page instead of a list: a login or error page in between?"
+            );
             return Err(Refusal::new(Code::UpstreamInvalid, wanted.name(), why));
         }
         Ok(raw)
@@ -334,59 +502,134 @@ impl Gateway {
 
     /// The info of the latest version of the list: highest release, else pre-release, else newest pseudo-version.
     async fn latest_of_list(self: &Arc<Self>, wanted: &Wanted) -> Result<Bytes, Refusal> {
-        let listed = Wanted { what: What::List, ..wanted.clone() };
+        let listed = Wanted {
+            what: What::List,
+            ..wanted.clone()
+        };
         let key = artifact::key(listed.key(), || listed.name())?;
         let known = self.known(&listed, &key).await?;
         let fresh = known.filter(|known| known.age() <= self.life(&What::List));
-        let raw = match fresh {
-            Some(known) => known,
-            None => {
-                self.fly_changeable(listed.clone(), key.clone()).await.map_err(|refusal| (*refusal).clone())?;
-                self.known(&listed, &key).await?.ok_or_else(|| Refusal::new(Code::ModuleNotFound, wanted.name(), "nothing is listed"))?
-            }
+        let raw = if let Some(known) = fresh {
+            known
+        } else {
+            self.fly_changeable(listed.clone(), key.clone())
+                .await
+                .map_err(|refusal| (*refusal).clone())?;
+            self.known(&listed, &key).await?.ok_or_else(|| {
+                Refusal::new(Code::ModuleNotFound, wanted.name(), "nothing is listed")
+            })?
         };
         let versions = list::parse(&raw.served, &wanted.module).versions;
         let pseudo = list::parse(&raw.raw, &wanted.module).pseudo;
-        let latest = list::latest(versions.iter()).or_else(|| pseudo.iter().rev().find(|version| self.tombstones.find(&wanted.module, version).is_none()));
-        let version = latest.ok_or_else(|| Refusal::new(Code::ModuleNotFound, wanted.name(), "no version is listed"))?;
-        self.info_bytes(wanted.module.clone(), version.clone()).await
+        let latest = list::latest(versions.iter()).or_else(|| {
+            pseudo
+                .iter()
+                .rev()
+                .find(|version| self.tombstones.find(&wanted.module, version).is_none())
+        });
+        let version = latest.ok_or_else(|| {
+            Refusal::new(Code::ModuleNotFound, wanted.name(), "no version is listed")
+        })?;
+        self.info_bytes(wanted.module.clone(), version.clone())
+            .await
     }
 
     /// `latest` and `v1` as the client would pick them: from the list, without retracted versions.
-    async fn from_list(self: &Arc<Self>, module: ModulePath, query: &Query, want: Want) -> Result<Answer, Refused> {
+    async fn from_list(
+        self: &Arc<Self>,
+        module: ModulePath,
+        query: &Query,
+        want: Want,
+    ) -> Result<Answer, Refused> {
         let listed = self.list(module.clone(), want).await?;
-        let Content::Bytes(body) = &listed.content else { return Err(Refusal::new(Code::InternalError, "", "a list that is no text").into()) };
+        let Content::Bytes(body) = &listed.content else {
+            return Err(Refusal::new(Code::InternalError, "", "a list that is no text").into());
+        };
         let versions = list::parse(body, &module).versions;
         let retractions = match list::latest(versions.iter()) {
             Some(newest) => self.retractions(&module, newest, want).await,
             None => Vec::new(),
         };
-        let usable = versions.iter().filter(|version| !retractions.iter().any(|retraction| retraction.covers(version)));
-        let picked = if query.kind() == QueryKind::Latest { list::latest(usable) } else { list::latest_with_prefix(query.as_str(), usable) };
+        let usable = versions.iter().filter(|version| {
+            !retractions
+                .iter()
+                .any(|retraction| retraction.covers(version))
+        });
+        let picked = if query.kind() == QueryKind::Latest {
+            list::latest(usable)
+        } else {
+            list::latest_with_prefix(query.as_str(), usable)
+        };
         let Some(version) = picked.cloned() else {
             if query.kind() == QueryKind::Latest {
                 return self.latest(module, want).await;
             }
-            return Err(Refusal::new(Code::VersionNotFound, format!("{module}@{query}"), "no listed version matches").into());
+            return Err(Refusal::new(
+                Code::VersionNotFound,
+                format!("{module}@{query}"),
+                "no listed version matches",
+            )
+            .into());
         };
-        let mut answer = self.artifact(Artifact { module, version, part: Part::Info }, want).await?;
+        let mut answer = self
+            .artifact(
+                Artifact {
+                    module,
+                    version,
+                    part: Part::Info,
+                },
+                want,
+            )
+            .await?;
         answer.life = Life::For(self.life(&What::List));
         Ok(answer)
     }
 
-    async fn retractions(self: &Arc<Self>, module: &ModulePath, newest: &Version, want: Want) -> Vec<gomod_file::Retraction> {
-        let artifact = Artifact { module: module.clone(), version: newest.clone(), part: Part::Mod };
-        match self.artifact(artifact, Want { cached_only: want.cached_only, whole: true }).await {
-            Ok(answer) => body(&answer).map(|file| gomod_file::retractions(&file)).unwrap_or_default(),
+    async fn retractions(
+        self: &Arc<Self>,
+        module: &ModulePath,
+        newest: &Version,
+        want: Want,
+    ) -> Vec<gomod_file::Retraction> {
+        let artifact = Artifact {
+            module: module.clone(),
+            version: newest.clone(),
+            part: Part::Mod,
+        };
+        match self
+            .artifact(
+                artifact,
+                Want {
+                    cached_only: want.cached_only,
+                    whole: true,
+                },
+            )
+            .await
+        {
+            Ok(answer) => body(&answer)
+                .map(|file| gomod_file::retractions(&file))
+                .unwrap_or_default(),
             Err(_) => Vec::new(),
         }
     }
 
-    async fn info_bytes(self: &Arc<Self>, module: ModulePath, version: Version) -> Result<Bytes, Refusal> {
-        let artifact = Artifact { module, version, part: Part::Info };
+    async fn info_bytes(
+        self: &Arc<Self>,
+        module: ModulePath,
+        version: Version,
+    ) -> Result<Bytes, Refusal> {
+        let artifact = Artifact {
+            module,
+            version,
+            part: Part::Info,
+        };
         let name = artifact.to_string();
-        let answer = self.artifact(artifact, Want::default()).await.map_err(|refused| (*refused.refusal).clone())?;
-        body(&answer).ok_or_else(|| Refusal::new(Code::InternalError, name, "an info that is no text"))
+        let answer = self
+            .artifact(artifact, Want::default())
+            .await
+            .map_err(|refused| (*refused.refusal).clone())?;
+        body(&answer)
+            .ok_or_else(|| Refusal::new(Code::InternalError, name, "an info that is no text"))
     }
 
     /// A version more is kept: lists change.
@@ -401,7 +644,9 @@ impl Gateway {
         let mut versions = kept.versions;
         versions.extend(kept.pseudo);
         versions.sort_unstable();
-        let written = Key::new(format!("go/{}/@v/list", module.escaped())).map_err(std::io::Error::other).and_then(|key| self.store.replace_small(&key, &list::format(&versions)));
+        let written = Key::new(format!("go/{}/@v/list", module.escaped()))
+            .map_err(std::io::Error::other)
+            .and_then(|key| self.store.replace_small(&key, &list::format(&versions)));
         if let Err(error) = written {
             tracing::warn!(%module, %error, "cannot write the folder's list");
         }

@@ -23,7 +23,12 @@ pub(crate) fn unescape(text: &str) -> Option<String> {
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
         match byte {
-            b'!' => plain.push(char::from(bytes.next().filter(u8::is_ascii_lowercase)?.to_ascii_uppercase())),
+            b'!' => plain.push(char::from(
+                bytes
+                    .next()
+                    .filter(u8::is_ascii_lowercase)?
+                    .to_ascii_uppercase(),
+            )),
             b'A'..=b'Z' | 0x80.. => return None,
             _ => plain.push(char::from(byte)),
         }

@@ -29,7 +29,9 @@ impl FromStr for H1 {
     type Err = H1Error;
 
     fn from_str(text: &str) -> Result<Self, H1Error> {
-        let bytes = STANDARD.decode(text.strip_prefix("h1:").ok_or(H1Error)?).map_err(|_| H1Error)?;
+        let bytes = STANDARD
+            .decode(text.strip_prefix("h1:").ok_or(H1Error)?)
+            .map_err(|_| H1Error)?;
         bytes.try_into().map(Self).map_err(|_| H1Error)
     }
 }
@@ -85,7 +87,13 @@ mod tests {
         let hash = hash_go_mod(b"module github.com/pkg/errors\n").to_string();
         assert_eq!(hash, "h1:bwawxfHBFNV+L2hUp1rHADufV3IMtnDRdf1r5NINEl0=");
         assert_eq!(hash.parse::<H1>().unwrap().to_string(), hash);
-        for bad in ["", "h1:", "h2:bwawxfHBFNV+L2hUp1rHADufV3IMtnDRdf1r5NINEl0=", "h1:bwaw", "h1:bwawxfHBFNV+L2hUp1rHADufV3IMtnDRdf1r5NINEl0"] {
+        for bad in [
+            "",
+            "h1:",
+            "h2:bwawxfHBFNV+L2hUp1rHADufV3IMtnDRdf1r5NINEl0=",
+            "h1:bwaw",
+            "h1:bwawxfHBFNV+L2hUp1rHADufV3IMtnDRdf1r5NINEl0",
+        ] {
             assert!(bad.parse::<H1>().is_err(), "{bad}");
         }
         let mut lines = Lines::default();

@@ -14,13 +14,20 @@ pub struct ParsedList {
 /// Reads a list as the client does: CRLF, blank and junk lines and a second field are tolerated; versions
 /// that the path cannot have are dropped.
 pub fn parse(body: &[u8], path: &ModulePath) -> ParsedList {
-    let words = body.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok()?.split_ascii_whitespace().next());
+    let words = body.split(|byte| *byte == b'\n').filter_map(|line| {
+        std::str::from_utf8(line)
+            .ok()?
+            .split_ascii_whitespace()
+            .next()
+    });
     from_names(words, path)
 }
 
 /// The same from bare version texts.
 pub fn from_names<'a>(names: impl Iterator<Item = &'a str>, path: &ModulePath) -> ParsedList {
-    let valid = names.filter_map(|name| Version::parse(name).ok()).filter(|version| version.check_major(path).is_ok());
+    let valid = names
+        .filter_map(|name| Version::parse(name).ok())
+        .filter(|version| version.check_major(path).is_ok());
     let (mut pseudo, mut versions): (Vec<_>, Vec<_>) = valid.partition(Version::is_pseudo);
     versions.sort_unstable();
     versions.dedup();
@@ -43,13 +50,23 @@ pub fn format<'a>(versions: impl IntoIterator<Item = &'a Version>) -> Vec<u8> {
 /// The version that `latest` means: the highest release, else the highest pre-release (protocol.md 1.3).
 /// `versions` need not be sorted.
 pub fn latest<'a>(versions: impl Iterator<Item = &'a Version> + Clone) -> Option<&'a Version> {
-    versions.clone().filter(|version| !version.is_prerelease()).max().or_else(|| versions.max())
+    versions
+        .clone()
+        .filter(|version| !version.is_prerelease())
+        .max()
+        .or_else(|| versions.max())
 }
 
 /// The version that the query `v1` or `v1.2` means: the latest of those with that beginning.
-pub fn latest_with_prefix<'a>(prefix: &str, versions: impl Iterator<Item = &'a Version> + Clone) -> Option<&'a Version> {
+pub fn latest_with_prefix<'a>(
+    prefix: &str,
+    versions: impl Iterator<Item = &'a Version> + Clone,
+) -> Option<&'a Version> {
     let matches = move |version: &&Version| {
-        version.as_str().strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'))
+        version
+            .as_str()
+            .strip_prefix(prefix)
+            .is_some_and(|rest| rest.starts_with('.'))
     };
     latest(versions.filter(matches))
 }
@@ -64,12 +81,31 @@ mod tests {
         let body = b"v1.10.0\r\n\nv1.2.0 2024-05-01T12:00:00Z\njunk\nv1\nv2.0.0\nv2.0.0+incompatible\nv1.2.0\n\xff\xfe\nv0.0.0-20200101000000-abcdefabcdef\n\
             v0.0.0-20190101000000-bbbbbbbbbbbb\nv1.11.0-rc.1\0\0\nv1.11.0-rc.1\n";
         let parsed = parse(body, &path);
-        assert_eq!(format(&parsed.versions), b"v1.2.0\nv1.10.0\nv1.11.0-rc.1\nv2.0.0+incompatible\n");
-        assert_eq!(parsed.pseudo.last().unwrap().as_str(), "v0.0.0-20200101000000-abcdefabcdef");
-        assert_eq!(latest(parsed.versions.iter()).unwrap().as_str(), "v2.0.0+incompatible");
-        assert_eq!(latest_with_prefix("v1", parsed.versions.iter()).unwrap().as_str(), "v1.10.0");
+        assert_eq!(
+            format(&parsed.versions),
+            b"v1.2.0\nv1.10.0\nv1.11.0-rc.1\nv2.0.0+incompatible\n"
+        );
+        assert_eq!(
+            parsed.pseudo.last().unwrap().as_str(),
+            "v0.0.0-20200101000000-abcdefabcdef"
+        );
+        assert_eq!(
+            latest(parsed.versions.iter()).unwrap().as_str(),
+            "v2.0.0+incompatible"
+        );
+        assert_eq!(
+            latest_with_prefix("v1", parsed.versions.iter())
+                .unwrap()
+                .as_str(),
+            "v1.10.0"
+        );
         assert_eq!(latest_with_prefix("v1.1", parsed.versions.iter()), None);
-        assert_eq!(latest_with_prefix("v1.11", parsed.versions.iter()).unwrap().as_str(), "v1.11.0-rc.1");
+        assert_eq!(
+            latest_with_prefix("v1.11", parsed.versions.iter())
+                .unwrap()
+                .as_str(),
+            "v1.11.0-rc.1"
+        );
         assert_eq!(parse(b"", &path), ParsedList::default());
     }
 }

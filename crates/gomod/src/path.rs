@@ -27,7 +27,9 @@ pub enum PathError {
     #[error("malformed module path: a path element that Windows does not allow")]
     Windows,
     /// The first element is no host name.
-    #[error("malformed module path: the first element must be a host name with a dot, in lower case")]
+    #[error(
+        "malformed module path: the first element must be a host name with a dot, in lower case"
+    )]
     Host,
     /// `/v1`, `/v0`, `/v02`, or `gopkg.in` without its major version.
     #[error("malformed module path: an invalid major version at the end")]
@@ -88,7 +90,9 @@ fn check(path: &str) -> Result<(), PathError> {
         check_element(element)?;
     }
     let host = path.split('/').next().unwrap_or_default();
-    let host_bytes = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'.' || byte == b'-';
+    let host_bytes = |byte: u8| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'.' || byte == b'-'
+    };
     if !host.contains('.') || host.starts_with('-') || !host.bytes().all(host_bytes) {
         return Err(PathError::Host);
     }
@@ -102,7 +106,10 @@ fn check_element(element: &str) -> Result<(), PathError> {
     if element.starts_with('.') || element.ends_with('.') {
         return Err(PathError::Dot);
     }
-    if !element.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)) {
+    if !element
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+    {
         return Err(PathError::Character);
     }
     let short = element.split('.').next().unwrap_or_default();
@@ -111,7 +118,9 @@ fn check_element(element: &str) -> Result<(), PathError> {
     }
     // `name~1` is how old Windows shortens file names.
     match short.rsplit_once('~') {
-        Some((_, tail)) if !tail.is_empty() && tail.bytes().all(|byte| byte.is_ascii_digit()) => Err(PathError::Windows),
+        Some((_, tail)) if !tail.is_empty() && tail.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Err(PathError::Windows)
+        }
         _ => Ok(()),
     }
 }
@@ -119,7 +128,9 @@ fn check_element(element: &str) -> Result<(), PathError> {
 /// Names that Windows keeps for devices, in any case.
 pub(crate) fn is_windows_device(name: &str) -> bool {
     const DEVICES: [&str; 4] = ["con", "prn", "aux", "nul"];
-    DEVICES.iter().any(|device| name.eq_ignore_ascii_case(device))
+    DEVICES
+        .iter()
+        .any(|device| name.eq_ignore_ascii_case(device))
         || (name.len() == 4
             && name.is_ascii()
             && (name[..3].eq_ignore_ascii_case("com") || name[..3].eq_ignore_ascii_case("lpt"))
@@ -131,7 +142,11 @@ fn split_major(path: &str) -> Option<(&str, &str)> {
     if path.starts_with("gopkg.in/") {
         return split_gopkg_in(path);
     }
-    let digits = path.bytes().rev().take_while(|byte| byte.is_ascii_digit() || *byte == b'.').count();
+    let digits = path
+        .bytes()
+        .rev()
+        .take_while(|byte| byte.is_ascii_digit() || *byte == b'.')
+        .count();
     let dotted = path[path.len() - digits..].contains('.');
     let head = &path[..path.len() - digits];
     if digits == 0 || head.len() < 2 || !head.ends_with("/v") {
@@ -150,10 +165,10 @@ fn split_gopkg_in(path: &str) -> Option<(&str, &str)> {
     let stable = path.strip_suffix("-unstable").unwrap_or(path);
     let digits = stable.bytes().rev().take_while(u8::is_ascii_digit).count();
     let head = &stable[..stable.len() - digits];
-    if digits == 0 || !head.ends_with(".v") {
-        return None;
-    }
-    let (prefix, major) = path.split_at(head.len() - 2);
+    let base = head
+        .strip_suffix('v')
+        .and_then(|base| base.strip_suffix('.'));
+    let (prefix, major) = path.split_at(base.filter(|_| digits > 0)?.len());
     let number = &stable[head.len()..];
     if number.starts_with('0') && major != ".v0" {
         return None;
@@ -168,9 +183,18 @@ mod tests {
     #[test]
     fn paths() {
         let good = [
-            ("github.com/BurntSushi/toml", ""), ("golang.org/x/sys", ""), ("example.com", ""), ("example.com/m/v2", "/v2"),
-            ("gopkg.in/yaml.v3", ".v3"), ("gopkg.in/u/x.v0", ".v0"), ("gopkg.in/x.v1-unstable", ".v1-unstable"), ("git.sr.ht/~user/m", ""),
-            ("example.com/v", ""), ("example.com/mv2", ""), ("example.com/a.b-c_d~e", ""), ("example.com/v10", "/v10"),
+            ("github.com/BurntSushi/toml", ""),
+            ("golang.org/x/sys", ""),
+            ("example.com", ""),
+            ("example.com/m/v2", "/v2"),
+            ("gopkg.in/yaml.v3", ".v3"),
+            ("gopkg.in/u/x.v0", ".v0"),
+            ("gopkg.in/x.v1-unstable", ".v1-unstable"),
+            ("git.sr.ht/~user/m", ""),
+            ("example.com/v", ""),
+            ("example.com/mv2", ""),
+            ("example.com/a.b-c_d~e", ""),
+            ("example.com/v10", "/v10"),
         ];
         for (path, major) in good {
             let parsed = ModulePath::parse(path).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -178,14 +202,50 @@ mod tests {
             assert_eq!(ModulePath::from_escaped(&parsed.escaped()).unwrap(), parsed);
         }
         for bad in [
-            "", "a", "nodot/x", "Example.com/x", "-a.com/x", "a.com//x", "a.com/x/", "/a.com", "a.com/.x", "a.com/x.", "a.com/con", "a.com/AUX.go",
-            "a.com/x~1", "a.com/x~1.go", "a.com/v1", "a.com/v0", "a.com/v02", "gopkg.in/yaml", "gopkg.in/yaml.v03", "a.com/x y", "a.com/x+y", "a.com/é",
-            "a.com/x@v1", "a.com/..", "a.com/x\0", "a.com/com1", "a.com/x/v2.0", "a_b.com/x",
+            "",
+            "a",
+            "nodot/x",
+            "Example.com/x",
+            "-a.com/x",
+            "a.com//x",
+            "a.com/x/",
+            "/a.com",
+            "a.com/.x",
+            "a.com/x.",
+            "a.com/con",
+            "a.com/AUX.go",
+            "a.com/x~1",
+            "a.com/x~1.go",
+            "a.com/v1",
+            "a.com/v0",
+            "a.com/v02",
+            "gopkg.in/yaml",
+            "gopkg.in/yaml.v03",
+            "a.com/x y",
+            "a.com/x+y",
+            "a.com/é",
+            "a.com/x@v1",
+            "a.com/..",
+            "a.com/x\0",
+            "a.com/com1",
+            "a.com/x/v2.0",
+            "a_b.com/x",
         ] {
             assert!(ModulePath::parse(bad).is_err(), "{bad}");
         }
-        for bad in ["github.com/Azure", "github.com/!Azure", "github.com/!", "github.com/a!1", "github.com/é", "github.com/!!a"] {
-            assert_eq!(ModulePath::from_escaped(bad), Err(PathError::Escaping), "{bad}");
+        for bad in [
+            "github.com/Azure",
+            "github.com/!Azure",
+            "github.com/!",
+            "github.com/a!1",
+            "github.com/é",
+            "github.com/!!a",
+        ] {
+            assert_eq!(
+                ModulePath::from_escaped(bad),
+                Err(PathError::Escaping),
+                "{bad}"
+            );
         }
     }
 }

@@ -16,7 +16,10 @@ enum Piece {
     Star,
     Any,
     One(char),
-    Class { negated: bool, ranges: Vec<(char, char)> },
+    Class {
+        negated: bool,
+        ranges: Vec<(char, char)>,
+    },
 }
 
 /// A pattern that cannot be read.
@@ -42,7 +45,10 @@ impl Patterns {
 
     fn from_entries<'a>(entries: impl Iterator<Item = &'a str>) -> Result<Self, PatternError> {
         let entries = entries.map(str::trim).filter(|entry| !entry.is_empty());
-        entries.map(Pattern::parse).collect::<Result<_, _>>().map(Self)
+        entries
+            .map(Pattern::parse)
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     /// Whether there is none.
@@ -65,14 +71,24 @@ impl Pattern {
     fn parse(text: &str) -> Result<Self, PatternError> {
         // A pattern's final slash is not significant.
         let trimmed = text.strip_suffix('/').unwrap_or(text);
-        let fault = |why| PatternError { pattern: text.to_owned(), why };
-        let elements = trimmed.split('/').map(|element| pieces(element).map_err(fault)).collect::<Result<_, _>>()?;
+        let fault = |why| PatternError {
+            pattern: text.to_owned(),
+            why,
+        };
+        let elements = trimmed
+            .split('/')
+            .map(|element| pieces(element).map_err(fault))
+            .collect::<Result<_, _>>()?;
         Ok(Self { elements })
     }
 
     fn matches(&self, path: &str) -> bool {
         let mut elements = path.split('/');
-        self.elements.iter().all(|pattern| elements.next().is_some_and(|element| glob(pattern, element)))
+        self.elements.iter().all(|pattern| {
+            elements
+                .next()
+                .is_some_and(|element| glob(pattern, element))
+        })
     }
 }
 
@@ -135,7 +151,12 @@ fn glob(pattern: &[Piece], text: &str) -> bool {
             Some(_) if t >= text.len() => false,
             Some(Piece::Any) => true,
             Some(Piece::One(c)) => *c == text[t],
-            Some(Piece::Class { negated, ranges }) => ranges.iter().any(|(low, high)| (*low..=*high).contains(&text[t])) != *negated,
+            Some(Piece::Class { negated, ranges }) => {
+                ranges
+                    .iter()
+                    .any(|(low, high)| (*low..=*high).contains(&text[t]))
+                    != *negated
+            }
             None => false,
         };
         if matched {
@@ -178,7 +199,11 @@ mod tests {
             ("*", "anything.example/x", true),
             ("a*b*c.com", "aXbYbZc.com", true),
         ] {
-            assert_eq!(Patterns::parse(list).unwrap().matches_str(path), want, "{list} {path}");
+            assert_eq!(
+                Patterns::parse(list).unwrap().matches_str(path),
+                want,
+                "{list} {path}"
+            );
         }
         for bad in ["a.com/[", "a.com/[]", "a.com/[a-]", "a.com/\\", "[-a]"] {
             assert!(Patterns::parse(bad).is_err(), "{bad}");

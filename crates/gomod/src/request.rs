@@ -103,7 +103,9 @@ pub enum RequestError {
     #[error("{0}")]
     Encoding(&'static str),
     /// No endpoint of the protocol.
-    #[error("no such endpoint: a module is asked as /MODULE/@v/list, /MODULE/@latest or /MODULE/@v/VERSION.{{info,mod,zip}}")]
+    #[error(
+        "no such endpoint: a module is asked as /MODULE/@v/list, /MODULE/@latest or /MODULE/@v/VERSION.{{info,mod,zip}}"
+    )]
     NotFound,
     /// The module path is none.
     #[error(transparent)]
@@ -112,7 +114,9 @@ pub enum RequestError {
     #[error(transparent)]
     Version(VersionError),
     /// `.mod` and `.zip` exist for canonical versions alone.
-    #[error("{0:?} is not a canonical version of this module; ask its .info first, which says the version it stands for")]
+    #[error(
+        "{0:?} is not a canonical version of this module; ask its .info first, which says the version it stands for"
+    )]
     NotCanonical(String),
     /// No tile path.
     #[error("not a tile of the checksum database")]
@@ -131,7 +135,11 @@ impl Request {
             return Ok(Self::Latest(ModulePath::from_escaped(module)?));
         }
         let (module, file) = path.split_once("/@v/").ok_or(RequestError::NotFound)?;
-        let (stem, kind) = if file == "list" { ("", "list") } else { file.rsplit_once('.').ok_or(RequestError::NotFound)? };
+        let (stem, kind) = if file == "list" {
+            ("", "list")
+        } else {
+            file.rsplit_once('.').ok_or(RequestError::NotFound)?
+        };
         if !matches!(kind, "list" | "info" | "mod" | "zip") {
             return Err(RequestError::NotFound);
         }
@@ -139,8 +147,12 @@ impl Request {
         if file == "list" {
             return Ok(Self::List(module));
         }
-        let text = escape::unescape(stem).filter(|text| is_query(text)).ok_or(RequestError::Version(VersionError::Disallowed))?;
-        let canonical = Version::parse(&text).ok().filter(|version| version.check_major(&module).is_ok());
+        let text = escape::unescape(stem)
+            .filter(|text| is_query(text))
+            .ok_or(RequestError::Version(VersionError::Disallowed))?;
+        let canonical = Version::parse(&text)
+            .ok()
+            .filter(|version| version.check_major(&module).is_ok());
         match (kind, canonical) {
             ("info", Some(version)) => Ok(Self::Info(module, version)),
             ("info", None) => Ok(Self::Query(module, Query(text.into_boxed_str()))),
@@ -161,8 +173,16 @@ fn decode(raw: &str) -> Result<Cow<'_, str>, RequestError> {
     let mut bytes = raw.bytes();
     while let Some(byte) = bytes.next() {
         let byte = if byte == b'%' {
-            let mut digit = || bytes.next().and_then(|digit| char::from(digit).to_digit(16));
-            let (Some(high), Some(low)) = (digit(), digit()) else { return Err(RequestError::Encoding("a broken percent-escape in the path")) };
+            let mut digit = || {
+                bytes
+                    .next()
+                    .and_then(|digit| char::from(digit).to_digit(16))
+            };
+            let (Some(high), Some(low)) = (digit(), digit()) else {
+                return Err(RequestError::Encoding(
+                    "a broken percent-escape in the path",
+                ));
+            };
             match u8::try_from(high * 16 + low).unwrap_or(0) {
                 b'/' => return Err(RequestError::Encoding("an escaped slash in the path")),
                 byte => byte,
@@ -172,7 +192,9 @@ fn decode(raw: &str) -> Result<Cow<'_, str>, RequestError> {
         };
         // A space may stand in a query, nothing else outside of printable ASCII.
         if !plain(byte) && byte != b' ' {
-            return Err(RequestError::Encoding("a character in the path that no module path, version or query has"));
+            return Err(RequestError::Encoding(
+                "a character in the path that no module path, version or query has",
+            ));
         }
         decoded.push(char::from(byte));
     }
@@ -193,23 +215,46 @@ fn is_query(text: &str) -> bool {
 fn sum_db(rest: &str) -> Result<Request, RequestError> {
     let request = |name: &str, ask| {
         let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/:".contains(&byte);
-        let named = !name.is_empty() && name.bytes().all(good) && name.split('/').all(|element| !matches!(element, "" | "." | ".."));
-        if named { Ok(Request::SumDb { name: DatabaseName(name.into()), ask }) } else { Err(RequestError::NotFound) }
+        let named = !name.is_empty()
+            && name.bytes().all(good)
+            && name
+                .split('/')
+                .all(|element| !matches!(element, "" | "." | ".."));
+        if named {
+            Ok(Request::SumDb {
+                name: DatabaseName(name.into()),
+                ask,
+            })
+        } else {
+            Err(RequestError::NotFound)
+        }
     };
     if let Some(name) = rest.strip_suffix("/supported") {
         return request(name, SumDbAsk::Supported);
     }
-    if let Some(name) = rest.strip_suffix("/latest").filter(|name| !name.contains("/lookup/") && !name.contains("/tile/")) {
+    if let Some(name) = rest
+        .strip_suffix("/latest")
+        .filter(|name| !name.contains("/lookup/") && !name.contains("/tile/"))
+    {
         return request(name, SumDbAsk::Latest);
     }
     if let Some((name, asked)) = rest.split_once("/lookup/") {
         let (module, version) = asked.rsplit_once('@').ok_or(RequestError::NotFound)?;
-        let (module, version) = (ModulePath::from_escaped(module)?, Version::from_escaped(version).map_err(RequestError::Version)?);
+        let (module, version) = (
+            ModulePath::from_escaped(module)?,
+            Version::from_escaped(version).map_err(RequestError::Version)?,
+        );
         return request(name, SumDbAsk::Lookup(module, version));
     }
     let at = rest.find("/tile/").ok_or(RequestError::NotFound)?;
     let tile = &rest[at + 1..];
-    let good = |byte: u8| byte.is_ascii_digit() || byte == b'x' || byte == b'.' || byte == b'/' || b"tiledatap".contains(&byte);
+    let good = |byte: u8| {
+        byte.is_ascii_digit()
+            || byte == b'x'
+            || byte == b'.'
+            || byte == b'/'
+            || b"tiledatap".contains(&byte)
+    };
     if tile.len() > 100 || !tile.bytes().all(good) || tile.contains("..") {
         return Err(RequestError::Tile);
     }
@@ -233,33 +278,97 @@ mod tests {
             Err(error) => format!("error {error:?}"),
         };
         for (path, want) in [
-            ("/github.com/pkg/errors/@v/list", "list github.com/pkg/errors"),
-            ("/github.com/!burnt!sushi/toml/@latest", "latest github.com/BurntSushi/toml"),
-            ("/github.com/%21burnt%21sushi/toml/@v/v1.3.2.info", "info github.com/BurntSushi/toml v1.3.2"),
+            (
+                "/github.com/pkg/errors/@v/list",
+                "list github.com/pkg/errors",
+            ),
+            (
+                "/github.com/!burnt!sushi/toml/@latest",
+                "latest github.com/BurntSushi/toml",
+            ),
+            (
+                "/github.com/%21burnt%21sushi/toml/@v/v1.3.2.info",
+                "info github.com/BurntSushi/toml v1.3.2",
+            ),
             ("/a.com/m/@v/v1.0.0-!r!c1.mod", "mod a.com/m v1.0.0-RC1"),
-            ("/a.com/m/@v/v2.0.0+incompatible.zip", "zip a.com/m v2.0.0+incompatible"),
-            ("/a.com/m/@v/v2.0.0%2Bincompatible.zip", "zip a.com/m v2.0.0+incompatible"),
+            (
+                "/a.com/m/@v/v2.0.0+incompatible.zip",
+                "zip a.com/m v2.0.0+incompatible",
+            ),
+            (
+                "/a.com/m/@v/v2.0.0%2Bincompatible.zip",
+                "zip a.com/m v2.0.0+incompatible",
+            ),
             ("/a.com/m/@v/master.info", "query a.com/m master Revision"),
             ("/a.com/m/@v/v1.info", "query a.com/m v1 Prefix"),
             ("/a.com/m/@v/latest.info", "query a.com/m latest Latest"),
             ("/a.com/m/@v/v2.0.0.info", "query a.com/m v2.0.0 Revision"),
-            ("/a.com/m/@v/v1.2.3+meta.info", "query a.com/m v1.2.3+meta Revision"),
+            (
+                "/a.com/m/@v/v1.2.3+meta.info",
+                "query a.com/m v1.2.3+meta Revision",
+            ),
             ("/a.com/m/@v/x%20y.info", "query a.com/m x y Revision"),
-            ("/golang.org/toolchain/@v/v0.0.1-go1.25.5.linux-amd64.zip", "zip golang.org/toolchain v0.0.1-go1.25.5.linux-amd64"),
-            ("/sumdb/sum.golang.org/supported", "sumdb sum.golang.org Supported"),
-            ("/sumdb/sum.corp.example/go/latest", "sumdb sum.corp.example/go Latest"),
-            ("/sumdb/s.example/tile/8/0/x001/234.p/5", "sumdb s.example Tile(\"tile/8/0/x001/234.p/5\")"),
+            (
+                "/golang.org/toolchain/@v/v0.0.1-go1.25.5.linux-amd64.zip",
+                "zip golang.org/toolchain v0.0.1-go1.25.5.linux-amd64",
+            ),
+            (
+                "/sumdb/sum.golang.org/supported",
+                "sumdb sum.golang.org Supported",
+            ),
+            (
+                "/sumdb/sum.corp.example/go/latest",
+                "sumdb sum.corp.example/go Latest",
+            ),
+            (
+                "/sumdb/s.example/tile/8/0/x001/234.p/5",
+                "sumdb s.example Tile(\"tile/8/0/x001/234.p/5\")",
+            ),
         ] {
             assert_eq!(text(path), want, "{path}");
         }
-        assert!(text("/sumdb/s.example/lookup/github.com/!burnt!sushi/toml@v1.0.0").contains("BurntSushi"));
+        assert!(
+            text("/sumdb/s.example/lookup/github.com/!burnt!sushi/toml@v1.0.0")
+                .contains("BurntSushi")
+        );
         for bad in [
-            "", "/", "/x", "/a.com/m/@v/", "/a.com/m/@v/v1.0.0", "/a.com/m/@v/v1.0.0.exe", "/a.com/M/@v/list", "/a.com/m/@v/master.zip", "/a.com/m/@v/v1.mod",
-            "/a.com/m/@v/a/b.info", "/a.com%2Fm/@v/list", "/a.com/m/@v/%00.info", "/a.com/m/@v/%zz.info", "/a.com/m/@v/%2", "/../../etc/passwd", "/a.com/../b/@v/list",
-            "/a.com/m/@v/..%2f..%2fx.info", "//etc/passwd", "/a.com/m/@v/..info", "/a.com/m/@v/con.info", "/a.com/m/@v/v1.0.0\\.info", "/sumdb/", "/sumdb/x", "/sumdb//latest",
-            "/sumdb/../latest", "/sumdb/s/tile/../../x", "/sumdb/s/lookup/a.com/m", "/sumdb/s/lookup/a.com/m@master", "/a.com/m/@v/v2.0.0.mod", "/a.com/é/@v/list", "/a.com/m/@v/!.info",
+            "",
+            "/",
+            "/x",
+            "/a.com/m/@v/",
+            "/a.com/m/@v/v1.0.0",
+            "/a.com/m/@v/v1.0.0.exe",
+            "/a.com/M/@v/list",
+            "/a.com/m/@v/master.zip",
+            "/a.com/m/@v/v1.mod",
+            "/a.com/m/@v/a/b.info",
+            "/a.com%2Fm/@v/list",
+            "/a.com/m/@v/%00.info",
+            "/a.com/m/@v/%zz.info",
+            "/a.com/m/@v/%2",
+            "/../../etc/passwd",
+            "/a.com/../b/@v/list",
+            "/a.com/m/@v/..%2f..%2fx.info",
+            "//etc/passwd",
+            "/a.com/m/@v/..info",
+            "/a.com/m/@v/con.info",
+            "/a.com/m/@v/v1.0.0\\.info",
+            "/sumdb/",
+            "/sumdb/x",
+            "/sumdb//latest",
+            "/sumdb/../latest",
+            "/sumdb/s/tile/../../x",
+            "/sumdb/s/lookup/a.com/m",
+            "/sumdb/s/lookup/a.com/m@master",
+            "/a.com/m/@v/v2.0.0.mod",
+            "/a.com/é/@v/list",
+            "/a.com/m/@v/!.info",
         ] {
-            assert!(Request::parse(bad).is_err(), "{bad} {:?}", Request::parse(bad));
+            assert!(
+                Request::parse(bad).is_err(),
+                "{bad} {:?}",
+                Request::parse(bad)
+            );
         }
     }
 

@@ -23,7 +23,14 @@ pub struct Parts<'a> {
 pub fn parse(text: &str) -> Option<Parts<'_>> {
     let rest = text.strip_prefix('v')?;
     let (major, rest) = number(rest)?;
-    let short = |minor, patch| Parts { major, minor, patch, prerelease: "", build: "", full: false };
+    let short = |minor, patch| Parts {
+        major,
+        minor,
+        patch,
+        prerelease: "",
+        build: "",
+        full: false,
+    };
     if rest.is_empty() {
         return Some(short("0", "0"));
     }
@@ -36,14 +43,28 @@ pub fn parse(text: &str) -> Option<Parts<'_>> {
     let good = |part: &str, numeric_zero: bool| {
         part.split('.').all(|id| {
             !id.is_empty()
-                && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-                && !(numeric_zero && id.len() > 1 && id.starts_with('0') && id.bytes().all(|byte| byte.is_ascii_digit()))
+                && id
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+                && !(numeric_zero
+                    && id.len() > 1
+                    && id.starts_with('0')
+                    && id.bytes().all(|byte| byte.is_ascii_digit()))
         })
     };
-    if !rest.is_empty() && !good(rest.strip_prefix('-')?, true) || !build.is_empty() && !good(&build[1..], false) {
+    if !rest.is_empty() && !good(rest.strip_prefix('-')?, true)
+        || !build.is_empty() && !good(&build[1..], false)
+    {
         return None;
     }
-    Some(Parts { major, minor, patch, prerelease: rest, build, full: true })
+    Some(Parts {
+        major,
+        minor,
+        patch,
+        prerelease: rest,
+        build,
+        full: true,
+    })
 }
 
 fn number(text: &str) -> Option<(&str, &str)> {
@@ -105,8 +126,22 @@ mod tests {
     #[test]
     fn order() {
         let sorted = [
-            "bad", "v0.0.0-1", "v0.0.0", "v1.0.0-0", "v1.0.0-alpha", "v1.0.0-alpha.1", "v1.0.0-alpha.beta", "v1.0.0-beta.2", "v1.0.0-beta.11",
-            "v1.0.0-rc.1", "v1.0.0", "v1.0.1", "v1.2", "v1.10.0", "v2.0.0", "v99999999999999999999999.0.0",
+            "bad",
+            "v0.0.0-1",
+            "v0.0.0",
+            "v1.0.0-0",
+            "v1.0.0-alpha",
+            "v1.0.0-alpha.1",
+            "v1.0.0-alpha.beta",
+            "v1.0.0-beta.2",
+            "v1.0.0-beta.11",
+            "v1.0.0-rc.1",
+            "v1.0.0",
+            "v1.0.1",
+            "v1.2",
+            "v1.10.0",
+            "v2.0.0",
+            "v99999999999999999999999.0.0",
         ];
         for (i, a) in sorted.iter().enumerate() {
             for (j, b) in sorted.iter().enumerate() {
@@ -114,7 +149,20 @@ mod tests {
             }
         }
         assert_eq!(compare("v1.0.0+a", "v1.0.0"), Ordering::Equal);
-        for bad in ["", "v", "1.0.0", "v01.0.0", "v1.0.0-", "v1.0.0-01", "v1.0.0-a..b", "v1.0.0+", "v1.2-a", "v1.2.3.4", "v1.0.0-é", "v1.+2"] {
+        for bad in [
+            "",
+            "v",
+            "1.0.0",
+            "v01.0.0",
+            "v1.0.0-",
+            "v1.0.0-01",
+            "v1.0.0-a..b",
+            "v1.0.0+",
+            "v1.2-a",
+            "v1.2.3.4",
+            "v1.0.0-é",
+            "v1.+2",
+        ] {
             assert!(parse(bad).is_none(), "{bad}");
         }
         assert!(parse("v1.0.0-0a.b-c+01.x").is_some());

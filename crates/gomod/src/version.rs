@@ -41,7 +41,11 @@ impl Version {
     /// Checks `text`.
     pub fn parse(text: &str) -> Result<Self, VersionError> {
         match semver::parse(text) {
-            Some(Parts { full: true, build: "" | "+incompatible", .. }) => Ok(Self(text.into())),
+            Some(Parts {
+                full: true,
+                build: "" | "+incompatible",
+                ..
+            }) => Ok(Self(text.into())),
             _ => Err(VersionError::NotCanonical),
         }
     }
@@ -62,7 +66,14 @@ impl Version {
     }
 
     fn parts(&self) -> Parts<'_> {
-        semver::parse(&self.0).unwrap_or(Parts { major: "0", minor: "0", patch: "0", prerelease: "", build: "", full: true })
+        semver::parse(&self.0).unwrap_or(Parts {
+            major: "0",
+            minor: "0",
+            patch: "0",
+            prerelease: "",
+            build: "",
+            full: true,
+        })
     }
 
     /// The major number's text.
@@ -91,7 +102,9 @@ impl Version {
             && time.bytes().all(|byte| byte.is_ascii_digit())
             && !parts.prerelease.is_empty();
         // `vX.0.0-TIME-REV`, or `….0.TIME-REV` behind a pre-release or a next patch.
-        let base = head == format!("v{}.0.0-", parts.major) || head.ends_with("-0.") || (head.ends_with(".0.") && head.contains('-'));
+        let base = head == format!("v{}.0.0-", parts.major)
+            || head.ends_with("-0.")
+            || (head.ends_with(".0.") && head.contains('-'));
         (good && base).then_some(Pseudo { time, rev })
     }
 
@@ -103,7 +116,11 @@ impl Version {
     /// Whether a module of this path may have this version (`module.CheckPathMajor`).
     pub fn check_major(&self, path: &ModulePath) -> Result<(), VersionError> {
         let (_, suffix) = path.split_major();
-        let suffix = if suffix.starts_with(".v") { suffix.strip_suffix("-unstable").unwrap_or(suffix) } else { suffix };
+        let suffix = if suffix.starts_with(".v") {
+            suffix.strip_suffix("-unstable").unwrap_or(suffix)
+        } else {
+            suffix
+        };
         let major = format!("v{}", self.major());
         if self.0.starts_with("v0.0.0-") && suffix == ".v1" {
             // gopkg.in's v1 has pseudo-versions of v0, from before it had tags.
@@ -112,9 +129,17 @@ impl Version {
         let want = suffix.get(1..).unwrap_or_default();
         if want.is_empty() {
             let fits = major == "v0" || major == "v1" || self.is_incompatible();
-            return if fits { Ok(()) } else { Err(VersionError::Major("v0 or v1".to_owned())) };
+            return if fits {
+                Ok(())
+            } else {
+                Err(VersionError::Major("v0 or v1".to_owned()))
+            };
         }
-        if major == want { Ok(()) } else { Err(VersionError::Major(want.to_owned())) }
+        if major == want {
+            Ok(())
+        } else {
+            Err(VersionError::Major(want.to_owned()))
+        }
     }
 }
 
@@ -158,9 +183,18 @@ mod tests {
             ("v0.0.0-20190101000000-abcdefabcdef", Some("abcdefabcdef")),
             ("v2.0.0-20190101000000-abcdefabcdef", Some("abcdefabcdef")),
             ("v1.2.4-0.20190101000000-abcdefabcdef", Some("abcdefabcdef")),
-            ("v1.2.3-pre.0.20190101000000-abcdefabcdef", Some("abcdefabcdef")),
-            ("v1.2.3-a-b.0.20190101000000-abcdefabcdef", Some("abcdefabcdef")),
-            ("v2.0.1-0.20190101000000-abcdefabcdef+incompatible", Some("abcdefabcdef")),
+            (
+                "v1.2.3-pre.0.20190101000000-abcdefabcdef",
+                Some("abcdefabcdef"),
+            ),
+            (
+                "v1.2.3-a-b.0.20190101000000-abcdefabcdef",
+                Some("abcdefabcdef"),
+            ),
+            (
+                "v2.0.1-0.20190101000000-abcdefabcdef+incompatible",
+                Some("abcdefabcdef"),
+            ),
             ("v1.2.3-20190101000000-abcdefabcdef", None),
             ("v1.2.3-0.2019010100000-abcdefabcdef", None),
         ] {
@@ -168,21 +202,43 @@ mod tests {
             assert_eq!(version.pseudo().map(|pseudo| pseudo.rev), pseudo, "{text}");
             assert_eq!(Version::from_escaped(&version.escaped()).unwrap(), version);
         }
-        for bad in ["v1", "v1.2", "1.2.3", "v1.2.3+meta", "master", "v1.2.3-RC1/x", "v1.2.3+incompatible.1", ""] {
+        for bad in [
+            "v1",
+            "v1.2",
+            "1.2.3",
+            "v1.2.3+meta",
+            "master",
+            "v1.2.3-RC1/x",
+            "v1.2.3+incompatible.1",
+            "",
+        ] {
             assert!(Version::parse(bad).is_err(), "{bad}");
         }
-        assert_eq!(Version::from_escaped("v1.0.0-!r!c1").unwrap().as_str(), "v1.0.0-RC1");
+        assert_eq!(
+            Version::from_escaped("v1.0.0-!r!c1").unwrap().as_str(),
+            "v1.0.0-RC1"
+        );
         assert!(Version::from_escaped("v1.0.0-RC1").is_err());
     }
 
     #[test]
     fn majors() {
         for (path, version, fits) in [
-            ("a.com/m", "v1.0.0", true), ("a.com/m", "v2.0.0", false), ("a.com/m", "v2.0.0+incompatible", true), ("a.com/m/v2", "v2.1.0", true),
-            ("a.com/m/v2", "v3.0.0", false), ("a.com/m/v2", "v1.0.0", false), ("gopkg.in/x.v1", "v1.0.0", true), ("gopkg.in/x.v2", "v1.0.0", false),
-            ("gopkg.in/x.v1", "v0.0.0-20190101000000-abcdefabcdef", true), ("gopkg.in/x.v0", "v0.1.0", true), ("gopkg.in/x.v1-unstable", "v1.0.0", true),
+            ("a.com/m", "v1.0.0", true),
+            ("a.com/m", "v2.0.0", false),
+            ("a.com/m", "v2.0.0+incompatible", true),
+            ("a.com/m/v2", "v2.1.0", true),
+            ("a.com/m/v2", "v3.0.0", false),
+            ("a.com/m/v2", "v1.0.0", false),
+            ("gopkg.in/x.v1", "v1.0.0", true),
+            ("gopkg.in/x.v2", "v1.0.0", false),
+            ("gopkg.in/x.v1", "v0.0.0-20190101000000-abcdefabcdef", true),
+            ("gopkg.in/x.v0", "v0.1.0", true),
+            ("gopkg.in/x.v1-unstable", "v1.0.0", true),
         ] {
-            let result = Version::parse(version).unwrap().check_major(&ModulePath::parse(path).unwrap());
+            let result = Version::parse(version)
+                .unwrap()
+                .check_major(&ModulePath::parse(path).unwrap());
             assert_eq!(result.is_ok(), fits, "{path} {version}");
         }
     }

@@ -87,7 +87,14 @@ pub enum ZipError {
 }
 
 /// Checks the zip of a module's version in `reader`, which holds `len` bytes.
-pub fn check<R: Read + Seek>(reader: R, len: u64, path: &ModulePath, version: &Version, limits: &Limits, want: Want) -> Result<ZipReport, ZipError> {
+pub fn check<R: Read + Seek>(
+    reader: R,
+    len: u64,
+    path: &ModulePath,
+    version: &Version,
+    limits: &Limits,
+    want: Want,
+) -> Result<ZipReport, ZipError> {
     if len > limits.max_zip_bytes {
         return Err(ZipError::TooLarge("the zip"));
     }
@@ -103,8 +110,15 @@ pub fn check<R: Read + Seek>(reader: R, len: u64, path: &ModulePath, version: &V
             lines.push(&entry.name, sha256);
         }
     }
-    let h1 = lines.map(Lines::finish).transpose().map_err(|_| ZipError::Format("a file name with a newline"))?;
-    Ok(ZipReport { h1, entries: entries.len(), uncompressed_bytes })
+    let h1 = lines
+        .map(Lines::finish)
+        .transpose()
+        .map_err(|_| ZipError::Format("a file name with a newline"))?;
+    Ok(ZipReport {
+        h1,
+        entries: entries.len(),
+        uncompressed_bytes,
+    })
 }
 
 #[cfg(test)]
@@ -118,15 +132,30 @@ mod tests {
     fn make(files: &[(&str, &[u8])], method: CompressionMethod) -> Vec<u8> {
         let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
         for (name, content) in files {
-            writer.start_file(*name, SimpleFileOptions::default().compression_method(method)).unwrap();
+            writer
+                .start_file(
+                    *name,
+                    SimpleFileOptions::default().compression_method(method),
+                )
+                .unwrap();
             writer.write_all(content).unwrap();
         }
         writer.finish().unwrap().into_inner()
     }
 
     fn verdict(bytes: &[u8]) -> Result<ZipReport, ZipError> {
-        let (path, version) = (ModulePath::parse("a.com/m").unwrap(), Version::parse("v1.0.0").unwrap());
-        check(Cursor::new(bytes), bytes.len() as u64, &path, &version, &Limits::default(), Want::Hash)
+        let (path, version) = (
+            ModulePath::parse("a.com/m").unwrap(),
+            Version::parse("v1.0.0").unwrap(),
+        );
+        check(
+            Cursor::new(bytes),
+            bytes.len() as u64,
+            &path,
+            &version,
+            &Limits::default(),
+            Want::Hash,
+        )
     }
 
     const P: &str = "a.com/m@v1.0.0/";
@@ -134,18 +163,43 @@ mod tests {
     #[test]
     fn good_and_bad_names() {
         let one = |name: &str| verdict(&make(&[(name, b"x")], CompressionMethod::Deflated));
-        for good in ["go.mod", "a.go", "d/e/f.go", "LICENSE", "a b.txt", "\u{e9}t\u{e9}.go", "x/_go.mod", ".gitignore", "a~1.go"] {
+        for good in [
+            "go.mod",
+            "a.go",
+            "d/e/f.go",
+            "LICENSE",
+            "a b.txt",
+            "\u{e9}t\u{e9}.go",
+            "x/_go.mod",
+            ".gitignore",
+            "a~1.go",
+        ] {
             one(&format!("{P}{good}")).unwrap_or_else(|error| panic!("{good}: {error}"));
         }
         for bad in ["a.com/m@v1.0.1/a.go", "a.go", "../a.go"] {
             assert!(one(bad).is_err(), "{bad}");
         }
-        for bad in ["d/go.mod", "GO.MOD", "d/Go.Mod", "../x", "a//b", "./a", "a/../b", "con.go", "d/aux", "a.", "a?b", "a:b", "a\\b", "a\nb", "*", "..."] {
+        for bad in [
+            "d/go.mod", "GO.MOD", "d/Go.Mod", "../x", "a//b", "./a", "a/../b", "con.go", "d/aux",
+            "a.", "a?b", "a:b", "a\\b", "a\nb", "*", "...",
+        ] {
             assert!(one(&format!("{P}{bad}")).is_err(), "{bad}");
         }
-        for pair in [["a.go", "A.go"], ["d", "d/a.go"], ["D/a.go", "d/b.go"], ["K.go", "\u{212a}.go"]] {
+        for pair in [
+            ["a.go", "A.go"],
+            ["d", "d/a.go"],
+            ["D/a.go", "d/b.go"],
+            ["K.go", "\u{212a}.go"],
+        ] {
             let names = pair.map(|name| format!("{P}{name}"));
-            assert!(verdict(&make(&[(&names[0], b""), (&names[1], b"")], CompressionMethod::Stored)).is_err(), "{pair:?}");
+            assert!(
+                verdict(&make(
+                    &[(&names[0], b""), (&names[1], b"")],
+                    CompressionMethod::Stored
+                ))
+                .is_err(),
+                "{pair:?}"
+            );
         }
     }
 
@@ -180,7 +234,10 @@ mod tests {
         // The writer refuses duplicates, so two names of one length are made equal afterwards.
         let (a, b) = (format!("{P}a.go"), format!("{P}b.go"));
         let mut bytes = make(&[(&a, b"1"), (&b, b"2")], CompressionMethod::Stored);
-        while let Some(at) = bytes.windows(b.len()).position(|window| window == b.as_bytes()) {
+        while let Some(at) = bytes
+            .windows(b.len())
+            .position(|window| window == b.as_bytes())
+        {
             bytes[at..at + a.len()].copy_from_slice(a.as_bytes());
         }
         assert!(verdict(&bytes).unwrap_err().to_string().contains("twice"));

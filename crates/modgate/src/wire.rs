@@ -37,7 +37,12 @@ pub fn settings(config: &Config, via: &str) -> Result<Settings, String> {
     Ok(Settings {
         routes: Arc::new(routes),
         upstreams: Arc::new(upstreams(config, via)),
-        sumdb: config.sumdb.database.as_ref().map(|database| sumdb(config, database)).transpose()?,
+        sumdb: config
+            .sumdb
+            .database
+            .as_ref()
+            .map(|database| sumdb(config, database))
+            .transpose()?,
         freshness: Freshness {
             list: config.freshness.list,
             latest: config.freshness.latest,
@@ -45,7 +50,11 @@ pub fn settings(config: &Config, via: &str) -> Result<Settings, String> {
             stale_while_revalidate: config.freshness.stale_while_revalidate,
             stale_if_error: config.freshness.stale_if_error,
         },
-        negative: Negative { absent: config.negative.absent, gone: config.negative.gone, trouble: config.negative.trouble },
+        negative: Negative {
+            absent: config.negative.absent,
+            gone: config.negative.gone,
+            trouble: config.negative.trouble,
+        },
         max_zip_bytes: config.limits.max_zip_bytes,
         async_queue: config.background.queue,
         async_workers: config.background.workers,
@@ -68,7 +77,10 @@ fn rebased(chain: &Chain, config: &Config) -> Result<Chain, String> {
     for entry in chain.entries() {
         match &entry.target {
             Target::Http(url) => {
-                let base = config.upstreams.get(&config::upstream_key(url.expose())).and_then(|upstream| upstream.base_url.as_ref());
+                let base = config
+                    .upstreams
+                    .get(&config::upstream_key(url.expose()))
+                    .and_then(|upstream| upstream.base_url.as_ref());
                 text += base.unwrap_or(url).expose();
             }
             Target::Direct => text += "direct",
@@ -82,15 +94,27 @@ fn rebased(chain: &Chain, config: &Config) -> Result<Chain, String> {
 fn upstreams(config: &Config, via: &str) -> Upstreams {
     let network = NetworkSettings {
         ca_pem: config.network.ca.as_ref().map(|ca| ca.pem.clone()),
-        proxy: config.network.proxy.as_ref().map(|proxy| proxy.expose().to_owned()),
+        proxy: config
+            .network
+            .proxy
+            .as_ref()
+            .map(|proxy| proxy.expose().to_owned()),
         no_proxy: config.network.no_proxy.clone(),
         via: via.to_owned(),
     };
     let mut by_url = HashMap::new();
     for (url, upstream) in &config.upstreams {
         let settings = UpstreamSettings {
-            headers: upstream.headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect(),
-            status_map: upstream.status_map.iter().map(|(from, to)| (*from, *to)).collect(),
+            headers: upstream
+                .headers
+                .iter()
+                .map(|(name, value)| (name.clone(), value.expose().to_owned()))
+                .collect(),
+            status_map: upstream
+                .status_map
+                .iter()
+                .map(|(from, to)| (*from, *to))
+                .collect(),
             connect_timeout: upstream.connect_timeout,
             first_byte_timeout: upstream.first_byte_timeout,
             idle_timeout: upstream.idle_timeout,
@@ -107,7 +131,9 @@ fn upstreams(config: &Config, via: &str) -> Upstreams {
 }
 
 fn sumdb(config: &Config, database: &config::Database) -> Result<SumDbSettings, String> {
-    let own: BaseUrl = format!("https://{}", database.key.name()).parse().map_err(|error| format!("{error}"))?;
+    let own: BaseUrl = format!("https://{}", database.key.name())
+        .parse()
+        .map_err(|error| format!("{error}"))?;
     Ok(SumDbSettings {
         key: database.key.clone(),
         url: database.url.clone().map(|url| Arc::new(Chain::single(url))),
@@ -152,10 +178,20 @@ fn level(config: &Config) -> LevelFilter {
 /// Starts logging to standard error.
 pub fn logs(config: &Config, json: bool) -> LogLevelHandle {
     let (filter, handle) = reload::Layer::new(level(config));
-    let colours = !json && std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(colours);
-    let layer = if json { layer.json().flatten_event(true).boxed() } else { layer.boxed() };
+    let colours =
+        !json && std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(colours);
+    let layer = if json {
+        layer.json().flatten_event(true).boxed()
+    } else {
+        layer.boxed()
+    };
     // A second subscriber in one process is a test's business, not an error.
-    let _ = tracing::subscriber::set_global_default(Registry::default().with(layer.with_filter(filter)));
+    let _ = tracing::subscriber::set_global_default(
+        Registry::default().with(layer.with_filter(filter)),
+    );
     LogLevelHandle(handle)
 }

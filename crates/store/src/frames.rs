@@ -39,23 +39,45 @@ pub struct Frames {
 #[derive(Debug)]
 enum Source {
     Whole,
-    Windows { windows: Arc<Windows>, at: u64, end: u64, next: Option<JoinHandle<io::Result<Bytes>>> },
+    Windows {
+        windows: Arc<Windows>,
+        at: u64,
+        end: u64,
+        next: Option<JoinHandle<io::Result<Bytes>>>,
+    },
     Spool(SpoolReader),
 }
 
 impl Frames {
     /// A body that is in memory already.
     pub fn whole(bytes: Bytes) -> Self {
-        Self { remaining: Some(bytes.len() as u64), rest: bytes, source: Source::Whole }
+        Self {
+            remaining: Some(bytes.len() as u64),
+            rest: bytes,
+            source: Source::Whole,
+        }
     }
 
     pub(crate) fn windows(windows: Arc<Windows>, from: u64, to: u64) -> Self {
-        let source = Source::Windows { windows, at: from, end: to, next: None };
-        Self { source, rest: Bytes::new(), remaining: Some(to - from) }
+        let source = Source::Windows {
+            windows,
+            at: from,
+            end: to,
+            next: None,
+        };
+        Self {
+            source,
+            rest: Bytes::new(),
+            remaining: Some(to - from),
+        }
     }
 
     pub(crate) fn spool(reader: SpoolReader) -> Self {
-        Self { remaining: reader.expected(), source: Source::Spool(reader), rest: Bytes::new() }
+        Self {
+            remaining: reader.expected(),
+            source: Source::Spool(reader),
+            rest: Bytes::new(),
+        }
     }
 
     /// Bytes still to come, where known.
@@ -95,7 +117,12 @@ impl Source {
         match self {
             Self::Whole => Poll::Ready(Ok(None)),
             Self::Spool(reader) => reader.poll_window(cx),
-            Self::Windows { windows, at, end, next } => {
+            Self::Windows {
+                windows,
+                at,
+                end,
+                next,
+            } => {
                 if at >= end {
                     return Poll::Ready(Ok(None));
                 }

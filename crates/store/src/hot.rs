@@ -20,7 +20,10 @@ impl Hot {
         Self(
             Cache::builder()
                 .max_capacity(max_bytes)
-                .weigher(|key: &Key, kept: &Arc<Kept>| kept.weight().saturating_add(u32::try_from(key.as_str().len()).unwrap_or(u32::MAX)))
+                .weigher(|key: &Key, kept: &Arc<Kept>| {
+                    kept.weight()
+                        .saturating_add(u32::try_from(key.as_str().len()).unwrap_or(u32::MAX))
+                })
                 .build_with_hasher(FastHash::default()),
         )
     }

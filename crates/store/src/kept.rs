@@ -9,13 +9,13 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::{
-    frames::Frames,
-    window::{WINDOW_BYTES, Windows},
-};
+use crate::{frames::Frames, window::Windows};
 
 /// Files up to this size are read into memory; larger ones are mapped.
 pub(crate) const HEAP_BYTES: u64 = 64 << 10;
+
+/// Files up to this size are mapped whole, larger ones window by window.
+const WHOLE_BYTES: u64 = 40 << 20;
 
 /// A file under its final name. Cheap to clone by its `Arc`; stays readable when the file is unlinked.
 #[derive(Debug)]
@@ -37,20 +37,30 @@ impl Kept {
     pub(crate) fn open(mut file: File) -> io::Result<Self> {
         let meta = file.metadata()?;
         if !meta.is_file() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "not a regular file"));
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "not a regular file",
+            ));
         }
         let len = meta.len();
-        let age = meta.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let age = meta
+            .modified()?
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let content = if len <= HEAP_BYTES {
             let mut bytes = Vec::with_capacity(usize::try_from(len).map_err(io::Error::other)?);
             file.read_to_end(&mut bytes)?;
             Content::Whole(bytes.into())
-        } else if len <= WINDOW_BYTES {
-            Content::Whole(Windows::new(file).read(0, len)?)
+        } else if len <= WHOLE_BYTES {
+            Content::Whole(Windows::whole(&file, len)?)
         } else {
             Content::Windows(Arc::new(Windows::new(file)))
         };
-        Ok(Self { len, validator: format!("\"{:x}-{len:x}\"", age.as_nanos()).into(), content })
+        Ok(Self {
+            len,
+            validator: format!("\"{:x}-{len:x}\"", age.as_nanos()).into(),
+            content,
+        })
     }
 
     /// Length in bytes.
@@ -69,7 +79,7 @@ impl Kept {
         &self.validator
     }
 
-    /// The whole content, if it is in memory or one mapping (at most 4 MiB).
+    /// The whole content, if it is in memory or one mapping (at most 40 MiB).
     pub fn whole(&self) -> Option<&Bytes> {
         match &self.content {
             Content::Whole(bytes) => Some(bytes),
@@ -82,8 +92,12 @@ impl Kept {
         let to = to.min(self.len);
         let from = from.min(to);
         match &self.content {
-            Content::Whole(bytes) => {
-                #[expect(clippy::cast_possible_truncation, reason = "in memory, so the length fits")]
+            Content::Whole(bytes) =>
+            {
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "in memory, so the length fits"
+                )]
                 Frames::whole(bytes.slice(from as usize..to as usize))
             }
             Content::Windows(windows) => Frames::windows(Arc::clone(windows), from, to),
@@ -94,7 +108,9 @@ impl Kept {
     pub(crate) fn weight(&self) -> u32 {
         const OPEN_FILE: u32 = 256 << 10;
         match &self.content {
-            Content::Whole(bytes) => u32::try_from(bytes.len()).unwrap_or(u32::MAX).saturating_add(512),
+            Content::Whole(bytes) => u32::try_from(bytes.len())
+                .unwrap_or(u32::MAX)
+                .saturating_add(512),
             Content::Windows(_) => OPEN_FILE,
         }
     }

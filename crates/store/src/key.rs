@@ -28,7 +28,9 @@ impl Key {
             match byte {
                 b'/' if at_start => return Err(KeyError("an empty element")),
                 b'.' if at_start => return Err(KeyError("an element that starts with a dot")),
-                0..=0x1f | 0x7f | b'\\' => return Err(KeyError("a control character or backslash")),
+                0..=0x1f | 0x7f | b'\\' => {
+                    return Err(KeyError("a control character or backslash"));
+                }
                 _ => {}
             }
             at_start = byte == b'/';
@@ -66,7 +68,21 @@ mod tests {
         for good in ["go/a", "go/example.com/!a/@v/v1.0.0.zip", "a"] {
             assert_eq!(Key::new(good.into()).unwrap().as_str(), good);
         }
-        for bad in ["", "/a", "a/", "a//b", "../a", "a/../b", "a/./b", ".a", "a/.b", "a\0b", "a\\b", "a\nb", &"a".repeat(4000)] {
+        for bad in [
+            "",
+            "/a",
+            "a/",
+            "a//b",
+            "../a",
+            "a/../b",
+            "a/./b",
+            ".a",
+            "a/.b",
+            "a\0b",
+            "a\\b",
+            "a\nb",
+            &"a".repeat(4000),
+        ] {
             assert!(Key::new(bad.into()).is_err(), "{bad:?}");
         }
     }

@@ -19,7 +19,10 @@ use memmap2::{Advice, Mmap, MmapOptions};
 /// later access waits for the disk. `len` must not exceed what the file holds.
 pub(crate) fn map_range(file: &File, offset: u64, len: usize) -> io::Result<Mmap> {
     if file.metadata()?.len() < offset + len as u64 {
-        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is shorter than what was kept"));
+        return Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "the file is shorter than what was kept",
+        ));
     }
     // SAFETY: the range exists (checked above) and nobody writes or truncates it any more: see the module's
     // comment for why that holds for every file that is passed here.

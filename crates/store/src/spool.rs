@@ -5,6 +5,7 @@
 //! download that turns out bad sees it break off, never a whole wrong body.
 
 use std::{
+    collections::VecDeque,
     fmt,
     fs::File,
     future::Future,
@@ -12,7 +13,7 @@ use std::{
     os::unix::fs::FileExt,
     path::PathBuf,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
 };
 
@@ -21,7 +22,7 @@ use tokio::{sync::watch, task::spawn_blocking};
 
 use crate::{
     frames::{FrameError, Frames},
-    window::Windows,
+    window::{WINDOW_BYTES, Windows},
 };
 
 /// What readers do not get before the whole is released, in bytes.
@@ -49,6 +50,8 @@ struct State {
 #[derive(Debug)]
 pub struct Spool {
     windows: Arc<Windows>,
+    /// What was written last, for readers at the front; others read the file.
+    recent: Mutex<Recent>,
     expected: Option<u64>,
     state: watch::Sender<State>,
 }
@@ -86,9 +89,22 @@ pub struct Spooled {
 
 impl SpoolWriter {
     pub(crate) fn new(file: File, path: PathBuf, expected: Option<u64>) -> Self {
-        let (state, _) = watch::channel(State { written: 0, phase: Phase::Receiving });
-        let spool = Arc::new(Spool { windows: Arc::new(Windows::new(file)), expected, state });
-        Self { spool, temp: TempPath(Some(path)), written: 0, finished: false }
+        let (state, _) = watch::channel(State {
+            written: 0,
+            phase: Phase::Receiving,
+        });
+        let spool = Arc::new(Spool {
+            windows: Arc::new(Windows::new(file)),
+            recent: Mutex::default(),
+            expected,
+            state,
+        });
+        Self {
+            spool,
+            temp: TempPath(Some(path)),
+            written: 0,
+            finished: false,
+        }
     }
 
     /// What readers join.
@@ -104,6 +120,7 @@ impl SpoolWriter {
     /// Appends `blocks` and shows them to the readers. A full disk is an error.
     pub async fn write(&mut self, blocks: Vec<Bytes>) -> io::Result<()> {
         let (windows, mut at) = (Arc::clone(&self.spool.windows), self.written);
+        let recent = blocks.clone();
         self.written = spawn_blocking(move || {
             for block in blocks {
                 windows.file().write_all_at(&block, at)?;
@@ -113,14 +130,22 @@ impl SpoolWriter {
         })
         .await
         .map_err(io::Error::other)??;
-        self.spool.state.send_modify(|state| state.written = self.written);
+        self.spool.recent().push(recent);
+        self.spool
+            .state
+            .send_modify(|state| state.written = self.written);
         Ok(())
     }
 
     /// The download is complete; what it is worth is for the caller to find out.
     pub fn finish(mut self) -> Spooled {
         self.finished = true;
-        Spooled { spool: Arc::clone(&self.spool), temp: TempPath(self.temp.0.take()), len: self.written, judged: false }
+        Spooled {
+            spool: Arc::clone(&self.spool),
+            temp: TempPath(self.temp.0.take()),
+            len: self.written,
+            judged: false,
+        }
     }
 
     /// The download failed: readers are told `reason`.
@@ -151,13 +176,19 @@ impl Spooled {
 
     /// A reader of the whole, for checking it. Every call gives one of its own position.
     pub fn reader(&self) -> SpooledReader {
-        SpooledReader { windows: Arc::clone(&self.spool.windows), at: 0, len: self.len }
+        SpooledReader {
+            windows: Arc::clone(&self.spool.windows),
+            at: 0,
+            len: self.len,
+        }
     }
 
     /// The whole is good: readers get the last part.
     pub fn release(&mut self) {
         self.judged = true;
-        self.spool.state.send_modify(|state| state.phase = Phase::Released);
+        self.spool
+            .state
+            .send_modify(|state| state.phase = Phase::Released);
     }
 
     /// The whole is bad: readers are told `reason`, the file goes.
@@ -187,7 +218,11 @@ impl Spool {
 
     /// Follows the download from its first byte.
     pub fn frames(self: &Arc<Self>) -> Frames {
-        Frames::spool(SpoolReader { spool: Arc::clone(self), at: 0, changed: None })
+        Frames::spool(SpoolReader {
+            spool: Arc::clone(self),
+            at: 0,
+            changed: None,
+        })
     }
 
     /// Waits until the whole is released, and gives its length.
@@ -211,12 +246,18 @@ impl Spool {
     /// Waits until there is something to send before the whole is released, or until it is.
     pub async fn started(&self) -> Result<(), SpoolError> {
         let mut changes = self.state.subscribe();
-        let seen = changes.wait_for(|state| !matches!(state.phase, Phase::Receiving) || self.visible(state) > 0).await;
+        let seen = changes
+            .wait_for(|state| !matches!(state.phase, Phase::Receiving) || self.visible(state) > 0)
+            .await;
         match seen.map(|state| state.phase.clone()) {
             Ok(Phase::Failed(reason)) => Err(SpoolError(reason)),
             Ok(_) => Ok(()),
             Err(_) => Err(SpoolError("the download was given up".into())),
         }
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many bytes readers may have now.
@@ -229,7 +270,48 @@ impl Spool {
     }
 
     fn fail(&self, reason: &str) {
-        self.state.send_modify(|state| state.phase = Phase::Failed(reason.into()));
+        self.state
+            .send_modify(|state| state.phase = Phase::Failed(reason.into()));
+    }
+}
+
+/// The last blocks written, in memory: at least a window, so that whoever is behind them finds whole windows
+/// in the file.
+#[derive(Debug, Default)]
+struct Recent {
+    blocks: VecDeque<(u64, Bytes)>,
+    end: u64,
+    bytes: u64,
+}
+
+const RECENT_BYTES: u64 = 2 * WINDOW_BYTES;
+
+impl Recent {
+    fn push(&mut self, blocks: Vec<Bytes>) {
+        for block in blocks {
+            let len = block.len() as u64;
+            self.blocks.push_back((self.end, block));
+            self.end += len;
+            self.bytes += len;
+        }
+        while let Some((_, first)) = self.blocks.front()
+            && self.bytes - first.len() as u64 >= RECENT_BYTES
+        {
+            self.bytes -= first.len() as u64;
+            self.blocks.pop_front();
+        }
+    }
+
+    /// The rest of the block that holds `at`, up to `end`.
+    fn read(&self, at: u64, end: u64) -> Option<Bytes> {
+        let index = self
+            .blocks
+            .partition_point(|(start, _)| *start <= at)
+            .checked_sub(1)?;
+        let (start, block) = self.blocks.get(index)?;
+        let from = usize::try_from(at - start).ok()?;
+        let to = usize::try_from((end - start).min(block.len() as u64)).ok()?;
+        (from < to).then(|| block.slice(from..to))
     }
 }
 
@@ -244,7 +326,9 @@ pub(crate) struct SpoolReader {
 
 impl fmt::Debug for SpoolReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SpoolReader").field("at", &self.at).finish_non_exhaustive()
+        f.debug_struct("SpoolReader")
+            .field("at", &self.at)
+            .finish_non_exhaustive()
     }
 }
 
@@ -253,7 +337,10 @@ impl SpoolReader {
         self.spool.expected
     }
 
-    pub(crate) fn poll_window(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, FrameError>> {
+    pub(crate) fn poll_window(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, FrameError>> {
         loop {
             let mut receiver = match &mut self.changed {
                 None => self.spool.state.subscribe(),
@@ -272,7 +359,11 @@ impl SpoolReader {
             }
             if visible > self.at {
                 // Just written, so in the page cache: no trip to the blocking pool.
-                let bytes = self.spool.windows.read(self.at, visible)?;
+                let recent = self.spool.recent().read(self.at, visible);
+                let bytes = match recent {
+                    Some(bytes) => bytes,
+                    None => self.spool.windows.read(self.at, visible)?,
+                };
                 self.at += bytes.len() as u64;
                 return Poll::Ready(Ok(Some(bytes)));
             }

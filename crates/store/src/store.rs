@@ -8,7 +8,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use rustix::fs::{CWD, FallocateFlags, FlockOperation, RenameFlags, fallocate, flock, renameat_with};
+use rustix::fs::{
+    CWD, FallocateFlags, FlockOperation, RenameFlags, fallocate, flock, renameat_with,
+};
 use tokio::task::spawn_blocking;
 
 use crate::{Kept, Key, SpoolWriter, Spooled, hot::Hot, spool::TempPath};
@@ -69,17 +71,27 @@ impl Store {
         let folder = settings.folder.clone();
         let fault = |doing| {
             let folder = folder.clone();
-            move |error| StoreError::Io { folder, doing, error }
+            move |error| StoreError::Io {
+                folder,
+                doing,
+                error,
+            }
         };
         fs::create_dir_all(&folder).map_err(fault("making it"))?;
         let lock = lock(&folder)?;
         let tmp = folder.join("tmp");
         match fs::remove_dir_all(&tmp) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fault("emptying tmp/")(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(fault("emptying tmp/")(error));
+            }
             _ => {}
         }
         fs::create_dir(&tmp).map_err(fault("making tmp/"))?;
-        Ok(Self { hot: Hot::new(settings.hot_bytes), _lock: lock, folder })
+        Ok(Self {
+            hot: Hot::new(settings.hot_bytes),
+            _lock: lock,
+            folder,
+        })
     }
 
     /// The data folder.
@@ -98,7 +110,9 @@ impl Store {
             return Ok(Some(kept));
         }
         let (store, key) = (Arc::clone(self), key.clone());
-        spawn_blocking(move || store.load(key)).await.map_err(io::Error::other)?
+        spawn_blocking(move || store.load(key))
+            .await
+            .map_err(io::Error::other)?
     }
 
     fn load(&self, key: Key) -> io::Result<Option<Arc<Kept>>> {
@@ -123,7 +137,10 @@ impl Store {
             Err(error) => return Err(error),
         };
         if bytes.len() as u64 > max {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("{key} is longer than {max} bytes")));
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                format!("{key} is longer than {max} bytes"),
+            ));
         }
         Ok(Some(bytes))
     }
@@ -131,7 +148,9 @@ impl Store {
     /// File names in the folder `key`, in no order; none if it is not there. Waits for the disk.
     pub fn names(&self, key: &Key) -> io::Result<Vec<String>> {
         match fs::read_dir(self.path(key)) {
-            Ok(entries) => entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect(),
+            Ok(entries) => entries
+                .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+                .collect(),
             Err(error) if is_absent(&error) => Ok(Vec::new()),
             Err(error) => Err(error),
         }
@@ -207,13 +226,19 @@ impl Store {
         let parent = target.parent().ok_or(io::ErrorKind::InvalidInput)?;
         let made = make_folders(&self.folder, parent)?;
         let source = temp.0.as_ref().ok_or(io::ErrorKind::NotFound)?;
-        let flags = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+        let flags = if replace {
+            RenameFlags::empty()
+        } else {
+            RenameFlags::NOREPLACE
+        };
         match renameat_with(CWD, source, CWD, &target, flags) {
             Ok(()) => temp.0 = None,
             Err(rustix::io::Errno::EXIST) => return Ok(Committed::Present),
             // A file system without RENAME_NOREPLACE: a hard link does not replace either.
             Err(rustix::io::Errno::INVAL) if !replace => match fs::hard_link(source, &target) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(Committed::Present),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    return Ok(Committed::Present);
+                }
                 linked => linked?,
             },
             Err(error) => return Err(error.into()),
@@ -232,7 +257,11 @@ impl Store {
         let name = u128::from_le_bytes(name);
         let name = format!("{name:032x}");
         let path = self.folder.join("tmp").join(name);
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)?;
         Ok((file, TempPath(Some(path))))
     }
 
@@ -243,7 +272,10 @@ impl Store {
 
 /// Makes the missing folders from `root` down to `folder`; returns the parents in which a new one stands.
 fn make_folders(root: &Path, folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let missing: Vec<&Path> = folder.ancestors().take_while(|path| *path != root && !path.is_dir()).collect();
+    let missing: Vec<&Path> = folder
+        .ancestors()
+        .take_while(|path| *path != root && !path.is_dir())
+        .collect();
     let mut changed = Vec::new();
     for path in missing.into_iter().rev() {
         match fs::create_dir(path) {
@@ -257,24 +289,46 @@ fn make_folders(root: &Path, folder: &Path) -> io::Result<Vec<PathBuf>> {
 /// A name that cannot exist is absent like one that does not.
 fn is_absent(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidFilename, IsADirectory, NotADirectory, NotFound};
-    matches!(error.kind(), NotFound | NotADirectory | IsADirectory | InvalidFilename)
+    matches!(
+        error.kind(),
+        NotFound | NotADirectory | IsADirectory | InvalidFilename
+    )
 }
 
 fn lock(folder: &Path) -> Result<File, StoreError> {
     let path = folder.join("lock");
-    let fault = |doing| move |error| StoreError::Io { folder: folder.to_owned(), doing, error };
-    let mut file =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(fault("opening lock"))?;
+    let fault = |doing| {
+        move |error| StoreError::Io {
+            folder: folder.to_owned(),
+            doing,
+            error,
+        }
+    };
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(fault("opening lock"))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
             let mut text = String::new();
-            let owner = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
-            return Err(StoreError::InUse { folder: folder.to_owned(), owner });
+            let owner = file
+                .read_to_string(&mut text)
+                .ok()
+                .and_then(|_| text.trim().parse().ok());
+            return Err(StoreError::InUse {
+                folder: folder.to_owned(),
+                owner,
+            });
         }
         Err(error) => return Err(fault("locking it")(error.into())),
     }
     // For the message of the second; the lock itself is the system's.
-    file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(fault("writing lock"))?;
+    file.set_len(0)
+        .and_then(|()| write!(file, "{}", std::process::id()))
+        .map_err(fault("writing lock"))?;
     Ok(file)
 }

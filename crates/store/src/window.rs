@@ -16,7 +16,7 @@ use memmap2::Mmap;
 use crate::map::map_range;
 
 /// Bytes of a window; a multiple of every page size in use.
-pub(crate) const WINDOW_BYTES: u64 = 4 << 20;
+pub(crate) const WINDOW_BYTES: u64 = 2 << 20;
 
 /// A mapping that lives as long as a block of it is being sent.
 #[derive(Clone)]
@@ -37,7 +37,10 @@ pub(crate) struct Windows {
 
 impl Windows {
     pub(crate) fn new(file: File) -> Self {
-        Self { file, slots: Mutex::new(Vec::new()) }
+        Self {
+            file,
+            slots: Mutex::new(Vec::new()),
+        }
     }
 
     pub(crate) fn file(&self) -> &File {
@@ -46,33 +49,45 @@ impl Windows {
 
     /// The bytes from `offset` to the end of its window, or to `end` if that comes first.
     ///
-    /// `end` is how much of the file is final: its length, or for a spool what is written so far.
+    /// `end` is how much of the file is final: its length, or for a spool the windows that are written whole.
     /// May wait for the disk, unless the range was just written.
     pub(crate) fn read(&self, offset: u64, end: u64) -> io::Result<Bytes> {
         let index = offset / WINDOW_BYTES;
         let start = index * WINDOW_BYTES;
         let len = usize::try_from((end - start).min(WINDOW_BYTES)).map_err(io::Error::other)?;
-        let map = self.window(usize::try_from(index).map_err(io::Error::other)?, start, len)?;
+        let map = self.window(
+            usize::try_from(index).map_err(io::Error::other)?,
+            start,
+            len,
+        )?;
         let from = usize::try_from(offset - start).map_err(io::Error::other)?;
         Ok(Bytes::from_owner(Shared(map)).slice(from..len))
     }
 
-    /// A mapping of at least `len` bytes of window `index`, shared with whoever reads there now.
+    /// A mapping of `len` bytes of window `index`, shared with whoever reads there now. The lock is held while it
+    /// is made, so that a crowd at one place makes one mapping.
     fn window(&self, index: usize, start: u64, len: usize) -> io::Result<Arc<Mmap>> {
-        let alive = |slots: &Vec<Weak<Mmap>>| slots.get(index).and_then(Weak::upgrade).filter(|map| map.len() >= len);
-        if let Some(map) = alive(&self.slots.lock().unwrap_or_else(PoisonError::into_inner)) {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(map) = slots
+            .get(index)
+            .and_then(Weak::upgrade)
+            .filter(|map| map.len() >= len)
+        {
             return Ok(map);
         }
-        // Mapped outside the lock: it may wait for the disk. Two readers may both map; both are right.
         let map = Arc::new(map_range(&self.file, start, len)?);
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(other) = alive(&slots) {
-            return Ok(other);
-        }
         if slots.len() <= index {
             slots.resize_with(index + 1, Weak::new);
         }
         slots[index] = Arc::downgrade(&map);
         Ok(map)
+    }
+
+    /// The whole file as one mapping.
+    pub(crate) fn whole(file: &File, len: u64) -> io::Result<Bytes> {
+        let len = usize::try_from(len).map_err(io::Error::other)?;
+        Ok(Bytes::from_owner(Shared(Arc::new(map_range(
+            file, 0, len,
+        )?))))
     }
 }

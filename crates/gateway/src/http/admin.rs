@@ -42,16 +42,31 @@ impl Page {
         mut open: Open,
     ) -> Response<Body> {
         open.record.outcome = Outcome::Hit;
-        let asked = Asked { method: request.method(), headers: request.headers() };
+        let asked = Asked {
+            method: request.method(),
+            headers: request.headers(),
+        };
         let (status, media, text) = match self {
             Self::Greeting => (StatusCode::OK, TEXT, greeting(request)),
             Self::Healthz => (StatusCode::OK, TEXT, "ok\n".to_owned()),
             Self::Readyz => {
                 let readiness = gateway.readiness().await;
-                let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-                (status, "application/json", format!("{}\n", readiness.json()))
+                let status = if readiness.ready {
+                    StatusCode::OK
+                } else {
+                    StatusCode::SERVICE_UNAVAILABLE
+                };
+                (
+                    status,
+                    "application/json",
+                    format!("{}\n", readiness.json()),
+                )
             }
-            Self::Metrics => (StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics_page(&gateway, &recorder)),
+            Self::Metrics => (
+                StatusCode::OK,
+                "text/plain; version=0.0.4; charset=utf-8",
+                metrics_page(&gateway, &recorder),
+            ),
         };
         respond::page(status, media, text, &asked, open)
     }
@@ -62,10 +77,26 @@ const TEXT: &str = "text/plain; charset=utf-8";
 /// What a person sees who opens the address in a browser.
 fn greeting(request: &Request<Incoming>) -> String {
     let host = request.uri().host().map(str::to_owned);
-    let host = host.or_else(|| request.headers().get("host").and_then(|value| value.to_str().ok()).map(str::to_owned));
-    let host = host.filter(|host| host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte)));
-    let mut text = format!("modgate {}, a Go module gateway.\n", env!("CARGO_PKG_VERSION"));
-    let _ = write!(text, "\n    go env -w GOPROXY=http://{}\n\n", host.as_deref().unwrap_or("127.0.0.1:3000"));
+    let host = host.or_else(|| {
+        request
+            .headers()
+            .get("host")
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned)
+    });
+    let host = host.filter(|host| {
+        host.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte))
+    });
+    let mut text = format!(
+        "modgate {}, a Go module gateway.\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    let _ = write!(
+        text,
+        "\n    go env -w GOPROXY=http://{}\n\n",
+        host.as_deref().unwrap_or("127.0.0.1:3000")
+    );
     text += "/healthz  alive\n/readyz   ready to serve, with reasons\n/metrics  for Prometheus\n";
     text
 }
@@ -73,12 +104,27 @@ fn greeting(request: &Request<Incoming>) -> String {
 fn metrics_page(gateway: &Gateway, recorder: &Recorder) -> String {
     recorder.metrics.page(|page| {
         gateway.samples(page);
-        let dropped = recorder.log.as_ref().map_or(0, crate::access_log::AccessLog::dropped);
+        let dropped = recorder
+            .log
+            .as_ref()
+            .map_or(0, crate::access_log::AccessLog::dropped);
         #[expect(clippy::cast_precision_loss, reason = "a count of lines")]
         let dropped = dropped as f64;
-        metrics::family(page, "modgate_log_lines_dropped_total", "Request lines not written because the output was too slow", "counter", &[(String::new(), dropped)]);
+        metrics::family(
+            page,
+            "modgate_log_lines_dropped_total",
+            "Request lines not written because the output was too slow",
+            "counter",
+            &[(String::new(), dropped)],
+        );
         let version = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
-        metrics::family(page, "modgate_build_info", "The running version", "gauge", &[(version, 1.0)]);
+        metrics::family(
+            page,
+            "modgate_build_info",
+            "The running version",
+            "gauge",
+            &[(version, 1.0)],
+        );
         metrics::process(page);
     })
 }

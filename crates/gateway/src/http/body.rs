@@ -50,13 +50,21 @@ impl Body {
     /// A body in memory.
     pub(crate) fn once(bytes: Bytes, mut open: Open) -> Self {
         open.record.complete = bytes.is_empty();
-        Self { content: Content::Once(bytes), turn: 0, open }
+        Self {
+            content: Content::Once(bytes),
+            turn: 0,
+            open,
+        }
     }
 
     /// A body read on the way.
     pub(crate) fn frames(frames: Frames, mut open: Open) -> Self {
         open.record.complete = frames.remaining() == Some(0);
-        Self { content: Content::Frames(frames), turn: 0, open }
+        Self {
+            content: Content::Frames(frames),
+            turn: 0,
+            open,
+        }
     }
 }
 
@@ -64,7 +72,10 @@ impl http_body::Body for Body {
     type Data = Bytes;
     type Error = FrameError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, FrameError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, FrameError>>> {
         let this = self.get_mut();
         let next = match &mut this.content {
             Content::Once(bytes) if bytes.is_empty() => None,
@@ -110,14 +121,18 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Once(bytes) => bytes.is_empty(),
-            Content::Frames(frames) => frames.remaining() == Some(0) && self.open.record.complete && self.known_end(),
+            Content::Frames(frames) => {
+                frames.remaining() == Some(0) && self.open.record.complete && self.known_end()
+            }
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Once(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Frames(frames) => frames.remaining().map_or_else(SizeHint::default, SizeHint::with_exact),
+            Content::Frames(frames) => frames
+                .remaining()
+                .map_or_else(SizeHint::default, SizeHint::with_exact),
         }
     }
 }

@@ -46,6 +46,10 @@ pub struct Door {
 }
 
 /// A response that is there already, or one that must be waited for.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would cost the warm path an allocation"
+)]
 pub(crate) enum Answering {
     Now(Ready<Response<Body>>),
     Later(Pin<Box<dyn Future<Output = Response<Body>> + Send>>),
@@ -65,11 +69,22 @@ impl Future for Answering {
 
 impl Door {
     /// A door to `gateway`.
-    pub fn new(gateway: Arc<Gateway>, recorder: Arc<Recorder>, max_path_bytes: usize, metrics_page: bool) -> Self {
+    pub fn new(
+        gateway: Arc<Gateway>,
+        recorder: Arc<Recorder>,
+        max_path_bytes: usize,
+        metrics_page: bool,
+    ) -> Self {
         let mut seed = [0; 8];
         // Without randomness ids still differ within this process, which is what they are for.
         let _ = getrandom::fill(&mut seed);
-        Self { gateway, recorder, next_id: AtomicU64::new(u64::from_le_bytes(seed)), max_path_bytes, metrics_page }
+        Self {
+            gateway,
+            recorder,
+            next_id: AtomicU64::new(u64::from_le_bytes(seed)),
+            max_path_bytes,
+            metrics_page,
+        }
     }
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
@@ -77,9 +92,17 @@ impl Door {
     }
 
     /// Answers one request.
-    pub(crate) fn answer(&self, request: Request<Incoming>, client: SocketAddr, pulse: &Arc<Pulse>) -> Answering {
+    pub(crate) fn answer(
+        &self,
+        request: Request<Incoming>,
+        client: SocketAddr,
+        pulse: &Arc<Pulse>,
+    ) -> Answering {
         let mut open = self.open(client, pulse);
-        let asked = Asked { method: request.method(), headers: request.headers() };
+        let asked = Asked {
+            method: request.method(),
+            headers: request.headers(),
+        };
         let parsed = match self.read(&request) {
             Ok(parsed) => parsed,
             Err(refused) => {
@@ -89,9 +112,14 @@ impl Door {
         };
         let (asking, want) = match parsed {
             Parsed::Admin(page) => {
-                request.uri().path().clone_into(&mut open.record.subject.module);
+                request
+                    .uri()
+                    .path()
+                    .clone_into(&mut open.record.subject.module);
                 let (gateway, recorder) = (Arc::clone(&self.gateway), Arc::clone(&self.recorder));
-                return Answering::Later(Box::pin(async move { page.answer(gateway, recorder, &request, open).await }));
+                return Answering::Later(Box::pin(async move {
+                    page.answer(gateway, recorder, &request, open).await
+                }));
             }
             Parsed::Module(asking, want) => (asking, want),
         };
@@ -101,7 +129,10 @@ impl Door {
         }
         let gateway = Arc::clone(&self.gateway);
         Answering::Later(Box::pin(async move {
-            let asked = Asked { method: request.method(), headers: request.headers() };
+            let asked = Asked {
+                method: request.method(),
+                headers: request.headers(),
+            };
             match gateway.answer(asking, want).await {
                 Ok(answer) => respond::answer(answer, &asked, open),
                 Err(refused) => {
@@ -122,7 +153,11 @@ impl Door {
             begin: Instant::now(),
             id: self.next_id.fetch_add(1, Ordering::Relaxed),
             client,
-            subject: Subject { kind: Kind::Other, module: String::new(), version: String::new() },
+            subject: Subject {
+                kind: Kind::Other,
+                module: String::new(),
+                version: String::new(),
+            },
             // What nginx logs for a client that went away before there was an answer.
             status: 499,
             outcome: Outcome::Refused,
@@ -131,25 +166,41 @@ impl Door {
             bytes: 0,
             complete: false,
         };
-        Open { record: Box::new(record), recorder: Arc::clone(&self.recorder), pulse: Arc::clone(pulse) }
+        Open {
+            record: Box::new(record),
+            recorder: Arc::clone(&self.recorder),
+            pulse: Arc::clone(pulse),
+        }
     }
 
     /// Parses a request whole before anything else happens.
     fn read(&self, request: &Request<Incoming>) -> Result<Parsed, Refusal> {
         let path = request.uri().path();
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let why = format!("{} is not part of the protocol, only GET and HEAD are", request.method());
+            let why = format!(
+                "{} is not part of the protocol, only GET and HEAD are",
+                request.method()
+            );
             return Err(Refusal::new(Code::MethodNotAllowed, "", why));
         }
         if path.len() > self.max_path_bytes {
-            let why = format!("the path has {} bytes, more than the limit of {}", path.len(), self.max_path_bytes);
+            let why = format!(
+                "the path has {} bytes, more than the limit of {}",
+                path.len(),
+                self.max_path_bytes
+            );
             return Err(Refusal::new(Code::PathTooLong, "", why));
         }
-        if let Some(page) = admin::Page::at(path).filter(|page| self.metrics_page || *page != admin::Page::Metrics) {
+        if let Some(page) =
+            admin::Page::at(path).filter(|page| self.metrics_page || *page != admin::Page::Metrics)
+        {
             return Ok(Parsed::Admin(page));
         }
         for value in request.headers().get_all(VIA) {
-            if value.to_str().is_ok_and(|via| via.contains(self.gateway.via())) {
+            if value
+                .to_str()
+                .is_ok_and(|via| via.contains(self.gateway.via()))
+            {
                 return Err(Refusal::new(Code::LoopDetected, path, "this gateway has asked itself, by way of another proxy")
                     .hint("an upstream in `chain` uses this gateway as its own upstream: take one out of the other's list"));
             }
@@ -160,9 +211,14 @@ impl Door {
         };
         let asking = Asking::parse(path).map_err(|error| unreadable(path, &error))?;
         let headers = request.headers();
-        let cached_only = prefixed || headers.get(DISABLE_MODULE_FETCH).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
+        let cached_only = prefixed
+            || headers
+                .get(DISABLE_MODULE_FETCH)
+                .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
         // A part or the bare length of a download can be told only when the whole is there.
-        let whole = *request.method() == Method::HEAD || headers.contains_key(http::header::RANGE) || headers.contains_key(http::header::IF_NONE_MATCH);
+        let whole = *request.method() == Method::HEAD
+            || headers.contains_key(http::header::RANGE)
+            || headers.contains_key(http::header::IF_NONE_MATCH);
         Ok(Parsed::Module(asking, Want { cached_only, whole }))
     }
 }
@@ -173,7 +229,11 @@ enum Parsed {
 }
 
 fn subject(asking: &Asking) -> Subject {
-    let named = |kind, module: &gomod::ModulePath, version: &str| Subject { kind, module: module.as_str().to_owned(), version: version.to_owned() };
+    let named = |kind, module: &gomod::ModulePath, version: &str| Subject {
+        kind,
+        module: module.as_str().to_owned(),
+        version: version.to_owned(),
+    };
     match asking {
         Asking::List(module) => named(Kind::List, module, ""),
         Asking::Latest(module) => named(Kind::Latest, module, ""),
@@ -182,8 +242,14 @@ fn subject(asking: &Asking) -> Subject {
         Asking::Mod(module, version) => named(Kind::Mod, module, version.as_str()),
         Asking::Zip(module, version) => named(Kind::Zip, module, version.as_str()),
         Asking::SumDb { ask, .. } => match ask {
-            gomod::SumDbAsk::Lookup(module, version) => named(Kind::SumDb, module, version.as_str()),
-            _ => Subject { kind: Kind::SumDb, module: String::new(), version: String::new() },
+            gomod::SumDbAsk::Lookup(module, version) => {
+                named(Kind::SumDb, module, version.as_str())
+            }
+            _ => Subject {
+                kind: Kind::SumDb,
+                module: String::new(),
+                version: String::new(),
+            },
         },
     }
 }
@@ -199,7 +265,9 @@ fn unreadable(path: &str, error: &gomod::RequestError) -> Refusal {
     };
     let refusal = Refusal::new(code, path, error.to_string());
     match code {
-        Code::EndpointNotFound => refusal.hint("modgate serves the Go module proxy protocol: set GOPROXY to its address"),
+        Code::EndpointNotFound => {
+            refusal.hint("modgate serves the Go module proxy protocol: set GOPROXY to its address")
+        }
         _ => refusal,
     }
 }

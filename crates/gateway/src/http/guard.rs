@@ -65,7 +65,9 @@ impl Pulse {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
+        u64::try_from(self.begin.elapsed().as_millis())
+            .unwrap_or(u64::MAX)
+            .max(1)
     }
 
     pub(crate) fn touch(&self) {
@@ -119,7 +121,9 @@ impl<S> Guarded<S> {
     fn wrote<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if result.is_pending() {
             if self.pulse.stalled_since.load(Ordering::Relaxed) == 0 {
-                self.pulse.stalled_since.store(self.pulse.now(), Ordering::Relaxed);
+                self.pulse
+                    .stalled_since
+                    .store(self.pulse.now(), Ordering::Relaxed);
             }
         } else if self.pulse.stalled_since.load(Ordering::Relaxed) != 0 {
             self.pulse.stalled_since.store(0, Ordering::Relaxed);
@@ -129,10 +133,17 @@ impl<S> Guarded<S> {
 }
 
 impl<S: Read + Unpin> Read for Guarded<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.stream).poll_read(cx, into);
         let pulse = &self.pulse;
-        if result.is_ready() && pulse.active.load(Ordering::Relaxed) == 0 && pulse.head_since.load(Ordering::Relaxed) == 0 {
+        if result.is_ready()
+            && pulse.active.load(Ordering::Relaxed) == 0
+            && pulse.head_since.load(Ordering::Relaxed) == 0
+        {
             pulse.head_since.store(pulse.now(), Ordering::Relaxed);
         }
         result
@@ -140,7 +151,11 @@ impl<S: Read + Unpin> Read for Guarded<S> {
 }
 
 impl<S: Write + Unpin> Write for Guarded<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.wrote(result)
     }
@@ -157,7 +172,11 @@ impl<S: Write + Unpin> Write for Guarded<S> {
         self.stream.is_write_vectored()
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
         self.wrote(result)
     }

@@ -15,8 +15,15 @@ pub(super) enum Range {
 ///
 /// A server may ignore a header it does not like (RFC 9110 14.2), so what is not a single byte range asks for all.
 pub(super) fn parse(header: &[u8], len: u64) -> Range {
-    let Some((unit, set)) = std::str::from_utf8(header).ok().and_then(|text| text.split_once('=')) else { return Range::All };
-    let Some((first, last)) = set.trim().split_once('-') else { return Range::All };
+    let Some((unit, set)) = std::str::from_utf8(header)
+        .ok()
+        .and_then(|text| text.split_once('='))
+    else {
+        return Range::All;
+    };
+    let Some((first, last)) = set.trim().split_once('-') else {
+        return Range::All;
+    };
     if !unit.trim().eq_ignore_ascii_case("bytes") {
         return Range::All;
     }
@@ -26,7 +33,9 @@ pub(super) fn parse(header: &[u8], len: u64) -> Range {
         (Some(None), Some(Some(_))) if len == 0 => Range::Unsatisfiable,
         (Some(None), Some(Some(suffix))) => Range::Part(len.saturating_sub(suffix), len),
         (Some(Some(from)), Some(None)) if from < len => Range::Part(from, len),
-        (Some(Some(from)), Some(Some(to))) if from <= to && from < len => Range::Part(from, to.saturating_add(1).min(len)),
+        (Some(Some(from)), Some(Some(to))) if from <= to && from < len => {
+            Range::Part(from, to.saturating_add(1).min(len))
+        }
         (Some(Some(from)), Some(Some(to))) if from > to => Range::All,
         (Some(Some(_)), Some(_)) => Range::Unsatisfiable,
         _ => Range::All,
@@ -34,11 +43,14 @@ pub(super) fn parse(header: &[u8], len: u64) -> Range {
 }
 
 /// `Some(None)` for nothing, `None` for what is no number. Digits only; one too large for 64 bits is as good as the largest.
+#[expect(clippy::option_option, reason = "absent and malformed differ")]
 fn number(text: &str) -> Option<Option<u64>> {
     if text.is_empty() {
         return Some(None);
     }
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| Some(text.parse().unwrap_or(u64::MAX)))
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| Some(text.parse().unwrap_or(u64::MAX)))
 }
 
 #[cfg(test)]

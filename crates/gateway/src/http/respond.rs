@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Response, StatusCode,
     header::{
-        ACCEPT, ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE,
-        LOCATION, RANGE, RETRY_AFTER, WARNING,
+        ACCEPT, ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+        ETAG, IF_NONE_MATCH, IF_RANGE, LOCATION, RANGE, RETRY_AFTER, WARNING,
     },
 };
 use store::{Frames, Kept};
@@ -76,7 +76,9 @@ fn whole(bytes: Bytes, asked: &Asked<'_>, open: Open) -> Response<Body> {
     let len = bytes.len();
     if asked.method == Method::HEAD {
         let mut response = head_only(StatusCode::OK, open);
-        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(len));
+        response
+            .headers_mut()
+            .insert(CONTENT_LENGTH, HeaderValue::from(len));
         return response;
     }
     ready(StatusCode::OK, Body::once(bytes, open))
@@ -92,7 +94,9 @@ fn kept(kept: &Arc<Kept>, answer: &Answer, asked: &Asked<'_>, open: Open) -> Res
         _ if asked.method == Method::HEAD => head_only(status, open),
         _ => {
             let body = match kept.whole() {
-                Some(bytes) if part.is_none() && bytes.len() <= 1 << 20 => Body::once(bytes.clone(), open),
+                Some(bytes) if part.is_none() && bytes.len() <= 1 << 20 => {
+                    Body::once(bytes.clone(), open)
+                }
                 _ => Body::frames(kept.frames(from, to), open),
             };
             ready(status, body)
@@ -100,7 +104,10 @@ fn kept(kept: &Arc<Kept>, answer: &Answer, asked: &Asked<'_>, open: Open) -> Res
     };
     let headers = response.headers_mut();
     if status == StatusCode::RANGE_NOT_SATISFIABLE {
-        headers.insert(CONTENT_RANGE, text_value(&format!("bytes */{}", kept.len())));
+        headers.insert(
+            CONTENT_RANGE,
+            text_value(&format!("bytes */{}", kept.len())),
+        );
         return response;
     }
     describe(answer, headers);
@@ -112,19 +119,37 @@ fn kept(kept: &Arc<Kept>, answer: &Answer, asked: &Asked<'_>, open: Open) -> Res
         headers.insert(CONTENT_LENGTH, HeaderValue::from(to - from));
     }
     if part.is_some() {
-        headers.insert(CONTENT_RANGE, text_value(&format!("bytes {from}-{}/{}", to - 1, kept.len())));
+        headers.insert(
+            CONTENT_RANGE,
+            text_value(&format!("bytes {from}-{}/{}", to - 1, kept.len())),
+        );
     }
     response
 }
 
 /// Which status and which part a conditional or ranged request gets (RFC 9110 13.2.2).
-fn select(kept: &Kept, validator: Option<&HeaderValue>, headers: &HeaderMap) -> (StatusCode, Option<(u64, u64)>) {
-    let tag = validator.and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if headers.get_all(IF_NONE_MATCH).iter().any(|value| matches_tag(value, tag)) {
+fn select(
+    kept: &Kept,
+    validator: Option<&HeaderValue>,
+    headers: &HeaderMap,
+) -> (StatusCode, Option<(u64, u64)>) {
+    let tag = validator
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    if headers
+        .get_all(IF_NONE_MATCH)
+        .iter()
+        .any(|value| matches_tag(value, tag))
+    {
         return (StatusCode::NOT_MODIFIED, None);
     }
-    let Some(asked) = headers.get(RANGE) else { return (StatusCode::OK, None) };
-    if headers.get(IF_RANGE).is_some_and(|value| value.as_bytes() != tag.as_bytes()) {
+    let Some(asked) = headers.get(RANGE) else {
+        return (StatusCode::OK, None);
+    };
+    if headers
+        .get(IF_RANGE)
+        .is_some_and(|value| value.as_bytes() != tag.as_bytes())
+    {
         return (StatusCode::OK, None);
     }
     match range::parse(asked.as_bytes(), kept.len()) {
@@ -137,7 +162,10 @@ fn select(kept: &Kept, validator: Option<&HeaderValue>, headers: &HeaderMap) -> 
 /// `If-None-Match`: `*`, or a list that has the tag; compared weakly (RFC 9110 13.1.2).
 fn matches_tag(header: &HeaderValue, tag: &str) -> bool {
     let list = header.to_str().unwrap_or_default();
-    list.trim() == "*" || list.split(',').any(|entry| entry.trim().trim_start_matches("W/") == tag)
+    list.trim() == "*"
+        || list
+            .split(',')
+            .any(|entry| entry.trim().trim_start_matches("W/") == tag)
 }
 
 /// A download under way, sent as it comes.
@@ -145,7 +173,9 @@ fn growing(spool: &Arc<store::Spool>, asked: &Asked<'_>, open: Open) -> Response
     if asked.method == Method::HEAD {
         let mut response = head_only(StatusCode::OK, open);
         if let Some(len) = spool.expected() {
-            response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(len));
+            response
+                .headers_mut()
+                .insert(CONTENT_LENGTH, HeaderValue::from(len));
         }
         return response;
     }
@@ -157,7 +187,9 @@ fn elsewhere(url: &str, mut open: Open) -> Response<Body> {
     open.record.outcome = Outcome::Redirect;
     let mut response = head_only(StatusCode::FOUND, open);
     response.headers_mut().insert(LOCATION, text_value(url));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }
 
@@ -167,7 +199,8 @@ pub(crate) fn refusal(refusal: &Refusal, asked: &Asked<'_>, mut open: Open) -> R
     if open.record.outcome != Outcome::Negative {
         open.record.outcome = Outcome::Refused;
     }
-    let status = StatusCode::from_u16(refusal.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let status =
+        StatusCode::from_u16(refusal.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let id = open.record.id;
     let (body, media) = match json_wanted(asked.headers) {
         None => (refusal.text(), "text/plain; charset=utf-8"),
@@ -178,7 +211,10 @@ pub(crate) fn refusal(refusal: &Refusal, asked: &Asked<'_>, mut open: Open) -> R
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    headers.insert(
+        "x-content-type-options",
+        HeaderValue::from_static("nosniff"),
+    );
     headers.insert(REQUEST_ID, text_value(&format!("{id:016x}")));
     if let Some(after) = refusal.retry_after {
         headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
@@ -191,11 +227,15 @@ pub(crate) fn refusal(refusal: &Refusal, asked: &Asked<'_>, mut open: Open) -> R
 
 /// The JSON media type that `Accept` asks for, if it names one. `*/*` does not: people's tools send it.
 fn json_wanted(headers: &HeaderMap) -> Option<&'static str> {
-    let accept = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let accept = headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
     accept.flat_map(|value| value.split(',')).find_map(|range| {
         let mut parameters = range.split(';').map(str::trim);
         let media = parameters.next()?;
-        let refused = parameters.any(|parameter| matches!(parameter, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"));
+        let refused =
+            parameters.any(|parameter| matches!(parameter, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"));
         match media {
             _ if refused => None,
             "application/problem+json" => Some("application/problem+json"),
@@ -227,11 +267,21 @@ fn problem(refusal: &Refusal, status: StatusCode, id: u64) -> String {
 }
 
 /// A page of the gateway itself.
-pub(crate) fn page(status: StatusCode, media: &'static str, text: String, asked: &Asked<'_>, open: Open) -> Response<Body> {
+pub(crate) fn page(
+    status: StatusCode,
+    media: &'static str,
+    text: String,
+    asked: &Asked<'_>,
+    open: Open,
+) -> Response<Body> {
     let mut response = whole(text.into(), asked, open);
     set_status(&mut response, status);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(media));
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 

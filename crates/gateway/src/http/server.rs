@@ -37,7 +37,11 @@ pub struct ServerLimits {
 
 /// Binds the address; the port is open when this returns.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(4096)
@@ -45,7 +49,13 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Accepts and answers until `stop`, then waits for running answers, at most the drain time.
 /// Returns whether all of them ended by themselves.
-pub async fn serve(listener: TcpListener, door: Arc<Door>, tls: Option<Arc<ServerConfig>>, limits: ServerLimits, stop: CancellationToken) -> bool {
+pub async fn serve(
+    listener: TcpListener,
+    door: Arc<Door>,
+    tls: Option<Arc<ServerConfig>>,
+    limits: ServerLimits,
+    stop: CancellationToken,
+) -> bool {
     let places = Arc::new(Semaphore::new(limits.max_connections));
     let connections = TaskTracker::new();
     let tls = tls.map(TlsAcceptor::from);
@@ -55,7 +65,9 @@ pub async fn serve(listener: TcpListener, door: Arc<Door>, tls: Option<Arc<Serve
             () = stop.cancelled() => break,
             accepted = accept(&listener, &places) => accepted,
         };
-        let Some((stream, client, place)) = accepted else { continue };
+        let Some((stream, client, place)) = accepted else {
+            continue;
+        };
         let connection = Connection {
             door: Arc::clone(&door),
             builder: Arc::clone(&builder),
@@ -75,12 +87,17 @@ pub async fn serve(listener: TcpListener, door: Arc<Door>, tls: Option<Arc<Serve
     }
     drop(listener);
     connections.close();
-    timeout(limits.drain_timeout, connections.wait()).await.is_ok()
+    timeout(limits.drain_timeout, connections.wait())
+        .await
+        .is_ok()
 }
 
 type Place = tokio::sync::OwnedSemaphorePermit;
 
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpStream, SocketAddr, Place)> {
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> Option<(TcpStream, SocketAddr, Place)> {
     let place = Arc::clone(places).acquire_owned().await.ok()?;
     match listener.accept().await {
         Ok((stream, client)) => {
@@ -100,7 +117,10 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpS
 fn http_builder(limits: &ServerLimits) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // Head and idle times are kept by `guard`, at less cost than a timer per request.
-    builder.http1().header_read_timeout(None).max_buf_size(limits.max_header_bytes.max(8192)).pipeline_flush(true);
+    builder
+        .http1()
+        .header_read_timeout(None)
+        .max_buf_size(limits.max_header_bytes.max(8192));
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -122,11 +142,15 @@ struct Connection {
 
 impl Connection {
     async fn run(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
-        let Some(tls) = tls else { return self.http(TokioIo::new(stream)).await };
+        let Some(tls) = tls else {
+            return self.http(TokioIo::new(stream)).await;
+        };
         // A handshake is part of the head as far as patience goes.
         match timeout(self.limits.header_timeout, tls.accept(stream)).await {
             Ok(Ok(stream)) => self.http(TokioIo::new(stream)).await,
-            Ok(Err(error)) => tracing::debug!(client = %self.client, %error, "TLS handshake failed"),
+            Ok(Err(error)) => {
+                tracing::debug!(client = %self.client, %error, "TLS handshake failed")
+            }
             Err(_) => Metrics::count(&self.door.metrics().connections_cut, "slow_handshake"),
         }
     }
@@ -137,12 +161,20 @@ impl Connection {
     {
         let service = service_fn(|request| self.door.answer(request, self.client, &self.pulse));
         self.pulse.ready();
-        let connection = self.builder.serve_connection(Guarded::new(stream, Arc::clone(&self.pulse)), service);
+        let connection = self
+            .builder
+            .serve_connection(Guarded::new(stream, Arc::clone(&self.pulse)), service);
         tokio::pin!(connection);
         let mut look = interval(LOOK);
         let mut stopping = false;
         loop {
-            let stopped = async { if stopping { pending().await } else { self.stop.cancelled().await } };
+            let stopped = async {
+                if stopping {
+                    pending().await
+                } else {
+                    self.stop.cancelled().await
+                }
+            };
             tokio::select! {
                 biased;
                 result = connection.as_mut() => {

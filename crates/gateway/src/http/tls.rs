@@ -89,5 +89,9 @@ fn read(files: &TlsFiles) -> Result<Arc<CertifiedKey>, TlsError> {
         return Err(TlsError::Empty(files.cert.clone()));
     }
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(fault(&files.key))?;
-    Ok(Arc::new(CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())?))
+    Ok(Arc::new(CertifiedKey::from_der(
+        chain,
+        key,
+        &aws_lc_rs::default_provider(),
+    )?))
 }

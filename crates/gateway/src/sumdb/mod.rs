@@ -56,9 +56,18 @@ struct Kept {
 
 impl SumDb {
     /// Opens what is kept of the database; goes on with the memory of `before` if that is the same database.
-    pub(crate) fn open(settings: SumDbSettings, before: Option<&Self>, store: Arc<Store>, tasks: TaskTracker) -> Self {
-        let same = before.filter(|before| before.settings.key.to_string() == settings.key.to_string());
-        let kept = same.map_or_else(|| Arc::new(Mutex::new(load(&settings, &store))), |before| Arc::clone(&before.kept));
+    pub(crate) fn open(
+        settings: SumDbSettings,
+        before: Option<&Self>,
+        store: Arc<Store>,
+        tasks: TaskTracker,
+    ) -> Self {
+        let same =
+            before.filter(|before| before.settings.key.to_string() == settings.key.to_string());
+        let kept = same.map_or_else(
+            || Arc::new(Mutex::new(load(&settings, &store))),
+            |before| Arc::clone(&before.kept),
+        );
         let writing = same.map_or_else(Arc::default, |before| Arc::clone(&before.writing));
         Self {
             kept,
@@ -67,7 +76,12 @@ impl SumDb {
             lookups: Flights::new(tasks.clone()),
             fetches: Flights::new(tasks.clone()),
             tasks,
-            authentic: Cache::builder().max_capacity(TILE_MEMORY_BYTES).weigher(|_: &String, tile: &Bytes| u32::try_from(tile.len() + 64).unwrap_or(u32::MAX)).build(),
+            authentic: Cache::builder()
+                .max_capacity(TILE_MEMORY_BYTES)
+                .weigher(|_: &String, tile: &Bytes| {
+                    u32::try_from(tile.len() + 64).unwrap_or(u32::MAX)
+                })
+                .build(),
             negatives: Negatives::new(),
             supports: Mutex::default(),
             refreshed: Mutex::default(),
@@ -107,8 +121,17 @@ impl SumDb {
     /// Whether the database has shown two histories. An operator ends that by removing the evidence file.
     pub(crate) fn forked(&self) -> bool {
         let mut kept = self.lock();
-        if kept.forked && !self.store.folder().join(format!("sumdb/{}/fork", self.settings.key.name())).exists() {
-            tracing::warn!(database = self.settings.key.name(), "the evidence of the fork was removed: verification goes on");
+        if kept.forked
+            && !self
+                .store
+                .folder()
+                .join(format!("sumdb/{}/fork", self.settings.key.name()))
+                .exists()
+        {
+            tracing::warn!(
+                database = self.settings.key.name(),
+                "the evidence of the fork was removed: verification goes on"
+            );
             kept.forked = false;
         }
         kept.forked
@@ -127,19 +150,28 @@ impl SumDb {
         if self.forked() {
             return (false, format!("{}: SECURITY: forked", self.name()));
         }
-        (true, format!("{}: tree of {} records", self.name(), self.tree_size()))
+        (
+            true,
+            format!("{}: tree of {} records", self.name(), self.tree_size()),
+        )
     }
 
     /// A key below the part of the data folder that clients can use as it is.
     fn public_key(&self, path: &str) -> Result<Key, Refusal> {
-        crate::artifact::key(format!("go/sumdb/{}/{path}", self.name()), || path.to_owned())
+        crate::artifact::key(format!("go/sumdb/{}/{path}", self.name()), || {
+            path.to_owned()
+        })
     }
 
     fn invalid(&self, why: impl std::fmt::Display) -> Refusal {
         tracing::error!(database = self.name(), %why, "SECURITY: an answer of the checksum database does not verify");
         let what = format!("checksum database {}", self.name());
-        Refusal::new(Code::ChecksumDatabaseInvalid, what, format!("its answer does not verify: {why}"))
-            .hint("whoever answered lies or is broken; nothing of it was kept")
+        Refusal::new(
+            Code::ChecksumDatabaseInvalid,
+            what,
+            format!("its answer does not verify: {why}"),
+        )
+        .hint("whoever answered lies or is broken; nothing of it was kept")
     }
 
     /// Stops trusting the database, and keeps the evidence.
@@ -151,20 +183,32 @@ impl SumDb {
         evidence.extend_from_slice(b"\nthe head seen:\n\n");
         evidence.extend_from_slice(seen.note());
         drop(kept);
-        tracing::error!(database = self.name(), why, "SECURITY: the checksum database has signed two histories; nothing new is verified until an operator acts");
-        let written = Key::new(format!("sumdb/{}/fork", self.name())).map_err(std::io::Error::other).and_then(|key| self.store.replace_small(&key, &evidence));
+        tracing::error!(
+            database = self.name(),
+            why,
+            "SECURITY: the checksum database has signed two histories; nothing new is verified until an operator acts"
+        );
+        let written = Key::new(format!("sumdb/{}/fork", self.name()))
+            .map_err(std::io::Error::other)
+            .and_then(|key| self.store.replace_small(&key, &evidence));
         if let Err(error) = written {
             tracing::error!(%error, "cannot write the evidence");
         }
         let what = format!("checksum database {}", self.name());
-        Refusal::new(Code::ChecksumDatabaseFork, what, "SECURITY: it has signed two histories; nothing new is verified by it")
+        Refusal::new(
+            Code::ChecksumDatabaseFork,
+            what,
+            "SECURITY: it has signed two histories; nothing new is verified by it",
+        )
     }
 }
 
 fn load(settings: &SumDbSettings, store: &Store) -> Kept {
     let name = settings.key.name();
     let forked = store.folder().join(format!("sumdb/{name}/fork")).exists();
-    let Ok(key) = Key::new(format!("sumdb/{name}/latest")) else { return Kept { head: None, forked } };
+    let Ok(key) = Key::new(format!("sumdb/{name}/latest")) else {
+        return Kept { head: None, forked };
+    };
     let note = match store.read_small(&key, 1 << 20) {
         Ok(note) => note,
         Err(error) => {

@@ -28,7 +28,16 @@ impl SumDb {
     pub(super) async fn ask(&self, settings: &Settings, path: &str) -> Result<Bytes, Refusal> {
         let mut trouble = None;
         for (chain, prefix) in self.sources(settings).await {
-            let asked = settings.upstreams.fetch(&chain, &Ask { path: format!("{prefix}{path}"), hedge: false }).await;
+            let asked = settings
+                .upstreams
+                .fetch(
+                    &chain,
+                    &Ask {
+                        path: format!("{prefix}{path}"),
+                        hedge: false,
+                    },
+                )
+                .await;
             match asked {
                 Ok(fetched) => {
                     let upstream = Arc::clone(&fetched.upstream);
@@ -39,15 +48,25 @@ impl SumDb {
                 }
                 Err(failure) => match failure.kind {
                     FailureKind::Absent { .. } => {
-                        return Err(Refusal::new(Code::RecordNotFound, self.name().to_owned() + path, "the checksum database does not have it"));
+                        return Err(Refusal::new(
+                            Code::RecordNotFound,
+                            self.name().to_owned() + path,
+                            "the checksum database does not have it",
+                        ));
                     }
-                    FailureKind::Trouble(cause) | FailureKind::Direct { earlier: Some(cause) } => trouble = Some(format!("{}: {}", cause.upstream, cause.text)),
+                    FailureKind::Trouble(cause)
+                    | FailureKind::Direct {
+                        earlier: Some(cause),
+                    } => trouble = Some(format!("{}: {}", cause.upstream, cause.text)),
                     FailureKind::Off | FailureKind::Direct { earlier: None } => {}
                 },
             }
         }
         let what = format!("checksum database {}", self.name());
-        let why = format!("cannot be reached ({})", trouble.unwrap_or_else(|| "no source for it".to_owned()));
+        let why = format!(
+            "cannot be reached ({})",
+            trouble.unwrap_or_else(|| "no source for it".to_owned())
+        );
         Err(Refusal::new(Code::ChecksumDatabaseUnreachable, what, why)
             .hint("new versions are not served without it; an operator may set `sumdb.url`, or `sumdb.unreachable = \"serve-unverified\"`"))
     }
@@ -59,7 +78,9 @@ impl SumDb {
         }
         let mut sources = Vec::new();
         for entry in settings.routes.chain.entries() {
-            let Target::Http(base) = &entry.target else { continue };
+            let Target::Http(base) = &entry.target else {
+                continue;
+            };
             let chain = Chain::single(base.clone());
             if self.supports(settings, &chain).await {
                 sources.push((Arc::new(chain), format!("/sumdb/{}", self.name())));
@@ -72,20 +93,33 @@ impl SumDb {
     /// Whether an upstream passes the database on (protocol.md 4.3).
     async fn supports(&self, settings: &Settings, chain: &Chain) -> bool {
         let name = chain.to_string();
-        let known = self.supports.lock().unwrap_or_else(PoisonError::into_inner).get(&name).copied();
+        let known = self
+            .supports
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&name)
+            .copied();
         if let Some((until, supports)) = known
             && Instant::now() < until
         {
             return supports;
         }
-        let ask = Ask { path: format!("/sumdb/{}/supported", self.name()), hedge: false };
+        let ask = Ask {
+            path: format!("/sumdb/{}/supported", self.name()),
+            hedge: false,
+        };
         let (life, supports) = match settings.upstreams.fetch(chain, &ask).await {
             Ok(_) => (SUPPORTED, true),
-            Err(failure) if matches!(failure.kind, FailureKind::Absent { .. }) => (NOT_SUPPORTED, false),
+            Err(failure) if matches!(failure.kind, FailureKind::Absent { .. }) => {
+                (NOT_SUPPORTED, false)
+            }
             // In trouble: what was known of it is the best guess; it is skipped if nothing was.
             Err(_) => return known.is_some_and(|(_, supports)| supports),
         };
-        self.supports.lock().unwrap_or_else(PoisonError::into_inner).insert(name, (Instant::now() + life, supports));
+        self.supports
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name, (Instant::now() + life, supports));
         supports
     }
 

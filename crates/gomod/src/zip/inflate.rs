@@ -24,7 +24,12 @@ pub(super) struct Window<R> {
 
 impl<R: Read + Seek> Window<R> {
     pub(super) fn new(reader: R, len: u64) -> Self {
-        Self { reader, len, start: 0, bytes: Vec::new() }
+        Self {
+            reader,
+            len,
+            start: 0,
+            bytes: Vec::new(),
+        }
     }
 
     pub(super) fn len(&self) -> u64 {
@@ -33,7 +38,10 @@ impl<R: Read + Seek> Window<R> {
 
     /// A copy of a range.
     pub(super) fn copy(&mut self, offset: u64, len: usize) -> Result<Vec<u8>, ZipError> {
-        if offset.checked_add(len as u64).is_none_or(|end| end > self.len) {
+        if offset
+            .checked_add(len as u64)
+            .is_none_or(|end| end > self.len)
+        {
             return Err(ZipError::Format("it ends too early"));
         }
         let mut bytes = vec![0; len];
@@ -44,12 +52,17 @@ impl<R: Read + Seek> Window<R> {
 
     /// Bytes from `offset`, at least one and at most `max`, and at least `least` of them.
     fn at(&mut self, offset: u64, least: usize, max: u64) -> Result<&[u8], ZipError> {
-        if offset.checked_add(least.max(1) as u64).is_none_or(|end| end > self.len) {
+        if offset
+            .checked_add(least.max(1) as u64)
+            .is_none_or(|end| end > self.len)
+        {
             return Err(ZipError::Format("it ends too early"));
         }
-        let inside = offset >= self.start && offset + least.max(1) as u64 <= self.start + self.bytes.len() as u64;
+        let inside = offset >= self.start
+            && offset + least.max(1) as u64 <= self.start + self.bytes.len() as u64;
         if !inside {
-            let want = usize::try_from((self.len - offset).min(WINDOW_BYTES as u64)).unwrap_or(WINDOW_BYTES);
+            let want = usize::try_from((self.len - offset).min(WINDOW_BYTES as u64))
+                .unwrap_or(WINDOW_BYTES);
             self.bytes.resize(want, 0);
             self.reader.seek(SeekFrom::Start(offset))?;
             self.reader.read_exact(&mut self.bytes)?;
@@ -70,19 +83,41 @@ pub(super) struct Content {
 
 impl Content {
     pub(super) fn new() -> Self {
-        Self { inflater: Decompress::new(false), out: vec![0; WINDOW_BYTES] }
+        Self {
+            inflater: Decompress::new(false),
+            out: vec![0; WINDOW_BYTES],
+        }
     }
 
     /// Reads an entry to its end: its size and CRC must be as declared. Gives its SHA-256 if wanted.
-    pub(super) fn read<R: Read + Seek>(&mut self, window: &mut Window<R>, entry: &Entry, hash: bool) -> Result<Option<[u8; 32]>, ZipError> {
-        let fault = |why| ZipError::Entry { name: entry.name.chars().take(100).collect(), why };
+    pub(super) fn read<R: Read + Seek>(
+        &mut self,
+        window: &mut Window<R>,
+        entry: &Entry,
+        hash: bool,
+    ) -> Result<Option<[u8; 32]>, ZipError> {
+        let fault = |why| ZipError::Entry {
+            name: entry.name.chars().take(100).collect(),
+            why,
+        };
         let header = window.at(entry.header_offset, LOCAL_BYTES, LOCAL_BYTES as u64)?;
         if u32_at(header, 0) != LOCAL {
             return Err(fault("no entry where the directory says"));
         }
-        let mut at = entry.header_offset + LOCAL_BYTES as u64 + u64::from(u16_at(header, 26)) + u64::from(u16_at(header, 28));
-        let end = at.checked_add(entry.compressed).filter(|end| *end <= window.len()).ok_or_else(|| fault("its content is cut short"))?;
-        let mut seen = Seen { crc: crc32fast::Hasher::new(), sha: hash.then(Sha256::new), bytes: 0, declared: entry.uncompressed };
+        let mut at = entry.header_offset
+            + LOCAL_BYTES as u64
+            + u64::from(u16_at(header, 26))
+            + u64::from(u16_at(header, 28));
+        let end = at
+            .checked_add(entry.compressed)
+            .filter(|end| *end <= window.len())
+            .ok_or_else(|| fault("its content is cut short"))?;
+        let mut seen = Seen {
+            crc: crc32fast::Hasher::new(),
+            sha: hash.then(Sha256::new),
+            bytes: 0,
+            declared: entry.uncompressed,
+        };
         self.inflater.reset(false);
         let mut over = !entry.deflated;
         while at < end {
@@ -93,7 +128,10 @@ impl Content {
                 continue;
             }
             let (input, output) = (self.inflater.total_in(), self.inflater.total_out());
-            let status = self.inflater.decompress(block, &mut self.out, FlushDecompress::None).map_err(|_| fault("damaged content"))?;
+            let status = self
+                .inflater
+                .decompress(block, &mut self.out, FlushDecompress::None)
+                .map_err(|_| fault("damaged content"))?;
             let consumed = self.inflater.total_in() - input;
             let produced = usize::try_from(self.inflater.total_out() - output).unwrap_or(0);
             seen.take(&self.out[..produced]).map_err(fault)?;
@@ -109,7 +147,9 @@ impl Content {
         // Input may be used up with output still inside.
         while !over {
             let output = self.inflater.total_out();
-            let status = self.inflater.decompress(&[], &mut self.out, FlushDecompress::Finish);
+            let status = self
+                .inflater
+                .decompress(&[], &mut self.out, FlushDecompress::Finish);
             let produced = usize::try_from(self.inflater.total_out() - output).unwrap_or(0);
             seen.take(&self.out[..produced]).map_err(fault)?;
             over = matches!(status, Ok(Status::StreamEnd));

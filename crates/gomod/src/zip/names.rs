@@ -8,10 +8,19 @@ use crate::path::is_windows_device;
 /// Checks all names and declared sizes; gives the sum of the sizes.
 pub(super) fn check(entries: &[Entry], prefix: &str, limits: &Limits) -> Result<u64, ZipError> {
     let mut sum = 0u64;
-    let mut seen = Seen { names: HashMap::with_capacity(entries.len()), bytes: 0 };
+    let mut seen = Seen {
+        names: HashMap::with_capacity(entries.len()),
+        bytes: 0,
+    };
     for entry in entries {
-        let fault = |why| ZipError::Entry { name: entry.name.chars().take(100).collect(), why };
-        let name = entry.name.strip_prefix(prefix).ok_or_else(|| fault("does not start with module@version/"))?;
+        let fault = |why| ZipError::Entry {
+            name: entry.name.chars().take(100).collect(),
+            why,
+        };
+        let name = entry
+            .name
+            .strip_prefix(prefix)
+            .ok_or_else(|| fault("does not start with module@version/"))?;
         if name.is_empty() {
             continue;
         }
@@ -24,7 +33,11 @@ pub(super) fn check(entries: &[Entry], prefix: &str, limits: &Limits) -> Result<
         }
         let base = name.rsplit('/').next().unwrap_or_default();
         if base.eq_ignore_ascii_case("go.mod") && name != "go.mod" {
-            return Err(fault(if base == name { "go.mod in the wrong case" } else { "a go.mod that is not in the module's root" }));
+            return Err(fault(if base == name {
+                "go.mod in the wrong case"
+            } else {
+                "a go.mod that is not in the module's root"
+            }));
         }
         sum = sum.saturating_add(entry.uncompressed);
         if sum > limits.max_uncompressed_bytes {
@@ -49,7 +62,13 @@ fn check_path(name: &str) -> Result<(), &'static str> {
         if element.ends_with('.') {
             return Err("a trailing dot in a path element");
         }
-        let good = |c: char| if c.is_ascii() { c.is_ascii_alphanumeric() || "!#$%&()+,-.=@[]^_{}~ ".contains(c) } else { c.is_alphabetic() };
+        let good = |c: char| {
+            if c.is_ascii() {
+                c.is_ascii_alphanumeric() || "!#$%&()+,-.=@[]^_{}~ ".contains(c)
+            } else {
+                c.is_alphabetic()
+            }
+        };
         if !element.chars().all(good) {
             return Err("a character that file names of modules may not have");
         }
@@ -105,14 +124,23 @@ fn fold(name: &str) -> String {
     if name.is_ascii() {
         return name.to_ascii_lowercase();
     }
-    let single = |mut chars: std::iter::Fuse<Box<dyn Iterator<Item = char>>>, c: char| match (chars.next(), chars.next()) {
+    let single = |mut chars: std::iter::Fuse<Box<dyn Iterator<Item = char>>>, c: char| match (
+        chars.next(),
+        chars.next(),
+    ) {
         (Some(only), None) => only,
         _ => c,
     };
     name.chars()
         .map(|c| {
-            let upper = single((Box::new(c.to_uppercase()) as Box<dyn Iterator<Item = char>>).fuse(), c);
-            single((Box::new(upper.to_lowercase()) as Box<dyn Iterator<Item = char>>).fuse(), upper)
+            let upper = single(
+                (Box::new(c.to_uppercase()) as Box<dyn Iterator<Item = char>>).fuse(),
+                c,
+            );
+            single(
+                (Box::new(upper.to_lowercase()) as Box<dyn Iterator<Item = char>>).fuse(),
+                upper,
+            )
         })
         .collect()
 }

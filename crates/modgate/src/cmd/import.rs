@@ -33,18 +33,32 @@ pub fn run(args: &ImportArgs, env: Env) -> io::Result<ExitCode> {
         }
     };
     wire::logs(&config, wire::json_logs(&config));
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(import(args, &config))
 }
 
 async fn import(args: &ImportArgs, config: &Config) -> io::Result<ExitCode> {
-    let settings = StoreSettings { folder: config.data.clone(), hot_bytes: config.cache.memory_bytes };
+    let settings = StoreSettings {
+        folder: config.data.clone(),
+        hot_bytes: config.cache.memory_bytes,
+    };
     let store = Arc::new(Store::open(&settings).map_err(io::Error::other)?);
     let wired = wire::settings(config, "").map_err(io::Error::other)?;
-    let gateway = Gateway::new(wired, store, Arc::new(Metrics::new()), String::new(), CancellationToken::new())?;
-    let found = import::find(&args.dir).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", args.dir.display())))?;
+    let gateway = Gateway::new(
+        wired,
+        store,
+        Arc::new(Metrics::new()),
+        String::new(),
+        CancellationToken::new(),
+    )?;
+    let found = import::find(&args.dir).map_err(|error| {
+        io::Error::new(error.kind(), format!("{}: {error}", args.dir.display()))
+    })?;
     let bar = ProgressBar::new(found.len() as u64);
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {eta} {wide_msg}").map_err(io::Error::other)?;
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {eta} {wide_msg}")
+        .map_err(io::Error::other)?;
     bar.set_style(style);
     let (mut kept, mut present, mut refused) = (0u64, 0u64, Vec::new());
     for file in found {
@@ -61,13 +75,28 @@ async fn import(args: &ImportArgs, config: &Config) -> io::Result<ExitCode> {
     gateway.settle().await;
     let mut out = io::stdout().lock();
     if args.json {
-        let refused: Vec<_> = refused.iter().map(|(name, why)| json!({"file": name, "code": why.code.as_str(), "why": why.why})).collect();
-        writeln!(out, "{}", json!({"kept": kept, "present": present, "refused": refused}))?;
+        let refused: Vec<_> = refused
+            .iter()
+            .map(|(name, why)| json!({"file": name, "code": why.code.as_str(), "why": why.why}))
+            .collect();
+        writeln!(
+            out,
+            "{}",
+            json!({"kept": kept, "present": present, "refused": refused})
+        )?;
     } else {
         for (name, why) in &refused {
             writeln!(out, "refused {name}: {why}")?;
         }
-        writeln!(out, "{kept} kept, {present} present already, {} refused", refused.len())?;
+        writeln!(
+            out,
+            "{kept} kept, {present} present already, {} refused",
+            refused.len()
+        )?;
     }
-    Ok(if refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if refused.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

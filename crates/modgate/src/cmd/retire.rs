@@ -16,8 +16,13 @@ use crate::{
 
 /// Sets a tombstone.
 pub fn retire(args: &RetireArgs, env: Env) -> io::Result<ExitCode> {
-    let now = OffsetDateTime::now_utc().replace_nanosecond(0).map_err(io::Error::other)?;
-    let tombstone = Tombstone { reason: args.reason.clone(), time: now.format(&Rfc3339).map_err(io::Error::other)? };
+    let now = OffsetDateTime::now_utc()
+        .replace_nanosecond(0)
+        .map_err(io::Error::other)?;
+    let tombstone = Tombstone {
+        reason: args.reason.clone(),
+        time: now.format(&Rfc3339).map_err(io::Error::other)?,
+    };
     edit(&args.config.sources(env), &args.version, Some(tombstone))
 }
 
@@ -26,7 +31,11 @@ pub fn unretire(args: &UnretireArgs, env: Env) -> io::Result<ExitCode> {
     edit(&args.config.sources(env), &args.version, None)
 }
 
-fn edit(sources: &Sources, version: &ModuleVersion, tombstone: Option<Tombstone>) -> io::Result<ExitCode> {
+fn edit(
+    sources: &Sources,
+    version: &ModuleVersion,
+    tombstone: Option<Tombstone>,
+) -> io::Result<ExitCode> {
     let colours = check::colours(&sources.env, io::stderr().is_terminal());
     let config = match Config::load(sources) {
         Ok(loaded) => loaded.config,
@@ -37,7 +46,12 @@ fn edit(sources: &Sources, version: &ModuleVersion, tombstone: Option<Tombstone>
     };
     let retire = tombstone.is_some();
     let changed = tombstone::edit(&config.data, &version.module, &version.version, tombstone)
-        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", config.data.join(tombstone::FILE).display())))?;
+        .map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!("{}: {error}", config.data.join(tombstone::FILE).display()),
+            )
+        })?;
     let name = format!("{}@{}", version.module, version.version);
     match (retire, changed) {
         (true, _) => eprintln!("{name} is retired: it answers 410 from now on"),

@@ -51,7 +51,10 @@ pub fn run(args: &ServeArgs, env: Env) -> io::Result<ExitCode> {
     };
     let json = wire::json_logs(&loaded.config);
     let level = wire::logs(&loaded.config, json);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(128).build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(128)
+        .build()?;
     let ended = runtime.block_on(serve(sources, loaded, json, &level));
     runtime.shutdown_timeout(Duration::from_secs(1));
     match ended {
@@ -63,24 +66,80 @@ pub fn run(args: &ServeArgs, env: Env) -> io::Result<ExitCode> {
     }
 }
 
-async fn serve(sources: Sources, loaded: Loaded, json: bool, level: &wire::LogLevelHandle) -> Result<(), String> {
+async fn serve(
+    sources: Sources,
+    loaded: Loaded,
+    json: bool,
+    level: &wire::LogLevelHandle,
+) -> Result<(), String> {
     let text = |error: io::Error| error.to_string();
     let config = &loaded.config;
-    let settings = StoreSettings { folder: config.data.clone(), hot_bytes: config.cache.memory_bytes };
+    let settings = StoreSettings {
+        folder: config.data.clone(),
+        hot_bytes: config.cache.memory_bytes,
+    };
     let store = Arc::new(Store::open(&settings).map_err(|error| error.to_string())?);
     let via = instance();
     let stop = CancellationToken::new();
     let metrics = Arc::new(Metrics::new());
-    let gateway = Gateway::new(wire::settings(config, &via)?, store, Arc::clone(&metrics), via.clone(), stop.clone()).map_err(text)?;
-    let log = config.log.access.then(|| AccessLog::to(io::stderr())).transpose().map_err(text)?;
-    let recorder = Arc::new(Recorder { metrics: Arc::clone(&metrics), log, json });
-    let door = Arc::new(Door::new(Arc::clone(&gateway), Arc::clone(&recorder), config.limits.max_path_bytes, config.metrics.enabled));
-    let certificate = config.tls.as_ref().map(|tls| Certificate::load(&tls_files(tls))).transpose().map_err(|error| error.to_string())?;
-    let tls = certificate.as_ref().map(Certificate::server_config).transpose().map_err(|error| error.to_string())?;
-    let listener = server::bind(config.listen).map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
-    announce(&loaded, &listener.local_addr().map_err(text)?.to_string(), tls.is_some());
-    let serving = tokio::spawn(server::serve(listener, door, tls, limits(config), stop.clone()));
-    let running = Running { sources, loaded, gateway: Arc::clone(&gateway), certificate, metrics, via };
+    let gateway = Gateway::new(
+        wire::settings(config, &via)?,
+        store,
+        Arc::clone(&metrics),
+        via.clone(),
+        stop.clone(),
+    )
+    .map_err(text)?;
+    let log = config
+        .log
+        .access
+        .then(|| AccessLog::to(io::stderr()))
+        .transpose()
+        .map_err(text)?;
+    let recorder = Arc::new(Recorder {
+        metrics: Arc::clone(&metrics),
+        log,
+        json,
+    });
+    let door = Arc::new(Door::new(
+        Arc::clone(&gateway),
+        Arc::clone(&recorder),
+        config.limits.max_path_bytes,
+        config.metrics.enabled,
+    ));
+    let certificate = config
+        .tls
+        .as_ref()
+        .map(|tls| Certificate::load(&tls_files(tls)))
+        .transpose()
+        .map_err(|error| error.to_string())?;
+    let tls = certificate
+        .as_ref()
+        .map(Certificate::server_config)
+        .transpose()
+        .map_err(|error| error.to_string())?;
+    let listener = server::bind(config.listen)
+        .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
+    announce(
+        &loaded,
+        &listener.local_addr().map_err(text)?.to_string(),
+        tls.is_some(),
+    );
+    let serving = tokio::spawn(server::serve(
+        listener,
+        door,
+        tls,
+        limits(config),
+        stop.clone(),
+    ));
+    let running = Running {
+        sources,
+        loaded,
+        gateway: Arc::clone(&gateway),
+        certificate,
+        metrics,
+        via,
+    };
     running.attend(&stop, level).await.map_err(text)?;
     tracing::info!("told to stop: finishing what is under way");
     if !serving.await.unwrap_or(false) {
@@ -96,11 +155,18 @@ fn announce(loaded: &Loaded, address: &str, tls: bool) {
         tracing::warn!("{notice}");
     }
     let config = &loaded.config;
-    let sumdb = config.sumdb.database.as_ref().map_or("off", |database| database.key.name());
+    let sumdb = config
+        .sumdb
+        .database
+        .as_ref()
+        .map_or("off", |database| database.key.name());
     tracing::info!(chain = %config.chain, from = ?loaded.origins.get("chain").map(ToString::to_string), "upstreams");
     tracing::info!(data = %config.data.display(), sumdb, "keeping and verifying");
     let scheme = if tls { "https" } else { "http" };
-    tracing::info!(listening = address, "listening; use it with GOPROXY={scheme}://{address}");
+    tracing::info!(
+        listening = address,
+        "listening; use it with GOPROXY={scheme}://{address}"
+    );
 }
 
 fn limits(config: &Config) -> ServerLimits {
@@ -117,7 +183,10 @@ fn limits(config: &Config) -> ServerLimits {
 }
 
 fn tls_files(tls: &crate::config::Tls) -> TlsFiles {
-    TlsFiles { cert: tls.cert.clone(), key: tls.key.clone() }
+    TlsFiles {
+        cert: tls.cert.clone(),
+        key: tls.key.clone(),
+    }
 }
 
 /// A name for this process in `Via`, so that it recognises its own requests.
@@ -142,8 +211,16 @@ struct Running {
 
 impl Running {
     /// Takes changes until told to stop.
-    async fn attend(mut self, stop: &CancellationToken, level: &wire::LogLevelHandle) -> io::Result<()> {
-        let (mut term, mut int, mut hup) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
+    async fn attend(
+        mut self,
+        stop: &CancellationToken,
+        level: &wire::LogLevelHandle,
+    ) -> io::Result<()> {
+        let (mut term, mut int, mut hup) = (
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::hangup())?,
+        );
         let (sender, mut events) = mpsc::channel(64);
         let mut watcher = self.watch(&sender);
         loop {
@@ -182,18 +259,28 @@ impl Running {
     fn reload_tombstones(&self) {
         match self.gateway.reload_tombstones() {
             Ok(()) => tracing::info!("tombstones read again"),
-            Err(error) => tracing::error!(%error, "cannot read the tombstones; those read before stay in effect"),
+            Err(error) => {
+                tracing::error!(%error, "cannot read the tombstones; those read before stay in effect");
+            }
         }
     }
 
     /// Watches the folders of all files of which a change matters: an editor replaces files rather than writing them.
     fn watch(&self, sender: &mpsc::Sender<PathBuf>) -> Option<RecommendedWatcher> {
-        let mut files: HashSet<PathBuf> = self.loaded.watched_files.iter().map(|path| absolute(path)).collect();
+        let mut files: HashSet<PathBuf> = self
+            .loaded
+            .watched_files
+            .iter()
+            .map(|path| absolute(path))
+            .collect();
         files.insert(self.tombstones());
         if let Some(tls) = &self.loaded.config.tls {
             files.extend([absolute(&tls.cert), absolute(&tls.key)]);
         }
-        let folders: HashSet<PathBuf> = files.iter().filter_map(|path| path.parent().map(Path::to_owned)).collect();
+        let folders: HashSet<PathBuf> = files
+            .iter()
+            .filter_map(|path| path.parent().map(Path::to_owned))
+            .collect();
         let sender = sender.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             let Ok(event) = event else { return };
@@ -206,7 +293,10 @@ impl Running {
             }
         });
         let watched = watcher.and_then(|mut watcher| {
-            folders.iter().try_for_each(|folder| watcher.watch(folder, RecursiveMode::NonRecursive)).map(|()| watcher)
+            folders
+                .iter()
+                .try_for_each(|folder| watcher.watch(folder, RecursiveMode::NonRecursive))
+                .map(|()| watcher)
         });
         watched.map_err(|error| tracing::warn!(%error, "cannot watch files for changes; SIGHUP still reloads")).ok()
     }
@@ -217,13 +307,21 @@ impl Running {
             Ok(loaded) => loaded,
             Err(mistakes) => {
                 Metrics::count(&self.metrics.reloads, "refused");
-                tracing::error!("the new configuration is refused, the old one stays:\n{}", mistakes.render(false));
+                tracing::error!(
+                    "the new configuration is refused, the old one stays:\n{}",
+                    mistakes.render(false)
+                );
                 return;
             }
         };
         let settings = match wire::settings(&loaded.config, &self.via) {
             Ok(settings) => settings,
-            Err(error) => return tracing::error!(error, "the new configuration is refused, the old one stays"),
+            Err(error) => {
+                return tracing::error!(
+                    error,
+                    "the new configuration is refused, the old one stays"
+                );
+            }
         };
         for name in changes_needing_restart(&self.loaded, &loaded) {
             tracing::warn!("{name} changed: it takes effect at the next start");
@@ -246,7 +344,14 @@ impl Running {
 }
 
 fn absolute(path: &Path) -> PathBuf {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let folder = folder.canonicalize().or_else(|_| std::path::absolute(folder)).unwrap_or_else(|_| folder.to_owned());
-    path.file_name().map_or_else(|| folder.clone(), |name| folder.join(name))
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let folder = folder
+        .canonicalize()
+        .or_else(|_| std::path::absolute(folder))
+        .unwrap_or_else(|_| folder.to_owned());
+    path.file_name()
+        .map_or_else(|| folder.clone(), |name| folder.join(name))
 }

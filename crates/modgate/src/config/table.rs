@@ -211,7 +211,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         name: "cache.memory",
         kind: Size(0, 64 * GIB),
-        default: Value("\"24MiB\""),
+        default: Value("\"64MiB\""),
         doc: "Small entries and mappings of files that are kept hot.",
         example: "\"256MiB\"",
         restart: true,
