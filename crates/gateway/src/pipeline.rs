@@ -191,20 +191,19 @@ impl Gateway {
             answer.outcome = Outcome::Coalesced;
         }
         answer.private = private;
-        let Content::Spool(spool) = &answer.content else {
-            return Ok(answer);
-        };
-        let small = spool.expected().is_some_and(|len| len <= WHOLE_ZIP_BYTES);
-        let ready = if want.whole || small {
-            spool.released().await.map(drop)
-        } else {
-            spool.started().await
-        };
-        if ready.is_err() {
-            // The spool knows only a text; the fetch knows the refusal.
-            return waiter.ended().await.map_err(Into::into);
+        if let Content::Spool(spool) = &answer.content {
+            let small = spool.expected().is_some_and(|len| len <= WHOLE_ZIP_BYTES);
+            let ready = if want.whole || small {
+                spool.released().await.map(drop)
+            } else {
+                spool.started().await
+            };
+            if ready.is_err() {
+                // The spool knows only a text; the fetch knows the refusal.
+                return waiter.ended().await.map_err(Into::into);
+            }
         }
-        if want.whole {
+        if want.whole && answer.warning.is_none() {
             waiter.ended().await?;
             if let Ok(Some(kept)) = self.store.get(&key).await {
                 answer.content = Content::Kept(kept);

@@ -168,7 +168,7 @@ impl Refusal {
             text += &cut(&clean(&self.why), HINT_BYTES / 2);
             text.push('\n');
         }
-        if let Some(hint) = &self.hint {
+        if let Some(hint) = self.hint.as_ref().filter(|hint| !hint.is_empty()) {
             text += &cut(&clean(hint), HINT_BYTES / 2);
             text.push('\n');
         }

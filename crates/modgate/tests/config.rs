@@ -91,7 +91,7 @@ fn nothing_set_is_a_configuration() {
     assert_eq!(config.freshness.stale_if_error, None);
     assert_eq!(config.limits.max_connections, 4096);
     assert_eq!(config.limits.max_header_bytes, 16 << 10);
-    assert_eq!(config.cache.memory_bytes, 24 << 20);
+    assert_eq!(config.cache.memory_bytes, 64 << 20);
     assert!(config.tls.is_none());
     assert_eq!(origins.get("listen"), Some(&Origin::Default));
     assert!(matches!(origins.get("chain"), Some(Origin::Found(_))));
