@@ -116,14 +116,12 @@ impl Store {
     }
 
     fn load(&self, key: Key) -> io::Result<Option<Arc<Kept>>> {
-        match File::open(self.path(&key)) {
-            Ok(file) => {
-                let kept = Arc::new(Kept::open(file)?);
-                self.hot.insert(key, Arc::clone(&kept));
-                Ok(Some(kept))
-            }
+        let path = self.path(&key);
+        let open = || Ok(Arc::new(Kept::open(File::open(path)?)?));
+        match self.hot.get_or_open(key, open) {
+            Ok(kept) => Ok(Some(kept)),
             Err(error) if is_absent(&error) => Ok(None),
-            Err(error) => Err(error),
+            Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
         }
     }
 
