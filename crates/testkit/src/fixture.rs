@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{Cursor, Write as _};
+use std::io::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -79,12 +79,13 @@ impl Module {
         self.files.get("go.mod").cloned().unwrap_or_default()
     }
 
-    /// The `.zip` file: deflated entries `path@version/name`, sorted by name.
+    /// The `.zip` file: deflated entries `path@version/name`, sorted by name. As in the zips that Go writes, sizes and
+    /// checksum of an entry follow its content in a data descriptor, and its local header has zeros for them.
     ///
     /// # Panics
     /// If a name cannot stand in a zip.
     pub fn zip(&self) -> Vec<u8> {
-        let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        let mut zip = zip::ZipWriter::new_stream(Vec::new());
         for (name, content) in &self.files {
             zip.start_file(self.entry_name(name), SimpleFileOptions::default())
                 .expect("the name can stand in a zip");
@@ -161,13 +162,23 @@ fn noise(seed: &str, bytes: usize) -> Vec<u8> {
     noise
 }
 
-/// `n` tiny modules `lab.example/m000`, `lab.example/m001` and so on, all at v1.0.0, that need nothing.
-/// [`project_go_mod`] requires them.
+/// `n` tiny modules `lab.example/m000`, `lab.example/m001` and so on, all at v1.0.0. Module `k` requires and imports
+/// modules `2k+1` and `2k+2`, so the first one needs all of them, a few steps deep. [`project_go_mod`] requires them.
 pub fn project(n: usize) -> Vec<Module> {
+    let path = |number: usize| format!("lab.example/m{number:03}");
     (0..n)
         .map(|number| {
-            Module::new(&format!("lab.example/m{number:03}"), "v1.0.0")
-                .file("m.go", format!("package m\n\nconst Number = {number}\n"))
+            let needs = (2 * number + 1..=2 * number + 2).filter(|need| *need < n);
+            let mut go_mod = format!("module {}\n\ngo 1.21\n", path(number));
+            let mut source = "package m\n".to_owned();
+            for need in needs.map(path) {
+                write!(go_mod, "\nrequire {need} v1.0.0\n").expect("a string can be written");
+                write!(source, "\nimport _ \"{need}\"\n").expect("a string can be written");
+            }
+            write!(source, "\nconst Number = {number}\n").expect("a string can be written");
+            Module::new(&path(number), "v1.0.0")
+                .file("go.mod", go_mod)
+                .file("m.go", source)
         })
         .collect()
 }
@@ -197,6 +208,14 @@ mod tests {
         let zip = module.zip();
         assert!(zip.len() >= 9 << 20, "noise does not get smaller");
         assert_eq!(zip, big("lab.example/big", "v1.0.0", 9).zip());
+    }
+
+    #[test]
+    fn zips_have_data_descriptors_as_those_of_go() {
+        let zip = Module::new("lab.example/m", "v1.0.0").zip();
+        let flags = u16::from_le_bytes([zip[6], zip[7]]);
+        assert!(flags & 8 != 0, "{flags:#x}");
+        assert_eq!(zip[14..26], [0; 12], "checksum and sizes come later");
     }
 
     #[test]

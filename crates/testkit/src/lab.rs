@@ -11,7 +11,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::fixture::Module;
+pub use crate::tls::Certificate;
 pub use hold::Hold;
 use hold::Waiting;
 
@@ -29,7 +30,7 @@ use hold::Waiting;
 pub enum Fault {
     /// This status and a short text, whatever was asked.
     Status(u16),
-    /// The connection is reset (TCP RST) with no answer, whatever was asked.
+    /// The connection is reset (TCP RST) with no answer, whatever was asked. Over HTTP/2 the stream alone is.
     Reset,
     /// No answer ever comes and the connection stays open, whatever was asked.
     Hang,
@@ -66,6 +67,8 @@ pub struct Recorded {
     pub path: String,
     /// All headers of the request.
     pub headers: HeaderMap,
+    /// When it came.
+    pub at: Instant,
 }
 
 /// A running upstream on a port of 127.0.0.1. It stops when it is dropped.
@@ -100,8 +103,25 @@ impl Lab {
     /// # Panics
     /// If no port could be opened or no certificate made.
     pub async fn start_tls() -> Lab {
-        let tls = crate::tls::make().expect("a certificate can be made");
-        Lab::start_with(Some(tls)).await
+        Lab::start_tls_with(Certificate::Good).await
+    }
+
+    /// As [`start_tls`](Lab::start_tls), with this certificate.
+    ///
+    /// # Panics
+    /// As that.
+    pub async fn start_tls_with(certificate: Certificate) -> Lab {
+        let tls = crate::tls::make(certificate, &["http/1.1"]);
+        Lab::start_with(Some(tls.expect("a certificate can be made"))).await
+    }
+
+    /// As [`start_tls`](Lab::start_tls), and it prefers HTTP/2.
+    ///
+    /// # Panics
+    /// As that.
+    pub async fn start_h2() -> Lab {
+        let tls = crate::tls::make(Certificate::Good, &["h2", "http/1.1"]);
+        Lab::start_with(Some(tls.expect("a certificate can be made"))).await
     }
 
     async fn start_with(tls: Option<crate::tls::Tls>) -> Lab {

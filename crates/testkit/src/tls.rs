@@ -1,8 +1,8 @@
-//! A certificate authority that lives as long as one lab, and a server certificate of it for 127.0.0.1.
+//! A certificate authority that lives as long as one lab, and a server certificate for 127.0.0.1, good or bad.
 
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -15,8 +15,25 @@ pub(crate) struct Tls {
     pub(crate) ca_pem: String,
 }
 
-/// Makes a new authority and a certificate for `127.0.0.1` and `localhost`.
-pub(crate) fn make() -> Result<Tls, Box<dyn std::error::Error>> {
+/// Which certificate a lab shows. Its clients are told to trust the authority of [`Lab::ca_pem`](crate::lab::Lab::ca_pem)
+/// each time, so each of these but the first is an error of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Certificate {
+    /// Signed by the authority, for `127.0.0.1` and `localhost`.
+    Good,
+    /// The same, but it ended in 2001.
+    Expired,
+    /// For the right names, signed by itself and not by the authority.
+    SelfSigned,
+    /// Signed by the authority, for `elsewhere.example`.
+    OtherName,
+}
+
+/// Makes a new authority and a certificate. `protocols` are what the server offers by ALPN, the best first.
+pub(crate) fn make(
+    certificate: Certificate,
+    protocols: &[&str],
+) -> Result<Tls, Box<dyn std::error::Error>> {
     let mut ca = CertificateParams::new(Vec::new())?;
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     ca.distinguished_name
@@ -24,13 +41,27 @@ pub(crate) fn make() -> Result<Tls, Box<dyn std::error::Error>> {
     let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate()?)?;
 
     let key = KeyPair::generate()?;
-    let names = ["127.0.0.1".to_owned(), "localhost".to_owned()];
-    let certificate = CertificateParams::new(names)?.signed_by(&key, &ca)?;
+    let mut leaf = CertificateParams::new(match certificate {
+        Certificate::OtherName => vec!["elsewhere.example".to_owned()],
+        _ => vec!["127.0.0.1".to_owned(), "localhost".to_owned()],
+    })?;
+    if certificate == Certificate::Expired {
+        leaf.not_before = date_time_ymd(2000, 1, 1);
+        leaf.not_after = date_time_ymd(2001, 1, 1);
+    }
+    let leaf = match certificate {
+        Certificate::SelfSigned => leaf.self_signed(&key)?,
+        _ => leaf.signed_by(&key, &ca)?,
+    };
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)?;
+        .with_single_cert(vec![leaf.der().clone()], key)?;
+    config.alpn_protocols = protocols
+        .iter()
+        .map(|name| name.as_bytes().to_vec())
+        .collect();
     Ok(Tls {
         acceptor: TlsAcceptor::from(Arc::new(config)),
         ca_pem: ca.pem(),

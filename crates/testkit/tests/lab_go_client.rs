@@ -3,7 +3,7 @@
 
 use testkit::fixture::{self, Module};
 use testkit::go::Go;
-use testkit::lab::{Fault, Lab};
+use testkit::lab::{Certificate, Fault, Lab};
 use testkit::sumdb::LabSumDb;
 
 const SUMDB: &str = "sum.lab.example";
@@ -160,6 +160,81 @@ async fn tls_lab_is_trusted_by_its_authority_only() {
     let go = go.env("SSL_CERT_FILE", &ca.to_string_lossy());
     let output = go.run(&ask).await;
     assert!(output.ok, "{output:?}");
+}
+
+#[tokio::test]
+async fn bad_certificates_are_refused_each_for_its_reason() {
+    for (certificate, reason) in [
+        (Certificate::Expired, "expired"),
+        (Certificate::SelfSigned, "unknown authority"),
+        (Certificate::OtherName, "127.0.0.1"),
+    ] {
+        let lab = Lab::start_tls_with(certificate).await;
+        lab.add(module());
+        let go = Go::new().proxy(&lab.url()).file("ca.pem", lab.ca_pem());
+        let ca = go.work().join("ca.pem");
+        let go = go.env("SSL_CERT_FILE", &ca.to_string_lossy());
+        let output = go
+            .run(&["mod", "download", "lab.example/Upper/m@v1.0.0-RC.1"])
+            .await;
+        assert!(!output.ok, "{certificate:?}");
+        for part in ["x509", reason] {
+            assert!(output.stderr.contains(part), "{certificate:?}: {output:?}");
+        }
+        assert!(lab.requests().is_empty(), "{certificate:?}");
+    }
+}
+
+#[tokio::test]
+async fn http2_is_spoken_and_fails_a_stream_at_a_time() {
+    let lab = Lab::start_h2().await;
+    lab.add(module());
+    let ask = ["mod", "download", "lab.example/Upper/m@v1.0.0-RC.1"];
+    let go = Go::new().proxy(&lab.url()).file("ca.pem", lab.ca_pem());
+    let ca = go.work().join("ca.pem");
+    let go = go.env("SSL_CERT_FILE", &ca.to_string_lossy());
+    for fault in [Fault::Truncate, Fault::Reset] {
+        lab.fault(".zip", fault.clone(), None);
+        let output = go.run(&ask).await;
+        assert!(
+            !output.ok && output.stderr.contains("stream"),
+            "{fault:?}: {output:?}"
+        );
+        lab.heal();
+    }
+    let output = go.run(&ask).await;
+    assert!(output.ok, "{output:?}");
+    let agents = lab.requests();
+    assert!(
+        agents
+            .iter()
+            .all(|asked| asked.headers["user-agent"] == "Go-http-client/2.0"),
+        "{agents:?}"
+    );
+}
+
+#[tokio::test]
+async fn modules_of_a_project_need_one_another() {
+    let lab = Lab::start().await;
+    for module in fixture::project(300) {
+        lab.add(module);
+    }
+    let go = Go::new()
+        .proxy(&lab.url())
+        .module("module project.example/root\n\ngo 1.21\n\nrequire lab.example/m000 v1.0.0\n")
+        .file(
+            "main.go",
+            "package main\n\nimport _ \"lab.example/m000\"\n\nfunc main() {}\n",
+        );
+    let output = go.run(&["mod", "tidy"]).await;
+    assert!(output.ok, "{output:?}");
+    let output = go.run(&["list", "-deps", "."]).await;
+    assert!(output.ok, "{output:?}");
+    let needed = output
+        .stdout
+        .lines()
+        .filter(|line| line.starts_with("lab.example/"));
+    assert_eq!(needed.count(), 300);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::io::{self, Cursor, Write as _};
 use std::path::{Component, Path};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -70,6 +70,7 @@ pub(super) async fn answer(
         state.requests.push(Recorded {
             path: asked.clone(),
             headers: request.headers().clone(),
+            at: Instant::now(),
         });
         state.waits(&asked)
     };

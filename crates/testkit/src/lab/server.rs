@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -65,7 +65,11 @@ async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, shared: Arc<Sha
         Some(tls) => {
             // A client that does not trust the certificate ends here; it says so itself.
             if let Ok(stream) = tls.accept(stream).await {
-                http(stream, |stream| stream.get_ref().0, shared).await;
+                if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                    http2(stream, shared).await;
+                } else {
+                    http(stream, |stream| stream.get_ref().0, shared).await;
+                }
             }
         }
     }
@@ -85,4 +89,15 @@ async fn http<Stream: AsyncRead + AsyncWrite + Unpin>(
         // With no time to linger, closing is a reset.
         let _ = socket(connection.into_parts().io.inner()).set_zero_linger();
     }
+}
+
+/// Here an answer that fails resets its stream; the connection and its other streams go on.
+async fn http2<Stream>(stream: Stream, shared: Arc<Shared>)
+where
+    Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(|request| answer(Arc::clone(&shared), Arc::default(), request));
+    let _ = http2::Builder::new(TokioExecutor::new())
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
 }
