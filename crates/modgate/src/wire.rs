@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, io::IsTerminal, sync::Arc};
 
+use egress::{Credentials, Egress};
 use gateway::settings::{Freshness, Mode, Negative, RouteRule, Routes, Settings, SumDbSettings};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{Layer as _, Registry, layer::SubscriberExt as _, reload};
@@ -101,6 +102,7 @@ fn upstreams(config: &Config, via: &str) -> Upstreams {
             .map(|proxy| proxy.expose().to_owned()),
         no_proxy: config.network.no_proxy.clone(),
         via: via.to_owned(),
+        ..NetworkSettings::default()
     };
     let mut by_url = HashMap::new();
     for (url, upstream) in &config.upstreams {
@@ -127,7 +129,8 @@ fn upstreams(config: &Config, via: &str) -> Upstreams {
         }
         by_url.insert(url.clone(), settings);
     }
-    Upstreams::new(network, UpstreamSettings::default(), by_url)
+    let egress = Egress::new(network, Credentials::default());
+    Upstreams::new(egress, UpstreamSettings::default(), by_url)
 }
 
 fn sumdb(config: &Config, database: &config::Database) -> Result<SumDbSettings, String> {
