@@ -103,13 +103,11 @@ pub(crate) async fn get_path(
             .send()
             .await
             .map_err(|error| explain(&error, settings.connect_timeout))?;
-        match redirect(&home, &url, &response, false)? {
-            Some(next) => url = next,
-            None => {
-                let grant = grant.filter(|_| at_home && !own);
-                return Ok(Sent { response, grant });
-            }
-        }
+        let Some(next) = redirect(&home, &url, &response, false)? else {
+            let grant = grant.filter(|_| at_home && !own);
+            return Ok(Sent { response, grant });
+        };
+        url = next;
     }
     Err(SendError::new(
         Cause::Broken,
