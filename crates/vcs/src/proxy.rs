@@ -100,7 +100,7 @@ impl ModProxy {
             .await
             .map_err(|error| self.lost(module, error))?;
         let host = answer.url().host_str().unwrap_or("").to_owned();
-        self.judge(module, &file, answer.status(), &host, answer.credential())?;
+        Self::judge(module, &file, answer.status(), &host, answer.credential())?;
         Ok(answer)
     }
 
@@ -119,7 +119,7 @@ impl ModProxy {
             .await
             .map_err(|error| self.lost(module, error))?;
         let host = page.url.host_str().unwrap_or("");
-        self.judge(module, file, page.status, host, page.credential.as_deref())?;
+        Self::judge(module, file, page.status, host, page.credential.as_deref())?;
         if page.cut {
             return Err(self.bad(module, &format!("its {file} is larger than {max} bytes")));
         }
@@ -140,7 +140,6 @@ impl ModProxy {
 
     /// Whether a status is that of the file.
     fn judge(
-        &self,
         module: &ModulePath,
         file: &str,
         status: u16,
@@ -180,6 +179,103 @@ impl ModProxy {
             kind: ErrorKind::Unavailable,
             text: format!("{module}: the module proxy {}: {why}", self.base),
             hint: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use egress::{Credentials, NetworkSettings};
+
+    use super::*;
+    use crate::discover::Kind;
+    use crate::discover::tests::web::Web;
+
+    fn show<T: std::fmt::Debug>(got: Result<T, DirectError>) -> String {
+        match got {
+            Ok(got) => format!("{got:?}"),
+            Err(error) => format!("{:?}: {}", error.kind, error.text),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_root_that_is_a_module_proxy() {
+        let web = Web::start(|url| {
+            let file = url.strip_prefix("https://p.example/base/a.example/!m/@")?;
+            Some(match file {
+                "v/list" => "v1.0.0\nv1.2.0\nv1.3.0-pre\njunk\n".to_owned(),
+                "v/v1.2.0.info" => r#"{"Version":"v1.2.0"}"#.to_owned(),
+                "v/v1.0.0.info" => r#"{"Version":"v1.0.1"}"#.to_owned(),
+                "v/main.info" => r#"{"Version":"v1.2.0","Time":"2024-05-01T12:00:00Z"}"#.to_owned(),
+                "v/bad.info" => "<html>log in".to_owned(),
+                "v/v1.2.0.mod" => "module a.example/M\n".to_owned(),
+                "v/v1.2.0.zip" => "zip of it".to_owned(),
+                "v/v1.0.0.zip" => "403 ".to_owned(),
+                "v/v1.3.0-pre.zip" => "500 ".to_owned(),
+                _ => return None,
+            })
+        })
+        .await;
+        let egress = web.egress(NetworkSettings::default(), Credentials::default());
+        let root = Root {
+            prefix: "a.example/M".to_owned(),
+            vcs: Kind::Mod,
+            url: "https://p.example/base/".to_owned(),
+            subdir: String::new(),
+            credentials: false,
+        };
+        let proxy = ModProxy::new(egress, &root, false);
+        let module = ModulePath::parse("a.example/M").unwrap();
+        let version = |text: &str| Version::parse(text).unwrap();
+        let list = proxy.versions(&module).await.unwrap();
+        assert_eq!(list, ["v1.0.0", "v1.2.0", "v1.3.0-pre"].map(version));
+        // There is no @latest: the newest of the list is asked for.
+        assert_eq!(
+            proxy.latest(&module).await.unwrap().0.version,
+            version("v1.2.0")
+        );
+        let (info, _) = proxy.revision(&module, "main").await.unwrap();
+        assert!(info.version == version("v1.2.0") && info.time.is_some());
+        let at = "a.example/M: the module proxy https://p.example/base";
+        for (query, want) in [
+            (
+                "v1.0.0",
+                format!("Unavailable: {at}: it answers v1.0.1 for v1.0.0"),
+            ),
+            (
+                "gone",
+                "NotFound: a.example/M: p.example answered 404 for @v/gone.info".to_owned(),
+            ),
+        ] {
+            assert_eq!(show(proxy.revision(&module, query).await), want);
+        }
+        let login = show(proxy.revision(&module, "bad").await);
+        assert!(
+            login.starts_with("Unavailable") && login.contains("HTML"),
+            "{login}"
+        );
+        assert_eq!(
+            &proxy.go_mod(&module, &version("v1.2.0")).await.unwrap()[..],
+            b"module a.example/M\n"
+        );
+        let mut zip = proxy.zip(&module, &version("v1.2.0")).await.unwrap();
+        assert_eq!(zip.length(), Some(9));
+        assert_eq!(&zip.next_chunk().await.unwrap().unwrap()[..], b"zip of it");
+        for (of, want) in [
+            (
+                "v1.0.0",
+                "Unauthorized: a.example/M: p.example answered 403 without a credential",
+            ),
+            (
+                "v1.3.0-pre",
+                "Unavailable: a.example/M: p.example answered 500",
+            ),
+            (
+                "v9.0.0",
+                "NotFound: a.example/M: p.example answered 404 for @v/v9.0.0.zip",
+            ),
+        ] {
+            assert_eq!(show(proxy.zip(&module, &version(of)).await), want);
         }
     }
 }

@@ -244,7 +244,7 @@ mod tests {
                 "a.com/x git https://h/x",
             ),
             (
-                r#"<META Name='go-import' CONTENT='a.com/x git https://h/x'/>"#,
+                r"<META Name='go-import' CONTENT='a.com/x git https://h/x'/>",
                 "a.com/x git https://h/x",
             ),
             (

@@ -12,7 +12,7 @@ pub(crate) mod page;
 mod repo_url;
 mod root;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt;
 use std::sync::Arc;

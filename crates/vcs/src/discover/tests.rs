@@ -18,8 +18,8 @@ fn settings(private: &str, insecure: &str) -> DirectSettings {
         private: Patterns::parse(private).unwrap(),
         insecure: Patterns::parse(insecure).unwrap(),
         mappings: Vec::new(),
-        discovery_life: Duration::from_secs(3600),
-        discovery_negative_life: Duration::from_secs(60),
+        discovery_life: Duration::from_hours(1),
+        discovery_negative_life: Duration::from_mins(1),
     }
 }
 
