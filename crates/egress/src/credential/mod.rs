@@ -163,7 +163,7 @@ impl Credentials {
     pub fn new(mut credentials: Vec<Credential>) -> Self {
         credentials.sort_by_key(|credential| credential.matches.width());
         let hide = credentials.iter().filter_map(|c| match c.kind.secret() {
-            Some(Secret::Env(name)) => Some(name.clone()),
+            Some(Secret::Env { name, .. }) => Some(name.clone()),
             _ => None,
         });
         Self(Arc::new(Inner {

@@ -66,6 +66,11 @@ impl UrlPrefix {
         self.host == Host::Any
     }
 
+    /// The scheme it is written with: `https`, `http`, or `ssh` for all that goes over ssh.
+    pub fn scheme(&self) -> Option<&str> {
+        self.scheme.as_deref()
+    }
+
     /// Whether a URL is covered.
     pub fn matches(&self, url: &Url) -> bool {
         let Some((host, port)) = host_port(url) else {

@@ -43,8 +43,13 @@ impl fmt::Debug for Hidden {
 pub enum Secret {
     /// The configuration itself.
     Plain(Hidden),
-    /// An environment variable.
-    Env(String),
+    /// An environment variable, read by whoever configures: no child process of ours gets to see it.
+    Env {
+        /// Its name.
+        name: String,
+        /// Its value.
+        value: Hidden,
+    },
     /// A file, without the white space around its text; read again when it changes.
     File(PathBuf),
     /// What a command prints, without the white space around it: asked for every 5 minutes, with 30 s to answer.
@@ -125,15 +130,7 @@ impl Secret {
     /// The secret, with what is kept of its source. `hide` are environment variables no child sees.
     pub(crate) async fn get(&self, kept: &Mutex<Kept>, hide: &[String]) -> Result<Hidden, String> {
         let text = match self {
-            Self::Plain(text) => text.clone(),
-            Self::Env(name) => match std::env::var(name) {
-                Ok(text) => Hidden(text),
-                Err(_) => {
-                    return Err(format!(
-                        "the environment variable {name} is not set to text"
-                    ));
-                }
-            },
+            Self::Plain(text) | Self::Env { value: text, .. } => text.clone(),
             // Held while the file is read or the command runs: all who wait want the same.
             Self::File(path) => kept.lock().await.file.read(path).await?.clone(),
             Self::Command(argv) => {
