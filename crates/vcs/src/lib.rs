@@ -2,8 +2,11 @@
 
 pub mod discover;
 mod proxy;
+mod reach;
 
 use std::time::Duration;
+
+pub use reach::Reach;
 
 use gomod::pattern::Patterns;
 

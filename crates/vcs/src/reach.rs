@@ -1,0 +1,377 @@
+//! How child processes reach a repository: checked addresses, certificates, proxies and credentials, by environment alone.
+//!
+//! A program that is told a name would ask the name service itself, perhaps for another answer than was checked. So git
+//! gets the checked addresses with the URL, and ssh one of them in place of the name. Only `svn`, `hg`, `bzr` and
+//! `fossil` cannot be told: for these the check before is all there is, unless a proxy stands in between.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use egress::credential::SshKey;
+use egress::{Ask, Egress, Grant};
+use reqwest::Url;
+use tokio::sync::OnceCell;
+
+use crate::discover::page::from_egress;
+use crate::discover::{Kind, Root};
+use crate::{DirectError, ErrorKind};
+
+/// Longest wait for the name service, and for a server that redirects.
+const WITHIN: Duration = Duration::from_secs(20);
+/// Longest wait of ssh for a connection, in seconds.
+const SSH_CONNECT_SECONDS: u32 = 20;
+
+/// Where systems keep the certificates that they trust, in one file.
+const SYSTEM_CERTIFICATES: [&str; 5] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// The way out for child processes. Asked before each use of the network; cheap to clone.
+#[derive(Clone)]
+pub struct Reach {
+    egress: Egress,
+    folder: PathBuf,
+    /// The certificates for children, once written.
+    certificates: Arc<OnceCell<Option<PathBuf>>>,
+}
+
+/// The way to one repository.
+#[derive(Clone, Default)]
+pub(crate) struct Way {
+    /// Where the program asks, without userinfo that is secret.
+    pub(crate) url: String,
+    /// git's configuration for this use; may hold secrets.
+    pub(crate) config: Vec<(String, String)>,
+    /// Environment of the child; may hold secrets.
+    pub(crate) env: Vec<(String, String)>,
+    /// The name of the credential that is used, for errors.
+    pub(crate) credential: Option<String>,
+}
+
+impl Reach {
+    /// Files that children need are written into `folder`.
+    pub fn new(egress: Egress, folder: PathBuf) -> Self {
+        Self {
+            egress,
+            folder,
+            certificates: Arc::default(),
+        }
+    }
+
+    /// The way out that it was made with.
+    pub fn egress(&self) -> &Egress {
+        &self.egress
+    }
+
+    /// The way to the repository of `root`.
+    pub(crate) async fn way(&self, root: &Root) -> Result<Way, DirectError> {
+        let what = format!("the repository {}", root.url);
+        let url: Url = root
+            .url
+            .parse()
+            .map_err(|_| refused(format!("{what} has no URL")))?;
+        let pinned = tokio::time::timeout(WITHIN, self.egress.pin(&url))
+            .await
+            .map_err(|_| DirectError {
+                kind: ErrorKind::Timeout,
+                text: format!("{what}: the name service did not answer"),
+                hint: None,
+            })?
+            .map_err(|error| from_egress(&what, error))?;
+        let grant = if root.credentials {
+            let grant = self.egress.credentials().for_url(&url).await;
+            grant.map_err(|error| from_egress(&what, error.into()))?
+        } else {
+            None
+        };
+        let mut way = Way {
+            url: root.url.clone(),
+            credential: grant.as_ref().map(|grant| grant.name().to_owned()),
+            ..Way::default()
+        };
+        // Where the administrator says that a host is inside, its addresses are his affair.
+        let pinned = pinned.filter(|_| !self.egress.is_internal(&url));
+        match url.scheme() {
+            "http" | "https" => {
+                self.over_http(&mut way, &url, pinned, grant.as_ref())
+                    .await?
+            }
+            scheme if scheme == "ssh" || scheme.ends_with("+ssh") => {
+                let key = grant.as_ref().and_then(Grant::ssh);
+                let command = ssh_command(&url, pinned.as_deref(), key, root.credentials);
+                way.env.push(("GIT_SSH_COMMAND".to_owned(), command));
+            }
+            // Nothing but the address itself can be told to these programs.
+            _ => {
+                if let (Some([address, ..]), Kind::Git) = (pinned.as_deref(), root.vcs) {
+                    way.url = with_address(&url, *address);
+                }
+            }
+        }
+        Ok(way)
+    }
+
+    async fn over_http(
+        &self,
+        way: &mut Way,
+        url: &Url,
+        pinned: Option<Vec<IpAddr>>,
+        grant: Option<&Grant>,
+    ) -> Result<(), DirectError> {
+        let mut config = |key: &str, value: String| way.config.push((key.to_owned(), value));
+        config(
+            "http.proxy",
+            self.egress.proxy_for(url).unwrap_or("").to_owned(),
+        );
+        let host = url.host_str().unwrap_or("");
+        let port = url.port_or_known_default().unwrap_or(443);
+        if let Some(addresses) = pinned
+            && !is_literal(host)
+        {
+            let addresses: Vec<String> = addresses.iter().map(bracketed).collect();
+            config(
+                "http.curloptResolve",
+                format!("{host}:{port}:{}", addresses.join(",")),
+            );
+        }
+        if let Some(file) = self.certificates().await? {
+            config("http.sslCAInfo", file.display().to_string());
+            config("http.proxySSLCAInfo", file.display().to_string());
+            if self.egress.network().ca_only {
+                // Else the system's folder of certificates would count beside the file.
+                let none = file.with_file_name("no-certificates");
+                config("http.sslCAPath", none.display().to_string());
+            }
+        }
+        let Some(grant) = grant else {
+            return Ok(());
+        };
+        if let Some((name, value)) = grant.header() {
+            // For this origin alone, though no redirect is followed either.
+            let key = format!("http.{}://{host}:{port}/.extraHeader", url.scheme());
+            let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+            config(&key, format!("{name}: {value}"));
+        }
+        if let Some(files) = grant.client_certificate() {
+            config("http.sslCert", files.cert.display().to_string());
+            config("http.sslKey", files.key.display().to_string());
+        }
+        Ok(())
+    }
+
+    /// The file of certificates that children trust; none if the system's own will do.
+    async fn certificates(&self) -> Result<Option<&PathBuf>, DirectError> {
+        let Some(pem) = &self.egress.network().ca_pem else {
+            return Ok(None);
+        };
+        let write = || async {
+            let (folder, pem) = (self.folder.clone(), pem.clone());
+            let only = self.egress.network().ca_only;
+            let written =
+                tokio::task::spawn_blocking(move || write_certificates(&folder, &pem, only));
+            let failed = |error: String| DirectError {
+                kind: ErrorKind::Disk,
+                text: format!("the certificates for version control: {error}"),
+                hint: Some("check the data folder: free space, permissions".to_owned()),
+            };
+            match written.await {
+                Ok(Ok(path)) => Ok(Some(path)),
+                Ok(Err(error)) => Err(failed(error.to_string())),
+                Err(error) => Err(failed(error.to_string())),
+            }
+        };
+        Ok(self.certificates.get_or_try_init(write).await?.as_ref())
+    }
+
+    /// Where a git server that redirects wants to be asked; `None` if it does not redirect. Programs follow no redirect,
+    /// since nobody would check the next address.
+    pub(crate) async fn moved(&self, root: &Root) -> Result<Option<Root>, DirectError> {
+        const REFS: &str = "/info/refs";
+        let what = format!("the repository {}", root.url);
+        let Ok(old) = root.url.parse::<Url>() else {
+            return Ok(None);
+        };
+        if !matches!(old.scheme(), "http" | "https") {
+            return Ok(None);
+        }
+        let mut url = old.clone();
+        url.set_path(&format!("{}{REFS}", old.path().trim_end_matches('/')));
+        url.set_query(Some("service=git-upload-pack"));
+        let asked = url.clone();
+        let ask = Ask {
+            url,
+            timeout: WITHIN,
+            plain_http: old.scheme() == "http",
+            credentials: root.credentials,
+        };
+        let answer = self
+            .egress
+            .open(ask)
+            .await
+            .map_err(|error| from_egress(&what, error))?;
+        let mut new = answer.url().clone();
+        let base = match new.path().strip_suffix(REFS) {
+            Some(base) if new != asked && answer.status() < 400 => base.to_owned(),
+            _ => return Ok(None),
+        };
+        if self.egress.is_internal(&new) && !self.egress.is_internal(&old) {
+            return Err(refused(format!("{what} redirects to an internal host")));
+        }
+        new.set_path(&base);
+        new.set_query(None);
+        Ok(Some(Root {
+            credentials: root.credentials && new.origin() == old.origin(),
+            url: new.to_string(),
+            ..root.clone()
+        }))
+    }
+}
+
+/// One command for ssh: no questions, no other hosts, only the key that is meant.
+fn ssh_command(
+    url: &Url,
+    pinned: Option<&[IpAddr]>,
+    key: Option<&SshKey>,
+    own_keys: bool,
+) -> String {
+    let mut options = vec![
+        "BatchMode=yes".to_owned(),
+        "ControlMaster=no".to_owned(),
+        "ControlPath=none".to_owned(),
+        "StrictHostKeyChecking=yes".to_owned(),
+        "ForwardAgent=no".to_owned(),
+        "ClearAllForwardings=yes".to_owned(),
+        "PermitLocalCommand=no".to_owned(),
+        format!("ConnectTimeout={SSH_CONNECT_SECONDS}"),
+        "ServerAliveInterval=15".to_owned(),
+    ];
+    let host = url.host_str().unwrap_or("");
+    if let Some([address, ..]) = pinned
+        && !is_literal(host)
+    {
+        options.push(format!("HostName={address}"));
+        // The server's key is still that of the name.
+        let alias = match url.port().filter(|port| *port != 22) {
+            Some(port) => format!("[{host}]:{port}"),
+            None => host.to_owned(),
+        };
+        options.push(format!("HostKeyAlias={alias}"));
+        // Whatever the user's own settings would do with the name.
+        options.push("ProxyCommand=none".to_owned());
+        options.push("ProxyJump=none".to_owned());
+    }
+    match key {
+        Some(key) => {
+            options.push(format!("IdentityFile={}", escaped(&key.key)));
+            options.push("IdentitiesOnly=yes".to_owned());
+            options.push("IdentityAgent=none".to_owned());
+            if let Some(known) = &key.known_hosts {
+                options.push(format!("UserKnownHostsFile={}", escaped(known)));
+                options.push("GlobalKnownHostsFile=/dev/null".to_owned());
+            }
+            if let (Some(user), "") = (&key.username, url.username()) {
+                options.push(format!("User={user}"));
+            }
+        }
+        // A repository that is not to be asked with our name.
+        None if !own_keys => {
+            options.push("IdentityFile=none".to_owned());
+            options.push("IdentitiesOnly=yes".to_owned());
+            options.push("IdentityAgent=none".to_owned());
+        }
+        None => {}
+    }
+    let options: Vec<String> = options
+        .iter()
+        .map(|option| format!("-o {}", quoted(option)))
+        .collect();
+    format!("ssh {}", options.join(" "))
+}
+
+/// A path in one of ssh's options: in quotes, with `%` as it stands.
+fn escaped(path: &Path) -> String {
+    let path = path.display().to_string();
+    format!("\"{}\"", path.replace('%', "%%"))
+}
+
+/// A word for the shell that runs `GIT_SSH_COMMAND`.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+/// A URL with an address in place of its host.
+fn with_address(url: &Url, address: IpAddr) -> String {
+    let mut url = url.clone();
+    // Fails only for URLs that have no host.
+    let _ = url.set_host(Some(&bracketed(&address)));
+    url.to_string()
+}
+
+fn bracketed(address: &IpAddr) -> String {
+    match address {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("[{v6}]"),
+    }
+}
+
+fn is_literal(host: &str) -> bool {
+    host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
+}
+
+fn refused(text: String) -> DirectError {
+    DirectError {
+        kind: ErrorKind::Refused,
+        text,
+        hint: None,
+    }
+}
+
+/// Writes the configured certificates, after the system's unless they are to count alone.
+fn write_certificates(folder: &Path, pem: &[u8], only: bool) -> std::io::Result<PathBuf> {
+    std::fs::create_dir_all(folder.join("no-certificates"))?;
+    let mut all = Vec::new();
+    if !only {
+        let own = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+        let mut files = own
+            .into_iter()
+            .chain(SYSTEM_CERTIFICATES.map(PathBuf::from));
+        let system = files.find_map(|file| std::fs::read(file).ok());
+        all = system.unwrap_or_default();
+        all.push(b'\n');
+    }
+    all.extend_from_slice(pem);
+    let (path, fresh) = (
+        folder.join("certificates.pem"),
+        folder.join("certificates.new"),
+    );
+    std::fs::write(&fresh, all)?;
+    std::fs::rename(&fresh, &path)?;
+    Ok(path)
+}
+
+impl fmt::Debug for Reach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reach")
+            .field("egress", &self.egress)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Way")
+            .field("url", &self.url)
+            .field("credential", &self.credential)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
