@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use egress::credential::SshKey;
-use egress::{Ask, Egress, Grant};
+use egress::{Ask, Egress, Grant, Hidden};
 use reqwest::Url;
 use tokio::sync::OnceCell;
 
@@ -51,6 +51,8 @@ pub(crate) struct Way {
     pub(crate) config: Vec<(String, String)>,
     /// Environment of the child; may hold secrets.
     pub(crate) env: Vec<(String, String)>,
+    /// User and password, for programs that are not given a header.
+    pub(crate) login: Option<(String, Hidden)>,
     /// The name of the credential that is used, for errors.
     pub(crate) credential: Option<String>,
 }
@@ -94,6 +96,10 @@ impl Reach {
         let mut way = Way {
             url: root.url.clone(),
             credential: grant.as_ref().map(|grant| grant.name().to_owned()),
+            login: grant
+                .as_ref()
+                .and_then(Grant::basic)
+                .map(|(user, password)| (user.to_owned(), password.clone())),
             ..Way::default()
         };
         // Where the administrator says that a host is inside, its addresses are his affair.
