@@ -5,6 +5,7 @@ mod hg;
 mod process;
 mod proxy;
 mod reach;
+mod relay;
 mod repository;
 
 use std::path::PathBuf;

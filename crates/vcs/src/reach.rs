@@ -1,8 +1,8 @@
 //! How child processes reach a repository: checked addresses, certificates, proxies and credentials, by environment alone.
 //!
 //! A program that is told a name would ask the name service itself, perhaps for another answer than was checked. So git
-//! gets the checked addresses with the URL, and ssh one of them in place of the name. Only `svn`, `hg`, `bzr` and
-//! `fossil` cannot be told: for these the check before is all there is, unless a proxy stands in between.
+//! gets the checked addresses with the URL, and ssh one of them in place of the name. The others (hg, svn, bzr, fossil)
+//! cannot be told, and follow redirects too: over http these go by a [`Relay`] of ours that checks each connection.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -17,6 +17,7 @@ use tokio::sync::OnceCell;
 
 use crate::discover::page::from_egress;
 use crate::discover::{Kind, Root};
+use crate::relay::Relay;
 use crate::{DirectError, ErrorKind};
 
 /// Longest wait for the name service, and for a server that redirects.
@@ -40,6 +41,8 @@ pub struct Reach {
     folder: PathBuf,
     /// The certificates for children, once written.
     certificates: Arc<OnceCell<Option<PathBuf>>>,
+    /// The proxy for programs that check nothing, once started.
+    relay: Arc<OnceCell<Relay>>,
 }
 
 /// The way to one repository.
@@ -64,6 +67,7 @@ impl Reach {
             egress,
             folder,
             certificates: Arc::default(),
+            relay: Arc::default(),
         }
     }
 
@@ -106,8 +110,13 @@ impl Reach {
         let pinned = pinned.filter(|_| !self.egress.is_internal(&url));
         match url.scheme() {
             "http" | "https" => {
-                self.over_http(&mut way, &url, pinned, grant.as_ref())
-                    .await?
+                let proxy = match self.egress.proxy_for(&url) {
+                    Some(proxy) => proxy.to_owned(),
+                    None if pinned.is_some() && root.vcs != Kind::Git => self.relay().await?,
+                    None => String::new(),
+                };
+                self.over_http(&mut way, &url, proxy, pinned, grant.as_ref())
+                    .await?;
             }
             scheme if scheme == "ssh" || scheme.ends_with("+ssh") => {
                 let key = grant.as_ref().and_then(Grant::ssh);
@@ -128,14 +137,12 @@ impl Reach {
         &self,
         way: &mut Way,
         url: &Url,
+        proxy: String,
         pinned: Option<Vec<IpAddr>>,
         grant: Option<&Grant>,
     ) -> Result<(), DirectError> {
         let mut config = |key: &str, value: String| way.config.push((key.to_owned(), value));
-        config(
-            "http.proxy",
-            self.egress.proxy_for(url).unwrap_or("").to_owned(),
-        );
+        config("http.proxy", proxy);
         let host = url.host_str().unwrap_or("");
         let port = url.port_or_known_default().unwrap_or(443);
         if let Some(addresses) = pinned
@@ -170,6 +177,17 @@ impl Reach {
             config("http.sslKey", files.key.display().to_string());
         }
         Ok(())
+    }
+
+    /// The URL of the proxy that checks each connection.
+    async fn relay(&self) -> Result<String, DirectError> {
+        let start = || Relay::start(self.egress.clone());
+        let relay = self.relay.get_or_try_init(start).await;
+        relay.map(Relay::url).map_err(|error| DirectError {
+            kind: ErrorKind::Overloaded,
+            text: format!("the proxy for version control cannot be started: {error}"),
+            hint: None,
+        })
     }
 
     /// The file of certificates that children trust; none if the system's own will do.

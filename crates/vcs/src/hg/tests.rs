@@ -198,3 +198,76 @@ fn settings_hold_no_more_than_they_should() {
     way.login = Some(("ci\n[hooks]".to_owned(), Hidden::new("x")));
     assert!(!settings(&way).contains("hooks"));
 }
+
+/// hg takes its settings, logs in through a proxy, and comes to no address that was not checked.
+#[tokio::test]
+async fn over_http_by_the_relay() {
+    let dir = tempfile::tempdir().unwrap();
+    let origin = dir.path().join("origin");
+    std::fs::create_dir(&origin).unwrap();
+    if std::process::Command::new("hg")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
+        eprintln!("hg is not installed: nothing was tried");
+        return;
+    }
+    hg(&origin, &["init"]).unwrap();
+    std::fs::write(origin.join("go.mod"), "module h.example/m\n").unwrap();
+    hg(
+        &origin,
+        &["commit", "-A", "-m", "one", "-d", "1700000000 0"],
+    )
+    .unwrap();
+    let mut server = tokio::process::Command::new("hg")
+        .current_dir(&origin)
+        .env("HGPLAIN", "1")
+        .env("HGRCPATH", "/dev/null")
+        .args([
+            "serve",
+            "--address",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--print-url",
+        ])
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = tokio::io::BufReader::new(server.stdout.take().unwrap());
+    let mut line = String::new();
+    tokio::io::AsyncBufReadExt::read_line(&mut lines, &mut line)
+        .await
+        .unwrap();
+    let port = line
+        .trim()
+        .trim_end_matches('/')
+        .rsplit(':')
+        .next()
+        .unwrap()
+        .to_owned();
+
+    let lookup: egress::Lookup =
+        std::sync::Arc::new(|_| Box::pin(async { Ok(vec!["127.0.0.1".parse().unwrap()]) }));
+    let network = egress::NetworkSettings {
+        internal_hosts: vec!["hg.example".to_owned()],
+        ..egress::NetworkSettings::default()
+    };
+    let egress = egress::Egress::with_lookup(network, egress::Credentials::default(), lookup);
+    let relay = crate::relay::Relay::start(egress).await.unwrap();
+    let repository = |host: &str| {
+        let mut way = way(&format!("http://{host}:{port}/"));
+        way.config.push(("http.proxy".to_owned(), relay.url()));
+        HgRepository::new(dir.path().join(host), way, Duration::from_mins(1))
+    };
+    let tip = repository("hg.example").latest().await.unwrap();
+    assert_eq!(tip.time.unix_timestamp(), 1_700_000_000);
+    for inside in ["evil.example", "127.0.0.1"] {
+        let Trouble::Other(error) = repository(inside).latest().await.unwrap_err() else {
+            panic!("the mirror is fine");
+        };
+        assert!(error.text.contains("403"), "{inside}: {}", error.text);
+    }
+}

@@ -145,6 +145,16 @@ async fn checked_addresses_are_what_git_connects_to() {
         .find(|(key, _)| key == "http.curloptResolve")
         .unwrap();
     assert_eq!(resolve.1, format!("pinned.example:{port}:[2606:4700::1]"));
+    // Programs that cannot be told go by a proxy of ours.
+    let mut hg = root(&url, true);
+    hg.vcs = Kind::Hg;
+    let way = reach(always("2606:4700::1")).way(&hg).await.unwrap();
+    let proxy = way
+        .config
+        .iter()
+        .find(|(key, _)| key == "http.proxy")
+        .unwrap();
+    assert!(proxy.1.starts_with("http://modgate:"), "{}", proxy.1);
     // git knows the option: it goes where it is told, whatever the name service says.
     let mut git = tokio::process::Command::new("git");
     git.env("GIT_TERMINAL_PROMPT", "0").env("no_proxy", "*");
