@@ -67,10 +67,14 @@ impl Gateway {
         teller: &Teller<Answer>,
     ) -> Result<(), Refusal> {
         let key = artifact.key()?;
-        // Kept since this request looked: by a flight that has just landed.
-        if let Ok(Some(kept)) = self.store.get(&key).await {
-            teller.tell(Ok(Answer::kept(kept, artifact.part.media())));
-            return Ok(());
+        match self.store.get(&key).await {
+            Ok(Some(kept)) => {
+                teller.tell(Ok(Answer::kept(kept, artifact.part.media())));
+                return Ok(());
+            }
+            Ok(None) => {}
+            // Upstream has it too, perhaps.
+            Err(error) => tracing::error!(%key, %error, "cannot read what is kept"),
         }
         let settings = self.settings.load_full();
         match artifact.part {
