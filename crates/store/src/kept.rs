@@ -9,7 +9,10 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::{frames::Frames, window::Windows};
+use crate::{
+    frames::{Block, Frames},
+    window::Windows,
+};
 
 /// Files up to this size are read into memory; larger ones are mapped.
 pub(crate) const HEAP_BYTES: u64 = 64 << 10;
@@ -28,7 +31,7 @@ pub struct Kept {
 #[derive(Debug)]
 enum Content {
     /// In memory, or one mapping of the whole.
-    Whole(Bytes),
+    Whole(Block),
     Windows(Arc<Windows>),
 }
 
@@ -50,9 +53,9 @@ impl Kept {
         let content = if len <= HEAP_BYTES {
             let mut bytes = Vec::with_capacity(usize::try_from(len).map_err(io::Error::other)?);
             file.read_to_end(&mut bytes)?;
-            Content::Whole(bytes.into())
+            Content::Whole(Block::memory(bytes.into()))
         } else if len <= WHOLE_BYTES {
-            Content::Whole(Windows::whole(&file, len)?)
+            Content::Whole(Windows::whole(file, len)?)
         } else {
             Content::Windows(Arc::new(Windows::new(file)))
         };
@@ -79,10 +82,18 @@ impl Kept {
         &self.validator
     }
 
+    /// The whole content, if it is small and so in memory (at most 64 KiB).
+    pub fn in_memory(&self) -> Option<&Bytes> {
+        match &self.content {
+            Content::Whole(block) if block.file.is_none() => Some(&block.bytes),
+            _ => None,
+        }
+    }
+
     /// The whole content, if it is in memory or one mapping (at most 40 MiB).
     pub fn whole(&self) -> Option<&Bytes> {
         match &self.content {
-            Content::Whole(bytes) => Some(bytes),
+            Content::Whole(block) => Some(&block.bytes),
             Content::Windows(_) => None,
         }
     }
@@ -92,13 +103,17 @@ impl Kept {
         let to = to.min(self.len);
         let from = from.min(to);
         match &self.content {
-            Content::Whole(bytes) =>
-            {
+            Content::Whole(block) => {
                 #[expect(
                     clippy::cast_possible_truncation,
                     reason = "in memory, so the length fits"
                 )]
-                Frames::whole(bytes.slice(from as usize..to as usize))
+                let bytes = block.bytes.slice(from as usize..to as usize);
+                let file = block.file.clone();
+                Frames::whole(Block {
+                    bytes,
+                    file: file.map(|(file, offset)| (file, offset + from)),
+                })
             }
             Content::Windows(windows) => Frames::windows(Arc::clone(windows), from, to),
         }
@@ -108,7 +123,7 @@ impl Kept {
     pub(crate) fn weight(&self) -> u32 {
         const OPEN_FILE: u32 = 256 << 10;
         match &self.content {
-            Content::Whole(bytes) => u32::try_from(bytes.len())
+            Content::Whole(block) => u32::try_from(block.bytes.len())
                 .unwrap_or(u32::MAX)
                 .saturating_add(512),
             Content::Windows(_) => OPEN_FILE,

@@ -4,7 +4,7 @@ use std::{future::pending, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::service::service_fn;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioExecutor, TokioTimer},
     server::conn::auto,
 };
 use rustls::ServerConfig;
@@ -19,6 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     door::Door,
     guard::{ConnectionLimits, Guarded, LOOK, Pulse, Verdict},
+    socket::Socket,
 };
 use crate::metrics::Metrics;
 
@@ -143,11 +144,12 @@ struct Connection {
 impl Connection {
     async fn run(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
         let Some(tls) = tls else {
-            return self.http(TokioIo::new(stream)).await;
+            let socket = Socket::plain(stream, &self.pulse.announced);
+            return self.http(socket).await;
         };
         // A handshake is part of the head as far as patience goes.
         match timeout(self.limits.header_timeout, tls.accept(stream)).await {
-            Ok(Ok(stream)) => self.http(TokioIo::new(stream)).await,
+            Ok(Ok(stream)) => self.http(Socket::tls(stream)).await,
             Ok(Err(error)) => {
                 tracing::debug!(client = %self.client, %error, "TLS handshake failed")
             }
@@ -155,15 +157,12 @@ impl Connection {
         }
     }
 
-    async fn http<S>(self, stream: S)
-    where
-        S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
-    {
+    async fn http(self, socket: Socket) {
         let service = service_fn(|request| self.door.answer(request, self.client, &self.pulse));
         self.pulse.ready();
         let connection = self
             .builder
-            .serve_connection(Guarded::new(stream, Arc::clone(&self.pulse)), service);
+            .serve_connection(Guarded::new(socket, Arc::clone(&self.pulse)), service);
         tokio::pin!(connection);
         let mut look = interval(LOOK);
         let mut stopping = false;
