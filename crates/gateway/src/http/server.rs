@@ -1,6 +1,6 @@
 //! Connections: accepting, TLS, limits, and an orderly end.
 
-use std::{future::pending, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::service::service_fn;
 use hyper_util::{
@@ -153,8 +153,12 @@ impl Connection {
             Ok(Err(error)) => {
                 tracing::debug!(client = %self.client, %error, "TLS handshake failed")
             }
-            Err(_) => Metrics::count(&self.door.metrics().connections_cut, "slow_handshake"),
+            Err(_) => self.cut("slow_handshake"),
         }
+    }
+
+    fn cut(&self, why: &'static str) {
+        Metrics::count(&self.door.metrics().connections_cut, why);
     }
 
     async fn http(self, socket: Socket) {
@@ -167,13 +171,6 @@ impl Connection {
         let mut look = interval(LOOK);
         let mut stopping = false;
         loop {
-            let stopped = async {
-                if stopping {
-                    pending().await
-                } else {
-                    self.stop.cancelled().await
-                }
-            };
             tokio::select! {
                 biased;
                 result = connection.as_mut() => {
@@ -182,17 +179,20 @@ impl Connection {
                     }
                     return;
                 }
-                () = stopped => {
-                    stopping = true;
-                    connection.as_mut().graceful_shutdown();
+                _ = look.tick() => {
+                    // Looked at now and then, not waited for: all connections would queue for one lock at every request.
+                    if self.stop.is_cancelled() && !stopping {
+                        stopping = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    match self.pulse.look(&self.limits) {
+                        Verdict::Fine => {}
+                        Verdict::Idle if stopping => return,
+                        Verdict::Idle => connection.as_mut().graceful_shutdown(),
+                        Verdict::SlowHead => return self.cut("slow_head"),
+                        Verdict::Stalled => return self.cut("stalled"),
+                    }
                 }
-                _ = look.tick() => match self.pulse.look(&self.limits) {
-                    Verdict::Fine => {}
-                    Verdict::Idle if stopping => return,
-                    Verdict::Idle => connection.as_mut().graceful_shutdown(),
-                    Verdict::SlowHead => return Metrics::count(&self.door.metrics().connections_cut, "slow_head"),
-                    Verdict::Stalled => return Metrics::count(&self.door.metrics().connections_cut, "stalled"),
-                },
             }
         }
     }
