@@ -3,7 +3,10 @@
 use std::collections::{HashMap, hash_map::Entry as Slot};
 
 use super::{Limits, ZipError, directory::Entry};
-use crate::path::is_windows_device;
+use crate::{
+    path::is_windows_device,
+    unicode::{fold, is_letter},
+};
 
 /// Checks all names and declared sizes; gives the sum of the sizes.
 pub(super) fn check(entries: &[Entry], prefix: &str, limits: &Limits) -> Result<u64, ZipError> {
@@ -53,8 +56,8 @@ pub(super) fn check(entries: &[Entry], prefix: &str, limits: &Limits) -> Result<
     Ok(sum)
 }
 
-/// `module.CheckFilePath`. Unicode letters are taken from Rust's alphabetic characters, a few marks more than Go's.
-fn check_path(name: &str) -> Result<(), &'static str> {
+/// `module.CheckFilePath`.
+pub(super) fn check_path(name: &str) -> Result<(), &'static str> {
     for element in name.split('/') {
         if element.is_empty() || element.bytes().all(|byte| byte == b'.') {
             return Err("an empty or dotted path element");
@@ -66,7 +69,7 @@ fn check_path(name: &str) -> Result<(), &'static str> {
             if c.is_ascii() {
                 c.is_ascii_alphanumeric() || "!#$%&()+,-.=@[]^_{}~ ".contains(c)
             } else {
-                c.is_alphabetic()
+                is_letter(c)
             }
         };
         if !element.chars().all(good) {
@@ -117,30 +120,4 @@ fn note<'a>(seen: &mut Seen<'a>, name: &'a str, folder: bool) -> Result<(), &'st
         Some((parent, _)) => note(seen, parent, true),
         None => Ok(()),
     }
-}
-
-/// Simple case folding, character by character.
-fn fold(name: &str) -> String {
-    if name.is_ascii() {
-        return name.to_ascii_lowercase();
-    }
-    let single = |mut chars: std::iter::Fuse<Box<dyn Iterator<Item = char>>>, c: char| match (
-        chars.next(),
-        chars.next(),
-    ) {
-        (Some(only), None) => only,
-        _ => c,
-    };
-    name.chars()
-        .map(|c| {
-            let upper = single(
-                (Box::new(c.to_uppercase()) as Box<dyn Iterator<Item = char>>).fuse(),
-                c,
-            );
-            single(
-                (Box::new(upper.to_lowercase()) as Box<dyn Iterator<Item = char>>).fuse(),
-                upper,
-            )
-        })
-        .collect()
 }
