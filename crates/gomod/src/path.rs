@@ -138,7 +138,7 @@ pub(crate) fn is_windows_device(name: &str) -> bool {
 }
 
 /// `module.SplitPathVersion`: `None` where the major version is malformed.
-fn split_major(path: &str) -> Option<(&str, &str)> {
+pub(crate) fn split_major(path: &str) -> Option<(&str, &str)> {
     if path.starts_with("gopkg.in/") {
         return split_gopkg_in(path);
     }

@@ -29,4 +29,6 @@ pub(crate) enum Exception {
     ZipFolderMethod,
     /// A folder whose content ends after the file does.
     ZipFolderLength,
+    /// A `go.mod` over 16 MiB, or of more words and lines than any has: they cost memory.
+    GoModTooMuch,
 }

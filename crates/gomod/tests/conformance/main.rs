@@ -4,7 +4,10 @@
 //! there. Cases are made from fixed seeds: hand-picked ones, real ones with mutations, and ones from small grammars.
 //! Where modgate is stricter on purpose, [`exceptions`] says so and why; each of them must be met.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod exceptions;
+mod gomod;
 mod names;
 mod patterns;
 mod random;

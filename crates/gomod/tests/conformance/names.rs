@@ -253,16 +253,8 @@ fn versions() {
 fn our_version(case: &Case) -> Value {
     let text = text(case, 0);
     let parts = semver::parse(text);
-    let canonical = parts.map_or_else(String::new, |parts| {
-        let semver::Parts {
-            major,
-            minor,
-            patch,
-            prerelease,
-            ..
-        } = parts;
-        format!("v{major}.{minor}.{patch}{prerelease}")
-    });
+    let module = semver::canonical(text).unwrap_or_default();
+    let canonical = module.strip_suffix("+incompatible").unwrap_or(&module);
     let mut facts = json!({
         "valid": parts.is_some(),
         "canonical": canonical,
@@ -271,8 +263,6 @@ fn our_version(case: &Case) -> Value {
         "build": parts.map_or("", |parts| parts.build),
     });
     // The type holds canonical versions alone; what it says of them is compared, and that it holds all of them.
-    let incompatible = parts.is_some_and(|parts| parts.build == "+incompatible");
-    let module = canonical + if incompatible { "+incompatible" } else { "" };
     facts["module"] = json!(module);
     match Version::parse(text) {
         Ok(version) => {

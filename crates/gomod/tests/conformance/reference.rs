@@ -84,7 +84,7 @@ pub(crate) fn agree(
             }
         }
     }
-    println!(
+    eprintln!(
         "{operation}: {} cases, exceptions met: {met:?}",
         cases.len()
     );

@@ -266,7 +266,7 @@ fn module_and_version() {
 fn fields() {
     let mut zips = vec![changed(|_| {})];
     for method in [0, 8] {
-        for content in [&b""[..], b"x", &[b'y'; 70_000]] {
+        for content in [&b""[..], b"x", &vec![b'y'; 70_000]] {
             for descriptor in [
                 Descriptor::None,
                 Descriptor::Signed,
@@ -362,9 +362,9 @@ fn frames() {
     add(&|frame| frame.before = b"#!/bin/sh\n".to_vec());
     add(&|frame| frame.between = b"gap".to_vec());
     add(&|frame| frame.after = b"junk".to_vec());
-    add(&|frame| frame.after = [0; 70_000].to_vec());
+    add(&|frame| frame.after = vec![0; 70_000]);
     add(&|frame| frame.disk = 1);
-    for comment in [&b"c"[..], &[b'c'; 1500], &[b'c'; 65_535]] {
+    for comment in [&b"c"[..], &[b'c'; 1500], &vec![b'c'; 65_535]] {
         add(&|frame| frame.comment = comment.to_vec());
         add(&|frame| frame.comment = [comment, &end, &[0; 40]].concat()[..comment.len()].to_vec());
         let with_end = [&end[..], &[0xff; 40], comment].concat();
