@@ -25,8 +25,14 @@ pub(crate) fn fold(text: &str) -> String {
         return text.to_ascii_lowercase();
     }
     text.chars()
-        .map(|c| only(c.to_uppercase(), c))
-        .map(|upper| only(upper.to_lowercase(), upper))
+        .map(|c| {
+            // The dotless i has an upper case, I, but is not equal to it: only Turkish says so.
+            if c == '\u{131}' {
+                return c;
+            }
+            let upper = only(c.to_uppercase(), c);
+            only(upper.to_lowercase(), upper)
+        })
         .collect()
 }
 

@@ -11,10 +11,7 @@ use crate::{
 /// Checks all names and declared sizes; gives the sum of the sizes.
 pub(super) fn check(entries: &[Entry], prefix: &str, limits: &Limits) -> Result<u64, ZipError> {
     let mut sum = 0u64;
-    let mut seen = Seen {
-        names: HashMap::with_capacity(entries.len()),
-        bytes: 0,
-    };
+    let mut seen = Seen::new(entries.len());
     for entry in entries {
         let fault = |why| ZipError::Entry {
             name: entry.name.chars().take(100).collect(),
@@ -83,18 +80,30 @@ pub(super) fn check_path(name: &str) -> Result<(), &'static str> {
 }
 
 /// Names met so far, folded; bounded in memory, since every folder of a deep path counts.
-struct Seen<'a> {
+pub(super) struct Seen<'a> {
     names: HashMap<String, (&'a str, bool)>,
     bytes: usize,
+}
+
+impl Seen<'_> {
+    pub(super) fn new(names: usize) -> Self {
+        Self {
+            names: HashMap::with_capacity(names),
+            bytes: 0,
+        }
+    }
 }
 
 const MAX_SEEN_BYTES: usize = 256 << 20;
 const MAX_NAME_BYTES: usize = 4096;
 
 /// Notes a name and its folders: two that differ only in case, a file that is a folder too, a file twice.
-fn note<'a>(seen: &mut Seen<'a>, name: &'a str, folder: bool) -> Result<(), &'static str> {
-    seen.bytes += name.len() + 64;
-    if seen.bytes > MAX_SEEN_BYTES || name.len() > MAX_NAME_BYTES {
+pub(super) fn note<'a>(
+    seen: &mut Seen<'a>,
+    name: &'a str,
+    folder: bool,
+) -> Result<(), &'static str> {
+    if name.len() > MAX_NAME_BYTES {
         return Err("a path too long or too deep");
     }
     match seen.names.entry(fold(name)) {
@@ -113,6 +122,10 @@ fn note<'a>(seen: &mut Seen<'a>, name: &'a str, folder: bool) -> Result<(), &'st
             return Ok(());
         }
         Slot::Vacant(slot) => {
+            seen.bytes += name.len() + 64;
+            if seen.bytes > MAX_SEEN_BYTES {
+                return Err("a path too long or too deep");
+            }
             slot.insert((name, folder));
         }
     }

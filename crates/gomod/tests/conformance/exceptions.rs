@@ -31,4 +31,6 @@ pub(crate) enum Exception {
     ZipFolderLength,
     /// A `go.mod` over 16 MiB, or of more words and lines than any has: they cost memory.
     GoModTooMuch,
+    /// Paths over 4096 bytes, which no client could unpack: they cost memory.
+    LongName,
 }

@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod exceptions;
+mod files;
 mod gomod;
 mod names;
 mod patterns;
