@@ -14,8 +14,6 @@ func paths(args [][]byte) facts {
 	prefix, major, ok := module.SplitPathVersion(path)
 	answer := facts{
 		"path":     module.CheckPath(path) == nil,
-		"import":   module.CheckImportPath(path) == nil,
-		"file":     module.CheckFilePath(path) == nil,
 		"escape":   orNull(module.EscapePath(path)),
 		"unescape": orNull(module.UnescapePath(path)),
 		"split":    nil,

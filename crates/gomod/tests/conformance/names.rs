@@ -1,6 +1,6 @@
 //! Paths, versions, pseudo-versions.
 
-use gomod::{ModulePath, Version, semver};
+use gomod::{ModulePath, Request, Version, semver};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
@@ -131,6 +131,15 @@ const VERSION_PIECES: &[&str] = &[
     " ",
     "/",
     "_",
+    "!r",
+    "!!",
+    "!A",
+    "con",
+    "nul.x",
+    "#$%&()",
+    "[]^_{}",
+    "\\",
+    "\u{7f}",
     "!",
     "~",
     "\0",
@@ -278,10 +287,27 @@ fn our_version(case: &Case) -> Value {
         }
         Err(_) => assert!(module != text || text.is_empty(), "{text}"),
     }
+    facts["unescape"] = json!(asked(text));
     if let Ok(version) = Version::from_escaped(text) {
-        facts["unescape"] = json!(version.as_str());
+        assert_eq!(facts["unescape"], version.as_str());
     }
     facts
+}
+
+/// What a request for this escaped version asks for: a version or a query.
+fn asked(escaped: &str) -> Option<String> {
+    let encoded: String = escaped
+        .bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'.' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect();
+    match Request::parse(&format!("/a.com/m/@v/{encoded}.info")).ok()? {
+        Request::Info(_, version) => Some(version.to_string()),
+        Request::Query(_, query) => Some(query.to_string()),
+        other => panic!("{escaped:?} became {other:?}"),
+    }
 }
 
 #[test]

@@ -157,6 +157,7 @@ fn excuse(difference: &Difference<'_>) -> Option<Exception> {
     let reasons = [
         ("not where its end says", Exception::ZipGap),
         ("another number of entries", Exception::ZipCount),
+        ("too large: the zip's directory", Exception::ZipCount),
         ("several parts", Exception::ZipParts),
         ("encrypted", Exception::ZipEncrypted),
         ("its checksum does not match", Exception::ZipZeroCrc),
@@ -199,11 +200,11 @@ fn changed(change: impl FnOnce(&mut Entry)) -> Vec<u8> {
 #[test]
 fn names() {
     let mut zips = Vec::new();
-    for name in NAMES {
+    for (index, name) in NAMES.iter().enumerate() {
         for content in [&b""[..], b"x"] {
             zips.push(write(&[file(name, content)], &Frame::default()));
         }
-        for other in NAMES {
+        for other in &NAMES[index..] {
             let entries = [file(name, b""), file(other, b"")];
             zips.push(write(&entries, &Frame::default()));
         }
@@ -417,7 +418,7 @@ fn sizes() {
 fn mutated() {
     let mut random = Random::new(7);
     let mut zips = Vec::new();
-    for round in 0..6_000 {
+    for round in 0..5_000 {
         let mut entries = Vec::new();
         for _ in 0..=random.below(4) {
             let length = random.below(200);
@@ -445,7 +446,7 @@ fn mutated() {
         zips.push(zip);
     }
     // Damage inside the compressed stream, behind right sizes and a CRC that Go does not look at.
-    for _ in 0..4_000 {
+    for _ in 0..3_000 {
         let length = random.below(400);
         let content: Vec<u8> = (0..length).map(|_| b"abcdefgh"[random.below(8)]).collect();
         let mut stream = deflated(&content);
