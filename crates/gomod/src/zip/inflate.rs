@@ -18,6 +18,7 @@ const WHOLE_COMPRESSED: u64 = 1 << 20;
 const WHOLE_UNCOMPRESSED: u64 = 4 << 20;
 const LOCAL: u32 = 0x0403_4b50;
 const LOCAL_BYTES: usize = 30;
+const DESCRIPTOR: u32 = 0x0807_4b50;
 
 /// A block of the file, moved along: entries follow one another, so most reads are in memory already.
 pub(super) struct Window<R> {
@@ -125,11 +126,19 @@ impl Content {
             bytes: 0,
             declared: entry.uncompressed,
         };
+        if entry.name.ends_with('/') {
+            // Go does not read what a folder holds, and hashes it as empty.
+            if entry.uncompressed != 0 {
+                return Err(fault("a folder with content"));
+            }
+            return Ok(seen.sha.map(|sha| sha.finalize().into()));
+        }
         if entry.deflated
             && self.whole(window, at, end, entry)?
             && let Ok(len) = usize::try_from(entry.uncompressed)
         {
             seen.take(&self.out[..len]).map_err(fault)?;
+            descriptor(window, end, entry)?.map_err(fault)?;
             return seen.finish(entry).map_err(fault);
         }
         self.stream.reset(false);
@@ -171,6 +180,7 @@ impl Content {
                 return Err(fault("its content is cut short"));
             }
         }
+        descriptor(window, end, entry)?.map_err(fault)?;
         seen.finish(entry).map_err(fault)
     }
 
@@ -201,6 +211,27 @@ impl Content {
         let out = &mut self.out[..uncompressed];
         Ok(self.whole.deflate_decompress(block, out) == Ok(uncompressed))
     }
+}
+
+/// Whether the data descriptor after an entry, if it says to have one, has the same CRC. Its signature is optional;
+/// its sizes are not looked at, as Go does not.
+fn descriptor<R: Read + Seek>(
+    window: &mut Window<R>,
+    end: u64,
+    entry: &Entry,
+) -> Result<Result<(), &'static str>, ZipError> {
+    if !entry.descriptor {
+        return Ok(Ok(()));
+    }
+    let start = window.at(end, 12, 12)?;
+    let crc32 = if u32_at(start, 0) == DESCRIPTOR {
+        u32_at(window.at(end, 16, 16)?, 4)
+    } else {
+        u32_at(start, 0)
+    };
+    Ok((crc32 == entry.crc32)
+        .then_some(())
+        .ok_or("its checksum is another one in the data descriptor"))
 }
 
 struct Seen {
