@@ -1,0 +1,28 @@
+//! Modules straight from version control, without a Go toolchain: what the go command gives in direct mode, from
+//! mirrors that are kept.
+//!
+//! ```text
+//! direct.rs     the questions: versions, latest, revision, go_mod, zip
+//!   discover    from a module path to a repository
+//!   module/     Go's rules: tags, queries, pseudo-versions, majors, where the go.mod is
+//!     zip/      the module zip, as a stream
+//!   repository  what these rules ask of a version control system
+//!     git/      by the program git, over a kept mirror
+//!   process     child processes: bounded, killed with their group
+//!   reach       how a child process reaches a repository: credentials, certificates, proxies
+//! ```
+
+mod direct;
+pub mod discover;
+mod error;
+mod govcs;
+mod reach;
+mod revision;
+mod settings;
+
+pub use direct::{Direct, ZipStream};
+pub use error::{DirectError, ErrorKind};
+pub use govcs::{Govcs, GovcsError};
+pub use reach::Reach;
+pub use revision::{Origin, Revision};
+pub use settings::DirectSettings;
