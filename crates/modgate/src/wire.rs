@@ -11,6 +11,8 @@ use upstream::{
     settings::{NetworkSettings, UpstreamSettings},
 };
 
+use vcs::{Direct, DirectSettings, Reach};
+
 use crate::config::{self, Config, LogFormat, LogLevel};
 
 /// The settings of a gateway. `via` is what it writes into `Via`.
@@ -37,6 +39,7 @@ pub fn settings(config: &Config, via: &str) -> Result<Settings, String> {
     Ok(Settings {
         routes: Arc::new(routes),
         upstreams: Arc::new(upstreams(config, via)),
+        direct: Arc::new(direct(config)),
         sumdb: config
             .sumdb
             .database
@@ -128,6 +131,13 @@ fn upstreams(config: &Config, via: &str) -> Upstreams {
         by_url.insert(url.clone(), settings);
     }
     Upstreams::new(network, UpstreamSettings::default(), by_url)
+}
+
+fn direct(config: &Config) -> Direct {
+    let mut settings = DirectSettings::new(config.data.join("vcs"));
+    settings.private = config.private.clone();
+    settings.max_zip_bytes = config.limits.max_zip_bytes;
+    Direct::new(settings, Reach::default())
 }
 
 fn sumdb(config: &Config, database: &config::Database) -> Result<SumDbSettings, String> {
