@@ -2,13 +2,14 @@
 
 use std::{collections::HashMap, io::IsTerminal, sync::Arc};
 
+use egress::{Credentials, Egress, NetworkSettings};
 use gateway::settings::{Freshness, Mode, Negative, RouteRule, Routes, Settings, SumDbSettings};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{Layer as _, Registry, layer::SubscriberExt as _, reload};
 use upstream::{
     Upstreams,
     chain::{BaseUrl, Chain, Fall, Target},
-    settings::{NetworkSettings, UpstreamSettings},
+    settings::UpstreamSettings,
 };
 
 use vcs::{Direct, DirectSettings, Reach};
@@ -38,7 +39,7 @@ pub fn settings(config: &Config, via: &str) -> Result<Settings, String> {
     };
     Ok(Settings {
         routes: Arc::new(routes),
-        upstreams: Arc::new(upstreams(config, via)),
+        upstreams: Arc::new(upstreams(config, egress(config, via))),
         direct: Arc::new(direct(config)),
         sumdb: config
             .sumdb
@@ -94,17 +95,31 @@ fn rebased(chain: &Chain, config: &Config) -> Result<Chain, String> {
     text.parse().map_err(|error| format!("{error}"))
 }
 
-fn upstreams(config: &Config, via: &str) -> Upstreams {
-    let network = NetworkSettings {
-        ca_pem: config.network.ca.as_ref().map(|ca| ca.pem.clone()),
-        proxy: config
-            .network
-            .proxy
-            .as_ref()
-            .map(|proxy| proxy.expose().to_owned()),
-        no_proxy: config.network.no_proxy.clone(),
+/// Everything that leaves the machine goes by this. `via` is what is written into `Via`.
+fn egress(config: &Config, via: &str) -> Egress {
+    let network = &config.network;
+    let proxy = |proxy: &Option<config::Secret>| proxy.as_ref().map(|url| url.expose().to_owned());
+    // The administrator wrote these hosts, so they may be inside.
+    let mapped = config.vcs.iter().filter_map(config::VcsMapping::host);
+    let settings = NetworkSettings {
+        ca_pem: network.ca.as_ref().map(|ca| ca.pem.clone()),
+        ca_only: network.ca_only,
+        proxy: proxy(&network.proxy),
+        proxy_http: proxy(&network.http_proxy),
+        proxy_https: proxy(&network.https_proxy),
+        no_proxy: network.no_proxy.clone(),
         via: via.to_owned(),
+        internal_hosts: network
+            .internal_hosts
+            .iter()
+            .cloned()
+            .chain(mapped)
+            .collect(),
     };
+    Egress::new(settings, Credentials::new(config.credentials.clone()))
+}
+
+fn upstreams(config: &Config, egress: Egress) -> Upstreams {
     let mut by_url = HashMap::new();
     for (url, upstream) in &config.upstreams {
         let settings = UpstreamSettings {
@@ -130,7 +145,7 @@ fn upstreams(config: &Config, via: &str) -> Upstreams {
         }
         by_url.insert(url.clone(), settings);
     }
-    Upstreams::new(network, UpstreamSettings::default(), by_url)
+    Upstreams::new(egress, UpstreamSettings::default(), by_url)
 }
 
 fn direct(config: &Config) -> Direct {

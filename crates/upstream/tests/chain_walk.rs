@@ -5,8 +5,9 @@ mod common;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use common::{Reply, Server, ask, get, line, nowhere, quick, upstreams};
-use upstream::UpstreamSettings;
+use common::{Reply, Server, ask, get, line, nowhere, quick, upstreams, with};
+use egress::{Credential, Credentials, Hidden, Kind, Secret};
+use upstream::{NetworkSettings, UpstreamSettings};
 
 #[tokio::test]
 async fn walk_table() {
@@ -64,6 +65,47 @@ async fn statuses_are_mapped_and_headers_stay_home() {
     assert!(
         !away.contains("x-token") && away.starts_with("get /there "),
         "{away}"
+    );
+}
+
+#[tokio::test]
+async fn credentials_stay_home_and_refusals_name_them() {
+    let other = Server::always(Reply::Ok("file"));
+    let to = format!("{}/there", other.url());
+    let redirects = Server::start(move |_, _| Reply::Redirect(to.clone()));
+    let refused = Server::always(Reply::Status(401));
+    let own = Server::always(Reply::Status(403));
+    let for_host = |url: &str| Credential {
+        matches: url.parse().unwrap(),
+        kind: Kind::Basic {
+            username: "ci".to_owned(),
+            password: Secret::Plain(Hidden::new("s3cret")),
+        },
+    };
+    let credentials = [&redirects, &refused, &own, &other].map(|server| for_host(&server.url()));
+    let credentials = Credentials::new(credentials.to_vec());
+    let u = with(NetworkSettings::default(), credentials, quick());
+    assert_eq!(line(&u, &redirects.url()).await, "file");
+    let head = |server: &Server| server.heads.lock().unwrap()[0].to_lowercase();
+    assert!(
+        head(&redirects).contains("authorization: basic y2k6cznjcmv0"),
+        "{}",
+        head(&redirects)
+    );
+    assert!(!head(&other).contains("authorization"), "{}", head(&other));
+    let named = line(&u, &refused.url()).await;
+    let want = format!(
+        "Status: answered 401 to the credential for {} (user ci)",
+        refused.url()
+    );
+    assert_eq!(named, want);
+    // An upstream's own userinfo goes before.
+    let url = own.url().replace("http://", "http://me:mine@");
+    assert_eq!(line(&u, &url).await, "Status: answered 403");
+    assert!(
+        head(&own).contains("authorization: basic bwu6bwluzq=="),
+        "{}",
+        head(&own)
     );
 }
 

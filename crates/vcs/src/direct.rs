@@ -4,7 +4,7 @@ use bytes::Bytes;
 use gomod::{ModulePath, Version};
 use tokio::sync::mpsc;
 
-use crate::{DirectError, DirectSettings, ErrorKind, Reach, Revision, discover};
+use crate::{DirectError, DirectSettings, ErrorKind, Reach, Revision};
 
 /// Direct fetch: asks repositories themselves, from mirrors that are kept. Shared by reference.
 #[derive(Debug)]
@@ -76,11 +76,8 @@ impl Direct {
     pub async fn tidy(&self) {}
 
     fn soon<T>(&self, module: &ModulePath) -> Result<T, DirectError> {
-        let root = discover::find(&self.settings, module)?;
-        let _ = &self.reach;
-        Err(DirectError::new(
-            ErrorKind::Unavailable,
-            format!("{}: not asked yet", root.url),
-        ))
+        let _ = (&self.reach, &self.settings);
+        let text = format!("{module}: not asked yet");
+        Err(DirectError::new(ErrorKind::Unavailable, text))
     }
 }

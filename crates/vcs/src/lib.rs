@@ -16,6 +16,7 @@ mod direct;
 pub mod discover;
 mod error;
 mod govcs;
+mod proxy;
 mod reach;
 mod revision;
 mod settings;

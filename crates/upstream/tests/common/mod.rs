@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use egress::{Credentials, Egress};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use upstream::{Ask, BodyError, Failure, NetworkSettings, UpstreamSettings, Upstreams};
@@ -174,8 +175,16 @@ pub fn quick() -> UpstreamSettings {
     }
 }
 
+pub fn with(
+    network: NetworkSettings,
+    credentials: Credentials,
+    settings: UpstreamSettings,
+) -> Upstreams {
+    Upstreams::new(Egress::new(network, credentials), settings, HashMap::new())
+}
+
 pub fn upstreams(settings: UpstreamSettings) -> Upstreams {
-    Upstreams::new(NetworkSettings::default(), settings, HashMap::new())
+    with(NetworkSettings::default(), Credentials::default(), settings)
 }
 
 pub fn ask() -> Ask {
