@@ -30,7 +30,7 @@ pub(crate) struct Want {
 }
 
 impl Gateway {
-    /// The answer, if it is in memory: no waiting, no disk.
+    /// The answer, if it or the file it comes from is in memory: no waiting, no disk.
     pub(crate) fn warm(&self, request: &Request) -> Option<Answer> {
         match request {
             Request::Info(module, version) => self.warm_artifact(module, version, Part::Info),
@@ -53,7 +53,7 @@ impl Gateway {
             version.escaped(),
             part.ending()
         );
-        let mut answer = Answer::kept(self.store.hot(&key)?, part.media());
+        let mut answer = Answer::kept(self.store.at_hand(key)?, part.media());
         answer.private = self.is_private(module);
         Some(answer)
     }

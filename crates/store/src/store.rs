@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -14,7 +15,8 @@ use futures_util::{
     future::{BoxFuture, Shared},
 };
 use rustix::fs::{
-    CWD, FallocateFlags, FlockOperation, RenameFlags, fallocate, flock, renameat_with,
+    CWD, FallocateFlags, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags, fallocate, flock,
+    openat2, renameat_with,
 };
 use tokio::task::spawn_blocking;
 
@@ -67,6 +69,8 @@ type Opening = Shared<BoxFuture<'static, Result<Option<Arc<Kept>>, Arc<io::Error
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
+    /// The same, open.
+    root: OwnedFd,
     hot: Hot,
     /// Files being looked up now, so that a crowd costs one trip to the disk.
     opening: Mutex<HashMap<Key, Opening>>,
@@ -96,7 +100,9 @@ impl Store {
             _ => {}
         }
         fs::create_dir(&tmp).map_err(fault("making tmp/"))?;
+        let root = File::open(&folder).map_err(fault("opening it"))?.into();
         Ok(Self {
+            root,
             hot: Hot::new(settings.hot_bytes),
             opening: Mutex::default(),
             _lock: lock,
@@ -109,15 +115,38 @@ impl Store {
         &self.folder
     }
 
-    /// What is kept under `key`, if it is open already: no disk, no waiting.
-    pub fn hot(&self, key: &str) -> Option<Arc<Kept>> {
-        self.hot.get(key)
+    /// What is kept under `key`, if it is open or the system has it in memory: no disk, no waiting.
+    pub fn at_hand(&self, key: String) -> Option<Arc<Kept>> {
+        if let Some(kept) = self.hot.get(&key) {
+            return Some(kept);
+        }
+        self.open_at_hand(&Key::new(key).ok()?).ok()
+    }
+
+    /// Opens a file whose folder, entry and content are all in the system's memory.
+    fn open_at_hand(&self, key: &Key) -> io::Result<Arc<Kept>> {
+        let file = openat2(
+            &self.root,
+            key.as_str(),
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+            ResolveFlags::CACHED | ResolveFlags::BENEATH,
+        )?;
+        let kept = Arc::new(Kept::open_at_hand(file.into())?);
+        self.hot.insert(key.clone(), Arc::clone(&kept));
+        Ok(kept)
     }
 
     /// What is kept under `key`.
     pub async fn get(self: &Arc<Self>, key: &Key) -> io::Result<Option<Arc<Kept>>> {
         if let Some(kept) = self.hot.get(key.as_str()) {
             return Ok(Some(kept));
+        }
+        match self.open_at_hand(key) {
+            Ok(kept) => return Ok(Some(kept)),
+            // The system knows that there is no such entry.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(_) => {}
         }
         self.open_once(key)
             .await

@@ -91,9 +91,9 @@ impl Windows {
     }
 
     /// The whole file as one mapping.
-    pub(crate) fn whole(file: File, len: u64) -> io::Result<Block> {
+    pub(crate) fn whole(file: File, len: u64, touch: Touch) -> io::Result<Block> {
         let len = usize::try_from(len).map_err(io::Error::other)?;
-        let map = map_range(&file, 0, len, Touch::Now)?;
+        let map = map_range(&file, 0, len, touch)?;
         Ok(Block {
             bytes: Bytes::from_owner(Shared(Arc::new(map))),
             file: Some((Arc::new(file), 0)),
