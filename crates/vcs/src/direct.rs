@@ -1,16 +1,26 @@
 //! The questions that direct fetch answers.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
 use gomod::{ModulePath, Version};
 use tokio::sync::mpsc;
 
-use crate::{DirectError, DirectSettings, ErrorKind, Reach, Revision, discover};
+use crate::discover::{self, Kind, Root};
+use crate::git::{GitRepository, Mirror, Mirrors};
+use crate::module::Module;
+use crate::process::Places;
+use crate::repository::{Repository, Trouble};
+use crate::{DirectError, DirectSettings, ErrorKind, Reach, Revision, zip};
 
 /// Direct fetch: asks repositories themselves, from mirrors that are kept. Shared by reference.
 #[derive(Debug)]
 pub struct Direct {
     settings: DirectSettings,
     reach: Reach,
+    mirrors: Mirrors,
+    places: Places,
 }
 
 /// A module zip on its way: blocks of bytes, the same for the same version every time. An error ends it; without one
@@ -25,31 +35,52 @@ impl ZipStream {
     }
 }
 
+/// How often a question is asked again when what is kept turns out to be damaged.
+const TRIES: usize = 2;
+
 impl Direct {
     /// With these settings; nothing is touched before the first question.
     pub fn new(settings: DirectSettings, reach: Reach) -> Self {
-        Self { settings, reach }
+        Self {
+            mirrors: Mirrors::new(&settings),
+            places: Places::new(settings.max_processes, settings.process_timeout),
+            settings,
+            reach,
+        }
     }
 
     /// The tagged versions of a module, sorted: what `list` says (protocol.md 1.2, 2.3). Always asks the repository.
     pub async fn versions(&self, module: &ModulePath) -> Result<Vec<Version>, DirectError> {
-        self.soon(module)
+        let _place = self.places.enter().await?;
+        self.ask(module, Duration::ZERO, async |mut module: Module| {
+            module.versions().await
+        })
+        .await
     }
 
-    /// What `@latest` says: the highest release, else the highest pre-release, else the tip of the default branch.
+    /// What `@latest` says: the highest release, else the highest pre-release, else the tip of the default branch, and
+    /// nothing that is retracted. Always asks the repository.
     pub async fn latest(&self, module: &ModulePath) -> Result<Revision, DirectError> {
-        self.soon(module)
+        self.revision(module, "latest").await
     }
 
     /// What a query resolves to: a canonical version to itself, a branch, tag or commit to its version, `v1`, `<v1.5.0`
-    /// or `latest` to what go would pick from the list.
+    /// or `latest` to what go would pick from the list. Asks the repository, but for a canonical version only if what
+    /// was heard from it within [`DirectSettings::refs_life`] does not tell.
     pub async fn revision(
         &self,
         module: &ModulePath,
         query: &str,
     ) -> Result<Revision, DirectError> {
-        let _ = query;
-        self.soon(module)
+        let _place = self.places.enter().await?;
+        let believe = match Version::parse(query) {
+            Ok(_) => self.settings.refs_life,
+            Err(_) => Duration::ZERO,
+        };
+        self.ask(module, believe, async |mut module: Module| {
+            module.revision(query).await
+        })
+        .await
     }
 
     /// The go.mod of a version, made up if the module has none.
@@ -58,8 +89,13 @@ impl Direct {
         module: &ModulePath,
         version: &Version,
     ) -> Result<Bytes, DirectError> {
-        let _ = version;
-        self.soon(module)
+        let _place = self.places.enter().await?;
+        self.ask(
+            module,
+            self.settings.refs_life,
+            async |mut module: Module| module.go_mod(version).await,
+        )
+        .await
     }
 
     /// The zip of a version.
@@ -68,19 +104,113 @@ impl Direct {
         module: &ModulePath,
         version: &Version,
     ) -> Result<ZipStream, DirectError> {
-        let _ = version;
-        self.soon(module)
+        let place = self.places.enter().await?;
+        let max = self.settings.max_zip_bytes;
+        let plan = self
+            .ask(
+                module,
+                self.settings.refs_life,
+                async |mut found: Module| {
+                    let located = found.version(version).await?;
+                    let license = if located.folder.is_empty() {
+                        None
+                    } else {
+                        found.license(&located.hash).await?
+                    };
+                    let files = found
+                        .into_repository()
+                        .files(&located.hash, &located.folder)
+                        .await?;
+                    let plan = zip::Plan::new(
+                        module,
+                        version,
+                        files,
+                        located.go_mod.as_deref(),
+                        license,
+                        max,
+                    )?;
+                    Ok(plan)
+                },
+            )
+            .await?;
+        Ok(ZipStream(plan.start(place)))
     }
 
     /// Looks after the mirrors: evicts what is too much, repacks what has grown. For the background, now and then.
-    pub async fn tidy(&self) {}
+    pub async fn tidy(&self) {
+        if let Err(error) = self.mirrors.tidy(&self.places).await {
+            tracing::warn!(%error, "care of the mirrors failed");
+        }
+    }
 
-    fn soon<T>(&self, module: &ModulePath) -> Result<T, DirectError> {
-        let root = discover::find(&self.settings, module)?;
-        let _ = &self.reach;
-        Err(DirectError::new(
-            ErrorKind::Unavailable,
-            format!("{}: not asked yet", root.url),
-        ))
+    /// Asks a question about a module, again with a new mirror if the one that is kept is damaged.
+    async fn ask<T>(
+        &self,
+        path: &ModulePath,
+        believe: Duration,
+        question: impl AsyncFn(Module) -> Result<T, Trouble>,
+    ) -> Result<T, DirectError> {
+        let root = discover::find(&self.settings, path)?;
+        self.allowed(path, &root)?;
+        let mut tries = 1;
+        loop {
+            let (repository, mirror) = self.repository(&root, believe).await?;
+            let generation = mirror.generation();
+            let module = Module::new(path.clone(), root.clone(), repository)?;
+            match question(module).await {
+                Ok(answer) => return Ok(answer),
+                Err(Trouble::Mirror(why)) if tries < TRIES => {
+                    tracing::warn!(
+                        repository = root.url,
+                        why,
+                        "its mirror is damaged and made anew"
+                    );
+                    GitRepository::discard(&mirror, generation).await?;
+                    tries += 1;
+                }
+                Err(trouble) => return Err(trouble.into()),
+            }
+        }
+    }
+
+    /// Whether GOVCS lets the repository be asked.
+    fn allowed(&self, path: &ModulePath, root: &Root) -> Result<(), DirectError> {
+        let private = self.settings.private.matches(path);
+        if self
+            .settings
+            .govcs
+            .allows(&root.prefix, private, root.vcs.name())
+        {
+            return Ok(());
+        }
+        let what = if private { "private" } else { "public" };
+        let text = format!(
+            "{path}: {} is not allowed for {what} modules of {}",
+            root.vcs, root.prefix
+        );
+        Err(DirectError::new(ErrorKind::Refused, text)
+            .hint("see the setting govcs, which has the syntax of GOVCS"))
+    }
+
+    async fn repository(
+        &self,
+        root: &Root,
+        believe: Duration,
+    ) -> Result<(Repository, Arc<Mirror>), DirectError> {
+        match root.vcs {
+            Kind::Git => {
+                let mirror = self.mirrors.open(&root.url, root.credentials).await?;
+                let way = self.reach.way(root).await?;
+                let git = GitRepository::new(Arc::clone(&mirror), way, &self.settings, believe);
+                Ok((Repository::Git(Box::new(git)), mirror))
+            }
+            other => {
+                let text = format!(
+                    "{}: {other} repositories are not supported yet",
+                    root.prefix
+                );
+                Err(DirectError::new(ErrorKind::MissingProgram, text))
+            }
+        }
     }
 }

@@ -15,10 +15,15 @@
 mod direct;
 pub mod discover;
 mod error;
+mod git;
 mod govcs;
+mod module;
+mod process;
 mod reach;
+mod repository;
 mod revision;
 mod settings;
+mod zip;
 
 pub use direct::{Direct, ZipStream};
 pub use error::{DirectError, ErrorKind};
