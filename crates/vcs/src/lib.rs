@@ -13,8 +13,12 @@
 //! ```
 
 mod direct;
+#[cfg(test)]
+mod direct_tests;
 pub mod discover;
 mod error;
+#[cfg(test)]
+mod fixture;
 mod git;
 mod govcs;
 mod module;

@@ -331,6 +331,6 @@ mod tests {
             ErrorKind::Overloaded
         );
         drop(first);
-        places.enter().await.unwrap();
+        drop(places.enter().await.unwrap());
     }
 }

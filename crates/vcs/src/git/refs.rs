@@ -98,11 +98,6 @@ impl Refs {
             .map(|(name, hash)| (&name[TAGS.len()..], &**hash))
     }
 
-    /// Whether there is nothing at all.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Whether hashes are SHA-256.
     pub(crate) fn sha256(&self) -> bool {
         self.0.first().is_some_and(|(_, hash)| hash.len() == 64)
