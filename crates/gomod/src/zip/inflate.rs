@@ -13,6 +13,7 @@ use super::{
 const WINDOW_BYTES: usize = 256 << 10;
 const LOCAL: u32 = 0x0403_4b50;
 const LOCAL_BYTES: usize = 30;
+const DESCRIPTOR: u32 = 0x0807_4b50;
 
 /// A block of the file, moved along: entries follow one another, so most reads are in memory already.
 pub(super) struct Window<R> {
@@ -118,6 +119,13 @@ impl Content {
             bytes: 0,
             declared: entry.uncompressed,
         };
+        if entry.name.ends_with('/') {
+            // Go does not read what a folder holds, and hashes it as empty.
+            if entry.uncompressed != 0 {
+                return Err(fault("a folder with content"));
+            }
+            return Ok(seen.sha.map(|sha| sha.finalize().into()));
+        }
         self.inflater.reset(false);
         let mut over = !entry.deflated;
         while at < end {
@@ -162,6 +170,18 @@ impl Content {
         }
         if seen.crc.finalize() != entry.crc32 {
             return Err(fault("its checksum does not match"));
+        }
+        if entry.descriptor {
+            let start = window.at(end, 12, 12)?;
+            // Its signature is optional; its sizes are not looked at, as Go does not.
+            let crc32 = if u32_at(start, 0) == DESCRIPTOR {
+                u32_at(window.at(end, 16, 16)?, 4)
+            } else {
+                u32_at(start, 0)
+            };
+            if crc32 != entry.crc32 {
+                return Err(fault("its checksum is another one in the data descriptor"));
+            }
         }
         Ok(seen.sha.map(|sha| sha.finalize().into()))
     }
