@@ -16,7 +16,7 @@ mod unicode;
 mod version;
 pub mod zip;
 
-pub use path::{ModulePath, PathError};
+pub use path::{ModulePath, PathError, split_major};
 pub use pseudo::Pseudo;
 pub use request::{DatabaseName, Query, QueryKind, Request, RequestError, SumDbAsk};
 pub use version::{Version, VersionError};

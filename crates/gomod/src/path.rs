@@ -137,8 +137,10 @@ pub(crate) fn is_windows_device(name: &str) -> bool {
             && matches!(name.as_bytes()[3], b'1'..=b'9'))
 }
 
-/// `module.SplitPathVersion`: `None` where the major version is malformed.
-pub(crate) fn split_major(path: &str) -> Option<(&str, &str)> {
+/// Splits any path, as a `module` line may have it, into what stands before its major version and the major
+/// version's text: `/v2`, `.v1`, `.v1-unstable` or nothing (`module.SplitPathVersion`). `None` where the major version is
+/// malformed.
+pub fn split_major(path: &str) -> Option<(&str, &str)> {
     if path.starts_with("gopkg.in/") {
         return split_gopkg_in(path);
     }

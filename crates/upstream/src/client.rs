@@ -36,9 +36,10 @@ impl From<EgressError> for SendError {
     fn from(error: EgressError) -> Self {
         let cause = match error.kind {
             EgressErrorKind::Timeout => Cause::Timeout,
-            EgressErrorKind::Broken => Cause::Broken,
-            EgressErrorKind::Connect | EgressErrorKind::Refused | EgressErrorKind::Credential => {
-                Cause::Connect
+            EgressErrorKind::Connect => Cause::Connect,
+            // Trouble of our own says nothing of the upstream: no reason to ask the next one instead.
+            EgressErrorKind::Broken | EgressErrorKind::Refused | EgressErrorKind::Credential => {
+                Cause::Broken
             }
         };
         Self {

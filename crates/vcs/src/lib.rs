@@ -13,13 +13,24 @@
 //! ```
 
 mod direct;
+#[cfg(test)]
+mod direct_tests;
 pub mod discover;
 mod error;
+#[cfg(test)]
+mod fixture;
+mod git;
 mod govcs;
+mod hg;
+mod module;
+mod process;
 mod proxy;
 mod reach;
+mod relay;
+mod repository;
 mod revision;
 mod settings;
+mod zip;
 
 pub use direct::{Direct, ZipStream};
 pub use error::{DirectError, ErrorKind};

@@ -165,15 +165,23 @@ mod tests {
     #[tokio::test]
     async fn a_dropped_command_is_killed_with_its_children() {
         let dir = tempfile::tempdir().unwrap();
-        let fifo = dir.path().join("alive");
-        let script = format!("mkfifo {0}; sleep 600 > {0} & wait", fifo.display());
+        let (fifo, ready) = (dir.path().join("alive"), dir.path().join("ready"));
+        let script = format!(
+            "mkfifo {0}; exec 3> {0}; touch {1}; sleep 600 & wait",
+            fifo.display(),
+            ready.display()
+        );
         let argv = sh(&script);
         let run = tokio::spawn(async move { text(&argv, b"", &[]).await });
-        while !fifo.exists() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let there = async |path: &std::path::Path| {
+            while !path.exists() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        there(&fifo).await;
+        // Opening it lets the shell go on.
         let reader = tokio::task::spawn_blocking(move || std::fs::read(fifo));
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        there(&ready).await;
         run.abort();
         // Ends when the grandchild, which holds the other end, is gone.
         let end = tokio::time::timeout(Duration::from_secs(20), reader).await;

@@ -17,9 +17,7 @@ fn settings(private: &str, insecure: &str) -> DirectSettings {
     DirectSettings {
         private: Patterns::parse(private).unwrap(),
         insecure: Patterns::parse(insecure).unwrap(),
-        mappings: Vec::new(),
-        discovery_life: Duration::from_hours(1),
-        discovery_negative_life: Duration::from_mins(1),
+        ..DirectSettings::new(std::path::PathBuf::new())
     }
 }
 

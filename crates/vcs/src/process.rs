@@ -1,0 +1,336 @@
+//! Child processes: an own process group that is killed when nobody wants it any more, a time limit, bounded output,
+//! an environment of little, and no terminal to ask at.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::{DirectError, ErrorKind};
+
+/// How much of what a child complains is kept, in bytes.
+const MAX_STDERR: usize = 16 << 10;
+/// How many wait for a place, for each place there is.
+const WAITING_PER_PLACE: usize = 16;
+/// Block of the pipe from a child, in bytes.
+const BLOCK: usize = 64 << 10;
+
+/// A bound on how many questions have children at once. A question has few at a time.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    running: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+    patience: Duration,
+}
+
+impl Places {
+    pub(crate) fn new(places: usize, patience: Duration) -> Self {
+        let places = places.max(1);
+        let waiting = places.saturating_mul(WAITING_PER_PLACE);
+        Self {
+            running: Arc::new(Semaphore::new(places)),
+            waiting: Arc::new(Semaphore::new(waiting.min(Semaphore::MAX_PERMITS))),
+            patience,
+        }
+    }
+
+    /// Waits for a place, in turn. Whoever comes when too many wait is sent away at once.
+    pub(crate) async fn enter(&self) -> Result<OwnedSemaphorePermit, DirectError> {
+        let full = |text: &str| {
+            DirectError::new(ErrorKind::Overloaded, text)
+                .hint("raise the number of processes for direct fetch, or ask again later")
+        };
+        if let Ok(permit) = Arc::clone(&self.running).try_acquire_owned() {
+            return Ok(permit);
+        }
+        let _waiting = self
+            .waiting
+            .try_acquire()
+            .map_err(|_| full("too many questions wait for version control"))?;
+        match timeout(self.patience, Arc::clone(&self.running).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(full("no process for version control became free in time")),
+        }
+    }
+}
+
+/// A command with the environment that every child gets. `home` is a folder without configuration.
+pub(crate) fn command(program: &str, home: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear();
+    // Where programs are is the machine's matter, and the one thing that a child needs to know of it.
+    command.env(
+        "PATH",
+        std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/bin:/bin")),
+    );
+    command
+        .env("HOME", home)
+        .env("LC_ALL", "C")
+        .env("TZ", "UTC");
+    command.current_dir(home);
+    command
+}
+
+/// A child that runs; killed with its group when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    group: Group,
+    stdin: Option<ChildStdin>,
+    stdout: Option<BufReader<ChildStdout>>,
+    stderr: JoinHandle<String>,
+    /// What it is doing, for errors.
+    what: String,
+}
+
+/// How a child ended.
+#[derive(Debug)]
+pub(crate) struct Exit {
+    /// The code; none if a signal ended it.
+    pub(crate) code: Option<i32>,
+    /// What it complained, shortened.
+    pub(crate) stderr: String,
+}
+
+impl Exit {
+    pub(crate) fn success(&self) -> bool {
+        self.code == Some(0)
+    }
+}
+
+#[derive(Debug)]
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0.take() {
+            // Gone already is as good.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+impl Running {
+    /// Starts a child with pipes.
+    pub(crate) fn start(
+        mut command: Command,
+        what: impl Into<String>,
+    ) -> Result<Self, DirectError> {
+        let program = command
+            .as_std()
+            .get_program()
+            .to_string_lossy()
+            .into_owned();
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true);
+        let mut child = command.spawn().map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound if command_exists(&command) => {
+                DirectError::disk("the folder of mirrors", &error)
+            }
+            std::io::ErrorKind::NotFound => DirectError::new(
+                ErrorKind::MissingProgram,
+                format!("the program {program} is not installed"),
+            )
+            .hint(format!("install {program} where modgate runs")),
+            _ => DirectError::new(
+                ErrorKind::Overloaded,
+                format!("{program} cannot be started: {error}"),
+            ),
+        })?;
+        let pid = child
+            .id()
+            .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        let stdout = child
+            .stdout
+            .take()
+            .map(|pipe| BufReader::with_capacity(BLOCK, pipe));
+        let stderr = child.stderr.take();
+        Ok(Self {
+            group: Group(pid),
+            stdin: child.stdin.take(),
+            stdout,
+            stderr: tokio::spawn(async move {
+                match stderr {
+                    Some(pipe) => complaint(pipe).await,
+                    None => String::new(),
+                }
+            }),
+            child,
+            what: what.into(),
+        })
+    }
+
+    /// The pipe to the child; once.
+    pub(crate) fn take_stdin(&mut self) -> Option<ChildStdin> {
+        self.stdin.take()
+    }
+
+    /// The pipe from the child; once.
+    pub(crate) fn take_stdout(&mut self) -> Result<BufReader<ChildStdout>, DirectError> {
+        self.stdout.take().ok_or_else(|| {
+            DirectError::new(ErrorKind::Overloaded, format!("{}: no pipe", self.what))
+        })
+    }
+
+    /// Waits for the end, with nothing more to say to the child.
+    pub(crate) async fn finish(mut self) -> Result<Exit, DirectError> {
+        drop(self.stdin.take());
+        let status = self.child.wait().await.map_err(|error| {
+            DirectError::new(ErrorKind::Overloaded, format!("{}: {error}", self.what))
+        })?;
+        // It is reaped: its number may belong to somebody else from here on.
+        self.group.0 = None;
+        let stderr = (&mut self.stderr).await.unwrap_or_default();
+        Ok(Exit {
+            code: status.code(),
+            stderr,
+        })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stderr.abort();
+    }
+}
+
+/// Runs a child to its end and gives what it said, at most `max` bytes.
+pub(crate) async fn output(
+    command: Command,
+    what: &str,
+    max: usize,
+    limit: Duration,
+) -> Result<(Exit, Vec<u8>), DirectError> {
+    within(limit, what, async {
+        let mut running = Running::start(command, what)?;
+        drop(running.take_stdin());
+        let mut stdout = running.take_stdout()?;
+        let mut said = Vec::new();
+        let room = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
+        (&mut stdout)
+            .take(room)
+            .read_to_end(&mut said)
+            .await
+            .map_err(|error| {
+                DirectError::new(ErrorKind::Unavailable, format!("{what}: {error}"))
+            })?;
+        if said.len() > max {
+            return Err(DirectError::invalid(format!(
+                "{what}: more than {max} bytes of output"
+            )));
+        }
+        Ok((running.finish().await?, said))
+    })
+    .await
+}
+
+/// Bounds a piece of work that waits for children; they are killed when it takes longer.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    what: &str,
+    work: impl Future<Output = Result<T, DirectError>>,
+) -> Result<T, DirectError> {
+    timeout(limit, work).await.unwrap_or_else(|_| {
+        let text = format!("{what}: not done within {} s", limit.as_secs());
+        Err(DirectError::new(ErrorKind::Timeout, text))
+    })
+}
+
+/// Whether not the program is missing, but the folder it should run in.
+fn command_exists(command: &Command) -> bool {
+    command
+        .as_std()
+        .get_current_dir()
+        .is_some_and(|folder| !folder.is_dir())
+}
+
+/// Reads all, keeps the beginning.
+async fn complaint(mut pipe: impl AsyncRead + Unpin) -> String {
+    let mut kept = Vec::new();
+    let mut block = vec![0; 4096];
+    while let Ok(read @ 1..) = pipe.read(&mut block).await {
+        let room = MAX_STDERR.saturating_sub(kept.len());
+        kept.extend_from_slice(&block[..read.min(room)]);
+    }
+    String::from_utf8_lossy(&kept).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut shell = command("sh", Path::new("/"));
+        shell.args(["-c", script]);
+        shell
+    }
+
+    #[tokio::test]
+    async fn output_and_limits() {
+        let second = Duration::from_secs(20);
+        let (exit, said) = output(shell("echo a; echo b >&2; exit 3"), "x", 10, second)
+            .await
+            .unwrap();
+        assert_eq!(
+            (exit.code, said.as_slice(), exit.stderr.as_str()),
+            (Some(3), &b"a\n"[..], "b\n")
+        );
+        let error = output(shell("yes"), "x", 1000, second).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Invalid);
+        let error = output(shell("sleep 100"), "x", 10, Duration::from_millis(50))
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Timeout);
+        let missing = command("no-such-program", Path::new("/"));
+        assert_eq!(
+            output(missing, "x", 1, second).await.unwrap_err().kind,
+            ErrorKind::MissingProgram
+        );
+        // Whatever a child complains, it is read and only partly kept.
+        let (exit, _) = output(shell("yes | head -c 1000000 >&2"), "x", 10, second)
+            .await
+            .unwrap();
+        assert_eq!(exit.stderr.len(), MAX_STDERR);
+    }
+
+    #[tokio::test]
+    async fn the_group_dies_with_it() {
+        use tokio::io::AsyncBufReadExt;
+        // The grandchild holds the other end of the pipe for as long as it lives.
+        let mut running = Running::start(shell("sleep 1000 & echo $!; wait"), "x").unwrap();
+        let mut stdout = running.take_stdout().unwrap();
+        let mut line = String::new();
+        stdout.read_line(&mut line).await.unwrap();
+        drop(running);
+        let mut rest = Vec::new();
+        timeout(Duration::from_secs(20), stdout.read_to_end(&mut rest))
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(rest.is_empty());
+    }
+
+    #[tokio::test]
+    async fn places_are_bounded() {
+        let places = Places::new(1, Duration::from_millis(20));
+        let first = places.enter().await.unwrap();
+        assert_eq!(
+            places.enter().await.unwrap_err().kind,
+            ErrorKind::Overloaded
+        );
+        drop(first);
+        drop(places.enter().await.unwrap());
+    }
+}
