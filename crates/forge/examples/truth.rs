@@ -5,18 +5,23 @@
 #![expect(clippy::print_stdout, reason = "it is what this is for")]
 
 use forge::truth::Go;
-use forge::{Forge, catalog};
+use forge::{Forge, Others, catalog};
 
 #[tokio::main]
 async fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     let forge = Forge::start().await;
     let go = Go::new(&forge);
-    for entry in catalog::all() {
-        if !wanted.is_empty() && !wanted.iter().any(|name| name == entry.name) {
-            continue;
-        }
-        let (_, questions) = entry.install(&forge);
+    let entries = catalog::all().into_iter();
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|one| one == name);
+    let chosen = entries.filter(|entry| is_wanted(entry.name));
+    let mut all: Vec<_> = chosen.map(|entry| entry.install(&forge).1).collect();
+    let others = match is_wanted("others") {
+        true => Some(Others::start(&forge).await),
+        false => None,
+    };
+    all.extend(others.iter().flat_map(|others| others.questions.clone()));
+    for questions in all {
         let truth = go.ask(&questions).await;
         for (module, said) in &truth.versions {
             println!("{module} list: {said:?}");

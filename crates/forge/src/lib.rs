@@ -9,6 +9,7 @@ pub mod catalog;
 mod forge;
 mod history;
 mod http;
+mod others;
 mod proxy;
 mod site;
 mod ssh;
@@ -17,4 +18,5 @@ pub mod truth;
 
 pub use forge::{Forge, Login};
 pub use history::{Built, Change, History, change};
+pub use others::Others;
 pub use site::{Fault, Pages};
