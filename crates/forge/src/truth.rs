@@ -66,17 +66,13 @@ pub fn h1(bytes: Vec<u8>) -> String {
         let name = entry.name().expect("a plain name").into_owned();
         let mut content = Vec::new();
         entry.read_to_end(&mut content).expect("it can be unpacked");
-        let line = format!("{}  {name}\n", hex(&Sha256::digest(&content)));
+        let line = format!("{}  {name}\n", hex::encode(Sha256::digest(&content)));
         let before = lines.insert(name, line);
         assert!(before.is_none(), "an entry is there twice: {before:?}");
     }
     let text: String = lines.into_values().collect();
     let hash = Sha256::digest(text.as_bytes());
     format!("h1:{}", BASE64_STANDARD.encode(hash))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The questions about the modules of one repository.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use forge::truth::{Go, Questions};
-use forge::{Forge, History, Login, catalog, change};
+use forge::{Fault, Forge, History, Login, catalog, change};
 
 fn small() -> History {
     let mut history = History::new();
@@ -110,4 +110,56 @@ async fn guards_keep_strangers_out() {
     let url = format!("{}/small.git", forge.ssh());
     assert!(remote(&url, &[&ssh(forge.ssh_key())]));
     assert!(!remote(&url, &[&ssh(forge.ssh_stranger())]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn faults_happen() {
+    let forge = Forge::start().await;
+    forge.add("small", &small());
+    let url = format!("{}/small.git", forge.http());
+    let folder = forge.repository("clone");
+    let git = |args: &[&str]| {
+        let mut git = tokio::process::Command::new("git");
+        git.args(args).kill_on_drop(true);
+        git.env("GIT_CONFIG_GLOBAL", "/dev/null");
+        git
+    };
+    let folder = folder.to_str().unwrap();
+    assert!(
+        git(&["init", "-q", "--bare", folder])
+            .status()
+            .await
+            .unwrap()
+            .success()
+    );
+    let fetch = || git(&["-C", folder, "fetch", "-q", &url, "main"]);
+    let set = |fault| forge.fault("127.0.0.1/small.git", fault);
+    for fault in [Fault::CutPack(0), Fault::CutPack(40), Fault::Status(500)] {
+        set(Some(fault.clone()));
+        assert!(!fetch().status().await.unwrap().success(), "{fault:?}");
+    }
+    set(Some(Fault::StallPack));
+    let mut stalled = fetch().spawn().unwrap();
+    forge
+        .asked("POST http://127.0.0.1/small.git/git-upload-pack")
+        .await;
+    assert!(stalled.try_wait().unwrap().is_none());
+    stalled.kill().await.unwrap();
+    set(Some(Fault::ManyRefs(10)));
+    let listed = git(&["ls-remote", &url]).output().await.unwrap();
+    assert_eq!(
+        String::from_utf8(listed.stdout).unwrap().lines().count(),
+        10
+    );
+    let elsewhere = url.replace("127.0.0.1", "localhost");
+    set(Some(Fault::Redirect(elsewhere)));
+    assert!(git(&["ls-remote", &url]).status().await.unwrap().success());
+    assert!(
+        forge
+            .requests()
+            .iter()
+            .any(|line| line.contains("//localhost/small.git/info/refs"))
+    );
+    set(None);
+    assert!(fetch().status().await.unwrap().success());
 }
