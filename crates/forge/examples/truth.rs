@@ -16,9 +16,10 @@ async fn main() {
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|one| one == name);
     let chosen = entries.filter(|entry| is_wanted(entry.name));
     let mut all: Vec<_> = chosen.map(|entry| entry.install(&forge).1).collect();
-    let others = match is_wanted("others") {
-        true => Some(Others::start(&forge).await),
-        false => None,
+    let others = if is_wanted("others") {
+        Some(Others::start(&forge).await)
+    } else {
+        None
     };
     all.extend(others.iter().flat_map(|others| others.questions.clone()));
     for questions in all {

@@ -2,6 +2,7 @@
 
 mod majors;
 mod names;
+mod retractions;
 mod revisions;
 mod roots;
 mod tags;
@@ -91,6 +92,7 @@ impl Entry {
 /// All of them.
 pub fn all() -> Vec<Entry> {
     let mut entries = tags::entries();
+    entries.extend(retractions::entries());
     entries.extend(majors::entries());
     entries.extend(revisions::entries());
     entries.extend(trees::entries());
