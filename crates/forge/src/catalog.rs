@@ -85,7 +85,13 @@ impl Entry {
             (module.clone(), queries)
         };
         let modules = self.asks.iter().map(fill).collect();
-        (built, Questions { modules })
+        (
+            built,
+            Questions {
+                modules,
+                ..Questions::default()
+            },
+        )
     }
 }
 
@@ -105,7 +111,11 @@ pub fn all() -> Vec<Entry> {
 /// of [`all`] must be there.
 pub fn pages(forge: &Forge) -> Vec<Questions> {
     let asks = roots::pages(forge).into_iter();
-    asks.map(|ask| Questions { modules: vec![ask] }).collect()
+    asks.map(|ask| Questions {
+        modules: vec![ask],
+        ..Questions::default()
+    })
+    .collect()
 }
 
 /// A go.mod of two lines.

@@ -130,7 +130,13 @@ async fn start_hg(forge: &Forge) -> (Child, Questions) {
         ),
         (format!("{root}/lib"), queries(&["v0.1.0", "v1.0.0"])),
     ];
-    (server, Questions { modules })
+    (
+        server,
+        Questions {
+            modules,
+            ..Questions::default()
+        },
+    )
 }
 
 async fn start_svn(forge: &Forge) -> (JoinSet<()>, Questions) {
@@ -173,7 +179,13 @@ async fn start_svn(forge: &Forge) -> (JoinSet<()>, Questions) {
     forge.import(root, &format!("svn svn://{addr}/repo"));
     let queries = ["1", "2", "3", "latest", "v1.0.0", "HEAD", "trunk", "r2"];
     let modules = vec![(root.to_owned(), queries.map(str::to_owned).to_vec())];
-    (servers, Questions { modules })
+    (
+        servers,
+        Questions {
+            modules,
+            ..Questions::default()
+        },
+    )
 }
 
 fn svnserve(stream: TcpStream, root: &Path) -> io::Result<Child> {

@@ -80,6 +80,9 @@ pub fn h1(bytes: Vec<u8>) -> String {
 pub struct Questions {
     /// The module, and what is asked of it. `latest` is a query like others.
     pub modules: Vec<(String, Vec<String>)>,
+    /// Whether the lists are not asked for. To list, `go` fetches tags at times, and answers other questions differently
+    /// then: a commit it has is given without the reference by which it would be found.
+    pub no_lists: bool,
 }
 
 /// The `go` of the PATH in direct mode, with the forge as the whole network.
@@ -149,7 +152,8 @@ impl Go {
         let mut truth = Truth::default();
         let modules: Vec<String> = questions.modules.iter().map(|(m, _)| m.clone()).collect();
         let args = ["list", "-m", "-e", "-json", "-versions", "-retracted"];
-        for (module, said) in modules.iter().zip(self.each(&home, &args, &modules).await) {
+        let listed: &[String] = if questions.no_lists { &[] } else { &modules };
+        for (module, said) in listed.iter().zip(self.each(&home, &args, listed).await) {
             let said = said.and_then(|said| match said.error {
                 Some(error) => Err(error.0),
                 None => Ok(said.versions),

@@ -53,6 +53,7 @@ async fn every_server_serves() {
     ];
     let questions = Questions {
         modules: modules.map(ask).to_vec(),
+        ..Questions::default()
     };
     let truth = Go::new(&forge).ask(&questions).await;
     assert_eq!(truth.revisions.len(), 3);

@@ -120,6 +120,7 @@ async fn malicious_names() {
     }
     let questions = Questions {
         modules: vec![(MODULE.to_owned(), queries.clone())],
+        ..Questions::default()
     };
     let truth = Go::new(&lab.forge).ask(&questions).await;
     let direct = lab.direct();
