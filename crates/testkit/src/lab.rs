@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::fixture::Module;
+use crate::fixture::{Huge, Module};
 pub use crate::tls::Certificate;
 pub use hold::Hold;
 use hold::Waiting;
@@ -38,6 +38,8 @@ pub enum Fault {
     StallMidBody,
     /// The head with the true `Content-Length` and one half of the body come, then the connection is closed.
     Truncate,
+    /// The head and one half of the body come, then the connection is reset (TCP RST). Over HTTP/2 the stream alone is.
+    ResetMidBody,
     /// The last half of the body is missing, and `Content-Length` fits what is left.
     Short,
     /// One bit in the middle of the body is changed.
@@ -170,12 +172,26 @@ impl Lab {
         let files = Files {
             info: module.info().into(),
             go_mod: module.mod_file().into(),
-            zip: module.zip().into(),
+            zip: vec![module.zip().into()],
         };
-        let path = crate::escape(module.path());
+        self.insert(module.path(), module.version(), files);
+    }
+
+    /// Adds a module version that is too large to be held in memory; see [`Huge`]. Faults that need the whole body to
+    /// spoil it do not work on its zip.
+    pub fn add_huge(&self, huge: &Huge) {
+        let files = Files {
+            info: huge.module().info().into(),
+            go_mod: huge.module().mod_file().into(),
+            zip: huge.zip().to_vec(),
+        };
+        self.insert(huge.module().path(), huge.module().version(), files);
+    }
+
+    fn insert(&self, path: &str, version: &str, files: Files) {
         let mut state = self.shared.lock();
-        let versions = state.modules.entry(path).or_default();
-        versions.insert(module.version().to_owned(), files);
+        let versions = state.modules.entry(crate::escape(path)).or_default();
+        versions.insert(version.to_owned(), files);
     }
 
     /// Takes a module version away. Path and version are unescaped. A module without versions has an empty list.
@@ -238,6 +254,17 @@ impl Lab {
     /// Ends all faults. Answers that hang or drip already go on to do so.
     pub fn heal(&self) {
         self.shared.lock().faults.clear();
+    }
+
+    /// Lets answers to requests with `path_substring` in their path stop after one half of their body until the hold is
+    /// released or dropped. [`Hold::arrived`] counts those that have stopped.
+    pub fn hold_mid_body(&self, path_substring: &str) -> Hold {
+        let (hold, waiting) = hold::new();
+        self.shared
+            .lock()
+            .body_holds
+            .push((path_substring.to_owned(), waiting));
+        hold
     }
 
     /// Lets requests with `path_substring` in their path wait, after they are recorded and before anything else, until
@@ -315,6 +342,7 @@ struct State {
     requests: Vec<Recorded>,
     faults: Vec<ActiveFault>,
     holds: Vec<(String, Waiting)>,
+    body_holds: Vec<(String, Waiting)>,
 }
 
 impl State {
@@ -336,6 +364,14 @@ impl State {
             .map(|(_, waiting)| waiting.clone())
             .collect()
     }
+
+    /// The hold that the body of this answer has to pass.
+    fn waits_in_body(&self, path: &str) -> Option<Waiting> {
+        let mut holds = self.body_holds.iter();
+        holds
+            .find(|(substring, _)| path.contains(substring))
+            .map(|(_, waiting)| waiting.clone())
+    }
 }
 
 #[derive(Debug)]
@@ -351,5 +387,6 @@ struct ActiveFault {
 struct Files {
     info: Bytes,
     go_mod: Bytes,
-    zip: Bytes,
+    /// In pieces, which may be the same memory many times.
+    zip: Vec<Bytes>,
 }
