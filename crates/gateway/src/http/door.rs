@@ -14,7 +14,7 @@ use std::{
 };
 
 use gomod::Request as Asking;
-use http::{Method, Request, Response, header::VIA};
+use http::{Method, Request, Response, Version, header::VIA};
 use hyper::body::Incoming;
 
 use super::{
@@ -215,8 +215,10 @@ impl Door {
             || headers
                 .get(DISABLE_MODULE_FETCH)
                 .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
-        // A part or the bare length of a download can be told only when the whole is there.
+        // A part or the bare length of a download can be told only when the whole is there. And to HTTP/1.0 a body
+        // without a length is over when the connection is, broken off or not.
         let whole = *request.method() == Method::HEAD
+            || request.version() < Version::HTTP_11
             || headers.contains_key(http::header::RANGE)
             || headers.contains_key(http::header::IF_NONE_MATCH);
         Ok(Parsed::Module(asking, Want { cached_only, whole }))
