@@ -56,6 +56,8 @@ pub enum Fault {
     Drip,
     /// The body comes chunked, with no `Content-Length`. It is right otherwise.
     NoLength,
+    /// One half of the body comes chunked, with no `Content-Length`, then the connection is closed before the last chunk.
+    CutNoLength,
     /// A page of HTML with status 200, as from a captive portal, whatever was asked.
     Html,
     /// The right answer, 404 too, this much later.
@@ -177,8 +179,7 @@ impl Lab {
         self.insert(module.path(), module.version(), files);
     }
 
-    /// Adds a module version that is too large to be held in memory; see [`Huge`]. Faults that need the whole body to
-    /// spoil it do not work on its zip.
+    /// Adds a module version with a zip in pieces; see [`Huge`]. Faults that change a body put it together in memory.
     pub fn add_huge(&self, huge: &Huge) {
         let files = Files {
             info: huge.module().info().into(),

@@ -1,6 +1,6 @@
 //! What most tests begin with.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use testkit::{
     fixture::Module,
@@ -86,4 +86,21 @@ pub(crate) fn code(reply: &Reply) -> String {
         .strip_suffix(']')
         .and_then(|line| line.rsplit_once("[modgate: "))
         .map_or_else(String::new, |(_, code)| code.to_owned())
+}
+
+/// Waits until no temporary file is left: what a request leaves behind is written and removed after its answer.
+pub(crate) async fn no_temporary_files(gate: &Modgate) {
+    let folder = gate.data_dir().join("tmp");
+    eventually("temporary files go", async || files(&folder).is_empty()).await;
+}
+
+/// Waits until something is so that nothing announces, at most 10 s.
+pub(crate) async fn eventually(what: &str, so: impl AsyncFn() -> bool) {
+    for _ in 0..500 {
+        if so().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("not within 10 s: {what}");
 }

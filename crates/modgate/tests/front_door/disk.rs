@@ -14,7 +14,7 @@ use testkit::{
     lab::Fault,
 };
 
-use crate::common::{bin, code, files, kept_zips, module, verified_lab};
+use crate::common::{bin, code, kept_zips, module, no_temporary_files, verified_lab};
 
 const MIB: u64 = 1 << 20;
 
@@ -97,7 +97,6 @@ async fn a_full_disk_is_said_survived_and_left_behind() {
         ..Options::default()
     };
     let mut gate = Modgate::start(bin(), options()).await;
-    let partial = || files(&data.join("tmp"));
     let right = async |gate: &Modgate, module: &fixture::Module| {
         let reply = gate.get(&module.url_path("zip")).await;
         assert_eq!(reply.status, 200, "{}", reply.text());
@@ -117,7 +116,7 @@ async fn a_full_disk_is_said_survived_and_left_behind() {
         let full = gate.get(&big.url_path("zip")).await;
         assert_eq!((full.status, &*code(&full)), (507, "storage_full"));
         assert!(full.header("retry-after") != "" && full.text().contains("still served"));
-        assert_eq!(partial(), Vec::<PathBuf>::new());
+        no_temporary_files(&gate).await;
     }
     // Hits go on, and what is small is served and not kept.
     right(&gate, &kept).await;
@@ -142,7 +141,7 @@ async fn a_full_disk_is_said_survived_and_left_behind() {
         .ask(reqwest::Method::GET, &big.url_path("zip"), &[])
         .await;
     assert!(cut.is_err(), "a short success: {:?}", cut.map(|r| r.status));
-    assert_eq!(partial(), Vec::<PathBuf>::new());
+    no_temporary_files(&gate).await;
 
     // A start on the full disk serves what is kept.
     disk.fill(0);
@@ -162,5 +161,5 @@ async fn a_full_disk_is_said_survived_and_left_behind() {
         assert_eq!((part.status, part.body.len()), (206, 10));
     }
     assert_eq!(kept_zips(&data), 3);
-    assert_eq!(partial(), Vec::<PathBuf>::new());
+    no_temporary_files(&gate).await;
 }

@@ -17,7 +17,7 @@ use testkit::{
 };
 use tokio::sync::watch;
 
-use crate::common::{bin, files, module, record};
+use crate::common::{bin, module, no_temporary_files, record};
 
 const MIB: u64 = 1 << 20;
 
@@ -94,7 +94,11 @@ async fn a_zip_of_500_mib_streams_to_two_clients_in_32_mib() {
     for came in &came {
         assert_eq!(*came.borrow(), huge.zip_bytes());
     }
-    assert_eq!(lab.count(".zip"), 2, "one fetch for both, one for the small one");
+    assert_eq!(
+        lab.count(".zip"),
+        2,
+        "one fetch for both, one for the small one"
+    );
     // And a third from the disk.
     let (sender, _came) = watch::channel(0);
     read(gate.client(), url, sender).await;
@@ -102,6 +106,9 @@ async fn a_zip_of_500_mib_streams_to_two_clients_in_32_mib() {
     sampler.abort();
     let rise = peak.load(Ordering::Relaxed).saturating_sub(before);
     println!("RssAnon rose by {rise} KiB from {before} KiB");
-    assert!(rise <= 32 << 10, "RssAnon rose by {rise} KiB from {before} KiB");
-    assert!(files(&gate.data_dir().join("tmp")).is_empty());
+    assert!(
+        rise <= 32 << 10,
+        "RssAnon rose by {rise} KiB from {before} KiB"
+    );
+    no_temporary_files(&gate).await;
 }

@@ -184,7 +184,10 @@ async fn killed_at_any_moment_it_never_serves_a_wrong_byte() {
             .all(|ok| ok)
     );
     check_kept(data.path(), &truth);
-    let client = Go::new().proxy(&gate.url()).sumdb(&key).module("module x\n");
+    let client = Go::new()
+        .proxy(&gate.url())
+        .sumdb(&key)
+        .module("module x\n");
     for module in &modules {
         let version = format!("{}@{}", module.path(), module.version());
         let done = client.run(&["mod", "download", &version]).await;

@@ -1,8 +1,9 @@
 //! modgate through its front door: the compiled binary, the real `go`, a lab upstream and a lab checksum database.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod broken;
 mod common;
-mod protocol;
 mod disk;
 mod huge;
 mod kills;
+mod protocol;

@@ -293,6 +293,10 @@ fn spoiled(
             return Ok(right(answer));
         }
         Fault::Drip => LabBody::new(whole).paced(16, Duration::from_millis(50)),
+        Fault::CutNoLength => {
+            length = None;
+            LabBody::new(half).ending(End::Cut)
+        }
         Fault::NoLength => {
             length = None;
             LabBody::new(whole)
