@@ -3,6 +3,7 @@
 
 mod answer;
 mod body;
+mod dark;
 mod hold;
 mod server;
 
@@ -21,6 +22,7 @@ use tokio::task::JoinHandle;
 
 use crate::fixture::{Huge, Module};
 pub use crate::tls::Certificate;
+pub use dark::DarkPort;
 pub use hold::Hold;
 use hold::Waiting;
 
@@ -52,6 +54,8 @@ pub enum Fault {
     RedirectLoop,
     /// A redirect (302) to this URL, whatever was asked.
     RedirectTo(String),
+    /// A redirect (302) to the path that was asked below this URL, such as that of another lab.
+    RedirectBelow(String),
     /// The body comes 16 bytes at a time, every 50 ms.
     Drip,
     /// The body comes chunked, with no `Content-Length`. It is right otherwise.
@@ -157,6 +161,11 @@ impl Lab {
             "http"
         };
         format!("{scheme}://{}", self.addr)
+    }
+
+    /// The address it listens on, when it does.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
     }
 
     /// The certificate to trust, PEM; empty without TLS.

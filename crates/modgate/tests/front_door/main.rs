@@ -4,6 +4,7 @@
 mod broken;
 mod common;
 mod disk;
+mod faults;
 mod huge;
 mod kills;
 mod protocol;

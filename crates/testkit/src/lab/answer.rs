@@ -110,6 +110,7 @@ pub(super) async fn answer(
         Some(Fault::Hang) => return std::future::pending().await,
         Some(Fault::RedirectLoop) => return redirect(&asked),
         Some(Fault::RedirectTo(url)) => return redirect(url),
+        Some(Fault::RedirectBelow(url)) => return redirect(&format!("{url}{asked}")),
         Some(Fault::Html) => {
             let page = "<!DOCTYPE html>\n<html><body>Please log in.</body></html>\n";
             return Ok(right(Answer::new(
