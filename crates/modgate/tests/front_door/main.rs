@@ -3,10 +3,12 @@
 
 mod attacks;
 mod broken;
+mod clients;
 mod common;
 mod disk;
 mod faults;
 mod huge;
 mod kills;
+mod operations;
 mod private;
 mod protocol;
