@@ -175,6 +175,38 @@ async fn a_new_configuration_is_taken_without_dropping_a_connection() {
     assert!(going.bytes().await.unwrap() == big.zip());
 }
 
+/// Settings that are not marked *restart* hold at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_logs_and_metrics_change_while_it_runs() {
+    let lab = Lab::start().await;
+    let big = fixture::big("lab.example/big", "v1.0.0", 2);
+    lab.add(big.clone());
+    let mut gate = with_config(in_file(&lab.url(), "")).await;
+    let long = format!("/{}/@v/list", "a".repeat(300));
+    assert_eq!(gate.get(&long).await.status, 404);
+    gate.logged("\"message\":\"request\"", 1).await;
+    assert_eq!(gate.get("/metrics").await.status, 200);
+    gate.logged("/metrics", 1).await;
+    let tighter = "[limits]\nmax_path_bytes = \"256B\"\ndrain_timeout = \"100ms\"\n\
+                   [metrics]\nenabled = false\n[log]\naccess = false\n";
+    gate.rewrite_config(&in_file(&lab.url(), tighter));
+    let logs = gate.logged("configuration read again", 1).await;
+    assert!(!logs.contains("at the next start"), "{logs}");
+    assert_eq!(gate.get(&long).await.status, 414);
+    assert_eq!(gate.get("/metrics").await.status, 404);
+    let _held = lab.hold_mid_body(".zip");
+    let url = gate.url() + &big.url_path("zip");
+    let _going = gate.client().get(url).send().await.unwrap();
+    let begin = Instant::now();
+    assert!(gate.terminate().await.success());
+    assert!(begin.elapsed() < Duration::from_secs(10));
+    let request = "\"message\":\"request\"";
+    assert_eq!(
+        gate.logs().matches(request).count(),
+        logs.matches(request).count()
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_certificate_is_taken_without_dropping_a_connection() {
     let (old, new) = (Pem::new(Certificate::Good), Pem::new(Certificate::Good));
