@@ -32,8 +32,6 @@ pub struct ServerLimits {
     pub max_header_bytes: usize,
     /// Times of one connection.
     pub connection: ConnectionLimits,
-    /// How long running answers may take after the server was told to stop.
-    pub drain_timeout: Duration,
 }
 
 /// Binds the address; the port is open when this returns.
@@ -48,15 +46,14 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(4096)
 }
 
-/// Accepts and answers until `stop`, then waits for running answers, at most the drain time.
-/// Returns whether all of them ended by themselves.
+/// Accepts and answers until `stop`, then waits for running answers. How long is for the caller to limit.
 pub async fn serve(
     listener: TcpListener,
     door: Arc<Door>,
     tls: Option<Arc<ServerConfig>>,
     limits: ServerLimits,
     stop: CancellationToken,
-) -> bool {
+) {
     let places = Arc::new(Semaphore::new(limits.max_connections));
     let connections = TaskTracker::new();
     let tls = tls.map(TlsAcceptor::from);
@@ -88,9 +85,7 @@ pub async fn serve(
     }
     drop(listener);
     connections.close();
-    timeout(limits.drain_timeout, connections.wait())
-        .await
-        .is_ok()
+    connections.wait().await;
 }
 
 type Place = tokio::sync::OwnedSemaphorePermit;
