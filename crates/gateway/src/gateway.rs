@@ -1,10 +1,11 @@
 //! The gateway: its parts, and what belongs to none of them.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use serde_json::json;
 use store::Store;
+use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -149,11 +150,13 @@ impl Gateway {
         &self.via
     }
 
-    /// Waits until running fetches are kept and lists are written.
-    pub async fn settle(self: &Arc<Self>) {
+    /// Waits until running fetches are kept, though for no longer than `limit`, and until lists are written. Returns
+    /// whether all fetches ended.
+    pub async fn settle(self: &Arc<Self>, limit: Duration) -> bool {
         self.tasks.close();
-        self.tasks.wait().await;
+        let ended = timeout(limit, self.tasks.wait()).await.is_ok();
         self.write_lists().await;
+        ended
     }
 
     /// Whether this instance should get traffic. Upstreams in trouble are told, and no reason to stay away: what is

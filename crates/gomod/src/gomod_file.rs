@@ -1,68 +1,144 @@
-//! What a proxy reads of a `go.mod`: retractions. Lenient, as the client is with the files of dependencies.
+//! `go.mod` files, read as `golang.org/x/mod/modfile` reads them.
 
-use crate::{Version, semver};
+mod directives;
+mod syntax;
+mod words;
+
+use crate::{ModulePath, Version, semver};
 
 /// The largest `go.mod`, in bytes (protocol.md section 6).
 pub const MAX_BYTES: usize = 16 << 20;
 
-/// An interval of retracted versions, both ends included.
+/// What a `go.mod` says. Bytes that are not UTF-8 are read as U+FFFD.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GoMod {
+    /// The `module` line; a file may lack it.
+    pub module: Option<Module>,
+    /// The `go` line's version: `1.23`, `1.23.4` or `1.23rc1`.
+    pub go: Option<String>,
+    /// The `toolchain` line's name.
+    pub toolchain: Option<String>,
+    /// `require` lines.
+    pub require: Vec<Require>,
+    /// `exclude` lines.
+    pub exclude: Vec<Exclude>,
+    /// `replace` lines.
+    pub replace: Vec<Replace>,
+    /// `retract` lines.
+    pub retract: Vec<Retraction>,
+}
+
+/// The `module` line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Module {
+    /// The path as written, which need not be a valid [`ModulePath`].
+    pub path: String,
+    /// What its comment says behind `Deprecated:`, or nothing.
+    pub deprecated: String,
+}
+
+/// A `require` line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Require {
+    /// The path as written.
+    pub path: String,
+    /// The version, made canonical.
+    pub version: Version,
+    /// Whether it is marked `// indirect`.
+    pub indirect: bool,
+}
+
+/// An `exclude` line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exclude {
+    /// The path as written.
+    pub path: String,
+    /// The version, made canonical.
+    pub version: Version,
+}
+
+/// A `replace` line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replace {
+    /// The path as written.
+    pub path: String,
+    /// The version that is replaced; none for all.
+    pub version: Option<Version>,
+    /// A module's path, or a folder's if there is no `new_version`.
+    pub new: String,
+    /// The version that replaces it.
+    pub new_version: Option<Version>,
+}
+
+/// An interval of retracted versions, both ends included; a single version is both ends.
+///
+/// The ends are as written, and need not be versions: such a low end is below all, such a high end covers nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retraction {
     /// Lowest.
-    pub low: Version,
+    pub low: String,
     /// Highest.
-    pub high: Version,
+    pub high: String,
+    /// The comment that says why, or nothing.
+    pub rationale: String,
+}
+
+/// Why a file is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("go.mod:{line}: {why}")]
+pub struct GoModError {
+    /// The line, from 1.
+    pub line: usize,
+    /// What is wrong with it.
+    pub why: &'static str,
+}
+
+impl GoMod {
+    /// Reads the file of a dependency (`modfile.ParseLax`): what matters only in the main module and what is not
+    /// known is passed over, so there is no toolchain, `exclude` or `replace`.
+    pub fn parse_lax(file: &[u8]) -> Result<Self, GoModError> {
+        Self::read(file, false)
+    }
+
+    /// Reads the file of a main module (`modfile.Parse`): every line must be known and right.
+    pub fn parse(file: &[u8]) -> Result<Self, GoModError> {
+        Self::read(file, true)
+    }
+
+    fn read(file: &[u8], strict: bool) -> Result<Self, GoModError> {
+        if file.len() > MAX_BYTES {
+            return Err(GoModError {
+                line: 1,
+                why: "larger than 16 MiB",
+            });
+        }
+        directives::read(&syntax::parse(&words::text_of(file))?, strict)
+    }
+
+    /// Whether the `go` line asks for `major.minor` of the language or later; without one, no.
+    pub fn language_at_least(&self, major: u32, minor: u32) -> bool {
+        self.go
+            .as_deref()
+            .is_some_and(|go| words::language_at_least(go, &major.to_string(), &minor.to_string()))
+    }
 }
 
 impl Retraction {
     /// Whether `version` is retracted by this.
     pub fn covers(&self, version: &Version) -> bool {
-        semver::compare(self.low.as_str(), version.as_str()).is_le()
-            && semver::compare(version.as_str(), self.high.as_str()).is_le()
+        semver::compare(&self.low, version.as_str()).is_le()
+            && semver::compare(version.as_str(), &self.high).is_le()
     }
 }
 
-/// The `retract` lines of a `go.mod`: single versions and intervals, alone or in a block. What cannot be read is passed over.
+/// The retractions in a dependency's `go.mod`; none if it cannot be read.
 pub fn retractions(file: &[u8]) -> Vec<Retraction> {
-    let Ok(text) = std::str::from_utf8(&file[..file.len().min(MAX_BYTES)]) else {
-        return Vec::new();
-    };
-    let mut found = Vec::new();
-    let mut block: Option<bool> = None;
-    for line in text.lines() {
-        let line = line.split("//").next().unwrap_or_default().trim();
-        match block {
-            Some(_) if line == ")" => block = None,
-            Some(true) => found.extend(retraction(line)),
-            Some(false) => {}
-            None => {
-                let (word, rest) = line
-                    .split_once(|c: char| c.is_whitespace() || c == '(' || c == '[')
-                    .map_or((line, ""), |(word, _)| (word, line[word.len()..].trim()));
-                if rest == "(" {
-                    block = Some(word == "retract");
-                } else if word == "retract" {
-                    found.extend(retraction(rest));
-                }
-            }
-        }
-    }
-    found
+    GoMod::parse_lax(file).map_or_else(|_| Vec::new(), |file| file.retract)
 }
 
-fn retraction(text: &str) -> Option<Retraction> {
-    let version = |text: &str| Version::parse(text.trim().trim_matches(['"', '`'])).ok();
-    if let Some(interval) = text.strip_prefix('[') {
-        let (low, high) = interval.strip_suffix(']')?.split_once(',')?;
-        return Some(Retraction {
-            low: version(low)?,
-            high: version(high)?,
-        });
-    }
-    version(text).map(|only| Retraction {
-        low: only.clone(),
-        high: only,
-    })
+/// The `go.mod` of a module that has none (protocol.md 1.4). A path that is valid needs no quotes.
+pub fn synthesized(path: &ModulePath) -> Vec<u8> {
+    format!("module {path}\n").into_bytes()
 }
 
 #[cfg(test)]
@@ -74,7 +150,8 @@ mod tests {
         let file = b"module a.com/m // x\n\ngo 1.20\n\nretract v1.0.0 // bad\nretract [v1.2.0, v1.3.0]\nretract (\n\tv1.5.0\n\t\"v1.6.0\" // why\n\t[v1.7.0,v1.7.9]\n\tnonsense\n)\n\
             require (\n\tb.com/x v1.9.0\n)\nretract(\nv1.8.0\n)\n";
         let found = retractions(file);
-        assert_eq!(found.len(), 6);
+        assert_eq!(found.len(), 7);
+        assert_eq!(found[0].rationale, "bad");
         let retracted = |version: &str| {
             found
                 .iter()
@@ -89,5 +166,30 @@ mod tests {
             assert!(!retracted(no), "{no}");
         }
         assert!(retractions(b"\xff\xfe").is_empty());
+        let below_all = retractions(b"retract [x, v1.0.0]");
+        assert!(below_all[0].covers(&Version::parse("v0.1.0").unwrap()));
+    }
+
+    #[test]
+    fn everything_else() {
+        let file = "// Deprecated: use b.com/m\n// instead.\n//\n// More.\nmodule \"a.com/\\u006d\"\r\n\r\ngo 1.24rc1\ntoolchain go1.24.1\n\
+            require b.com/m v1 // indirect\nreplace c.com/x => ../x\nreplace d.com/y v1.0.0 => e.com/y v1.2.3\nexclude b.com/m v1.1.0\n";
+        let read = GoMod::parse(file.as_bytes()).unwrap();
+        let module = read.module.as_ref().unwrap();
+        assert_eq!(module.path, "a.com/m");
+        assert_eq!(module.deprecated, "use b.com/m\ninstead.");
+        assert_eq!(read.toolchain.as_deref(), Some("go1.24.1"));
+        assert_eq!(read.require[0].version.as_str(), "v1.0.0");
+        assert!(read.require[0].indirect);
+        assert_eq!((read.replace.len(), read.exclude.len()), (2, 1));
+        assert!(read.language_at_least(1, 24) && !read.language_at_least(1, 25));
+        let lax = GoMod::parse_lax(file.as_bytes()).unwrap();
+        assert_eq!((lax.toolchain, lax.replace.len()), (None, 0));
+
+        let error = GoMod::parse_lax(b"module a.com/m\n\ngo x\n").unwrap_err();
+        assert_eq!(error.line, 3);
+        assert!(GoMod::parse_lax(&b"a\n".repeat(300_000)).is_err());
+        let path = ModulePath::parse("a.com/m").unwrap();
+        assert_eq!(synthesized(&path), b"module a.com/m\n");
     }
 }

@@ -9,11 +9,14 @@ pub mod info;
 pub mod list;
 mod path;
 pub mod pattern;
+mod pseudo;
 mod request;
 pub mod semver;
+mod unicode;
 mod version;
 pub mod zip;
 
-pub use path::{ModulePath, PathError};
+pub use path::{ModulePath, PathError, split_major};
+pub use pseudo::Pseudo;
 pub use request::{DatabaseName, Query, QueryKind, Request, RequestError, SumDbAsk};
-pub use version::{Pseudo, Version, VersionError};
+pub use version::{Version, VersionError};

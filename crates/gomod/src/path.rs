@@ -137,8 +137,10 @@ pub(crate) fn is_windows_device(name: &str) -> bool {
             && matches!(name.as_bytes()[3], b'1'..=b'9'))
 }
 
-/// `module.SplitPathVersion`: `None` where the major version is malformed.
-fn split_major(path: &str) -> Option<(&str, &str)> {
+/// Splits any path, as a `module` line may have it, into what stands before its major version and the major
+/// version's text: `/v2`, `.v1`, `.v1-unstable` or nothing (`module.SplitPathVersion`). `None` where the major version is
+/// malformed.
+pub fn split_major(path: &str) -> Option<(&str, &str)> {
     if path.starts_with("gopkg.in/") {
         return split_gopkg_in(path);
     }
@@ -168,8 +170,9 @@ fn split_gopkg_in(path: &str) -> Option<(&str, &str)> {
     let base = head
         .strip_suffix('v')
         .and_then(|base| base.strip_suffix('.'));
-    let (prefix, major) = path.split_at(base.filter(|_| digits > 0)?.len());
-    let number = &stable[head.len()..];
+    let (prefix, major) = path.split_at(base?.len());
+    // `.v-unstable`, without a number, is let through as the reference does; no version fits it.
+    let number = major.strip_prefix(".v").filter(|rest| !rest.is_empty())?;
     if number.starts_with('0') && major != ".v0" {
         return None;
     }

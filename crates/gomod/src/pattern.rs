@@ -44,7 +44,9 @@ impl Patterns {
     }
 
     fn from_entries<'a>(entries: impl Iterator<Item = &'a str>) -> Result<Self, PatternError> {
-        let entries = entries.map(str::trim).filter(|entry| !entry.is_empty());
+        let entries = entries
+            .map(str::trim)
+            .filter(|entry| !matches!(*entry, "" | "/"));
         entries
             .map(Pattern::parse)
             .collect::<Result<_, _>>()

@@ -67,7 +67,24 @@ pub fn parse(text: &str) -> Option<Parts<'_>> {
     })
 }
 
-fn number(text: &str) -> Option<(&str, &str)> {
+/// The canonical form of a version (`module.CanonicalVersion`): all three numbers, no build metadata but
+/// `+incompatible`.
+pub fn canonical(text: &str) -> Option<String> {
+    let Parts {
+        major,
+        minor,
+        patch,
+        prerelease,
+        build,
+        ..
+    } = parse(text)?;
+    let build = Some(build).filter(|build| *build == "+incompatible");
+    let build = build.unwrap_or_default();
+    Some(format!("v{major}.{minor}.{patch}{prerelease}{build}"))
+}
+
+/// A decimal number without leading zeros, and what follows.
+pub(crate) fn number(text: &str) -> Option<(&str, &str)> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, rest) = text.split_at(digits);
     (digits > 0 && (digits == 1 || !number.starts_with('0'))).then_some((number, rest))

@@ -1,4 +1,4 @@
-//! Canonical versions and pseudo-versions.
+//! Canonical versions.
 
 use std::{borrow::Cow, cmp::Ordering, fmt, str::FromStr};
 
@@ -14,15 +14,6 @@ use crate::{
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Version(Box<str>);
 
-/// What a pseudo-version is made of (protocol.md 2.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pseudo<'a> {
-    /// `yyyymmddhhmmss` in UTC.
-    pub time: &'a str,
-    /// The revision: 12 hex digits for git.
-    pub rev: &'a str,
-}
-
 /// Why a text is no canonical version, or not one of this module.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VersionError {
@@ -35,6 +26,9 @@ pub enum VersionError {
     /// The major version is not the path's.
     #[error("the major version should be {0}, by the module path")]
     Major(String),
+    /// A pseudo-version that no commit can have.
+    #[error("a pseudo-version {0}")]
+    Pseudo(&'static str),
 }
 
 impl Version {
@@ -65,7 +59,7 @@ impl Version {
         escape(&self.0)
     }
 
-    fn parts(&self) -> Parts<'_> {
+    pub(crate) fn parts(&self) -> Parts<'_> {
         semver::parse(&self.0).unwrap_or(Parts {
             major: "0",
             minor: "0",
@@ -91,55 +85,36 @@ impl Version {
         self.0.ends_with("+incompatible")
     }
 
-    /// The parts of a pseudo-version, if it is one.
-    pub fn pseudo(&self) -> Option<Pseudo<'_>> {
-        let text = self.0.split('+').next().unwrap_or_default();
-        let (head, rev) = text.rsplit_once('-')?;
-        let (head, time) = head.split_at_checked(head.len().checked_sub(14)?)?;
-        let parts = self.parts();
-        let good = !rev.is_empty()
-            && rev.bytes().all(|byte| byte.is_ascii_alphanumeric())
-            && time.bytes().all(|byte| byte.is_ascii_digit())
-            && !parts.prerelease.is_empty();
-        // `vX.0.0-TIME-REV`, or `….0.TIME-REV` behind a pre-release or a next patch.
-        let base = head == format!("v{}.0.0-", parts.major)
-            || head.ends_with("-0.")
-            || (head.ends_with(".0.") && head.contains('-'));
-        (good && base).then_some(Pseudo { time, rev })
-    }
-
-    /// Whether it is a pseudo-version.
-    pub fn is_pseudo(&self) -> bool {
-        self.pseudo().is_some()
-    }
-
     /// Whether a module of this path may have this version (`module.CheckPathMajor`).
     pub fn check_major(&self, path: &ModulePath) -> Result<(), VersionError> {
-        let (_, suffix) = path.split_major();
-        let suffix = if suffix.starts_with(".v") {
-            suffix.strip_suffix("-unstable").unwrap_or(suffix)
-        } else {
-            suffix
-        };
-        let major = format!("v{}", self.major());
-        if self.0.starts_with("v0.0.0-") && suffix == ".v1" {
-            // gopkg.in's v1 has pseudo-versions of v0, from before it had tags.
-            return Ok(());
+        check_major(&self.0, path.split_major().1)
+    }
+}
+
+/// Whether a version fits the major version in a path, as [`ModulePath::split_major`] gives it.
+pub(crate) fn check_major(version: &str, suffix: &str) -> Result<(), VersionError> {
+    let suffix = if suffix.starts_with(".v") {
+        suffix.strip_suffix("-unstable").unwrap_or(suffix)
+    } else {
+        suffix
+    };
+    if version.starts_with("v0.0.0-") && suffix == ".v1" {
+        // gopkg.in's v1 has pseudo-versions of v0, from before it had tags.
+        return Ok(());
+    }
+    let parts = semver::parse(version);
+    let major = parts.map(|parts| parts.major);
+    let (fits, want) = match suffix.get(2..) {
+        None => {
+            let incompatible = parts.is_some_and(|parts| parts.build == "+incompatible");
+            (matches!(major, Some("0" | "1")) || incompatible, "v0 or v1")
         }
-        let want = suffix.get(1..).unwrap_or_default();
-        if want.is_empty() {
-            let fits = major == "v0" || major == "v1" || self.is_incompatible();
-            return if fits {
-                Ok(())
-            } else {
-                Err(VersionError::Major("v0 or v1".to_owned()))
-            };
-        }
-        if major == want {
-            Ok(())
-        } else {
-            Err(VersionError::Major(want.to_owned()))
-        }
+        Some(number) => (major == Some(number), &suffix[1..]),
+    };
+    if fits {
+        Ok(())
+    } else {
+        Err(VersionError::Major(want.to_owned()))
     }
 }
 

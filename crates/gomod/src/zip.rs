@@ -1,4 +1,5 @@
-//! Checking a module zip (protocol.md section 6): everything the client checks, and that the content is true.
+//! Checking a module zip (protocol.md section 6): everything the client checks, and that the content is true;
+//! and choosing the files of one.
 //!
 //! The archive is read as `archive/zip` reads it, but stricter where honest zips do not differ: no bytes
 //! before the first entry, and every CRC is checked. A file's content is never held, only blocks of it.
@@ -6,6 +7,7 @@
 mod directory;
 mod inflate;
 mod names;
+mod select;
 
 use std::io::{Read, Seek};
 
@@ -13,6 +15,8 @@ use crate::{
     ModulePath, Version,
     h1::{H1, Lines},
 };
+
+pub use select::{Kind, Omitted, Selection, SourceFile, select};
 
 /// Bounds of a module zip. The defaults are the client's own (protocol.md section 6), and two of memory.
 #[derive(Clone, Copy, Debug)]

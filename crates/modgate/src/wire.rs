@@ -12,6 +12,11 @@ use upstream::{
     settings::UpstreamSettings,
 };
 
+use vcs::{
+    Direct, DirectSettings, Govcs, Reach,
+    discover::{Kind, Mapping},
+};
+
 use crate::config::{self, Config, LogFormat, LogLevel};
 
 /// The settings of a gateway. `via` is what it writes into `Via`.
@@ -35,9 +40,11 @@ pub fn settings(config: &Config, via: &str) -> Result<Settings, String> {
         mode: mode(config.mode),
         direct: Arc::new(Chain::direct()),
     };
+    let egress = egress(config, via);
     Ok(Settings {
         routes: Arc::new(routes),
-        upstreams: Arc::new(upstreams(config, egress(config, via))),
+        upstreams: Arc::new(upstreams(config, egress.clone())),
+        direct: Arc::new(direct(config, egress)?),
         sumdb: config
             .sumdb
             .database
@@ -143,6 +150,40 @@ fn upstreams(config: &Config, egress: Egress) -> Upstreams {
         by_url.insert(url.clone(), settings);
     }
     Upstreams::new(egress, UpstreamSettings::default(), by_url)
+}
+
+fn direct(config: &Config, egress: Egress) -> Result<Direct, String> {
+    let direct = &config.direct;
+    let rules: Vec<String> = direct
+        .vcs
+        .iter()
+        .map(|rule| format!("{}:{}", rule.pattern, rule.allowed.join("|")))
+        .collect();
+    let mappings = config.vcs.iter().map(|mapping| {
+        Ok(Mapping {
+            prefix: mapping.prefix.clone(),
+            repo: mapping.repo.clone(),
+            vcs: Kind::by_name(mapping.vcs).ok_or("an unknown version control system")?,
+            subdir: mapping.subdir.clone(),
+        })
+    });
+    let folder = config.data.join("vcs");
+    let settings = DirectSettings {
+        folder: folder.clone(),
+        govcs: Govcs::parse(&rules.join(",")).map_err(|error| error.to_string())?,
+        private: config.private.clone(),
+        insecure: config.network.insecure_hosts.clone(),
+        mappings: mappings.collect::<Result<_, &str>>()?,
+        refs_life: direct.refs_life,
+        discovery_life: direct.discovery_life,
+        discovery_negative_life: direct.discovery_negative_life,
+        max_mirrors: direct.max_mirrors,
+        max_mirror_bytes: direct.max_mirror_bytes,
+        process_timeout: direct.process_timeout,
+        max_processes: direct.max_processes,
+        max_zip_bytes: config.limits.max_zip_bytes,
+    };
+    Ok(Direct::new(settings, Reach::new(egress, folder)))
 }
 
 fn sumdb(config: &Config, database: &config::Database) -> Result<SumDbSettings, String> {

@@ -1,8 +1,20 @@
 //! What Go's rules ask of a repository, whatever its version control system.
 
+use bytes::Bytes;
+use gomod::zip::Kind;
 use time::OffsetDateTime;
 
-use crate::DirectError;
+use crate::git::{Archive, GitRepository};
+use crate::hg::HgRepository;
+use crate::zip::{Content, Entry, Files};
+use crate::{DirectError, ErrorKind};
+
+/// A repository, for the time of one question.
+#[derive(Debug)]
+pub(crate) enum Repository {
+    Git(Box<GitRepository>),
+    Hg(Box<HgRepository>),
+}
 
 /// Trouble with a repository.
 #[derive(Debug, Clone)]
@@ -17,6 +29,40 @@ impl From<DirectError> for Trouble {
     fn from(error: DirectError) -> Self {
         Self::Other(error)
     }
+}
+
+impl From<Trouble> for DirectError {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Other(error) => error,
+            Trouble::Mirror(text) => {
+                Self::new(ErrorKind::Disk, format!("the mirror is damaged: {text}")).hint(
+                    "it is made anew with the next question; check the disk if this comes again",
+                )
+            }
+        }
+    }
+}
+
+/// What else will be asked about a commit, so that one fetch can do for all.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Plan<'a> {
+    /// Tags whose files will be read too.
+    pub(crate) also: &'a [String],
+    /// Whether tags among its ancestors will be looked for.
+    pub(crate) ancestry: Ancestry<'a>,
+}
+
+/// Whether the history of a commit will be needed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) enum Ancestry<'a> {
+    /// Not.
+    #[default]
+    No,
+    /// Surely.
+    Needed,
+    /// If there are versions among the tags with this prefix, but none on the commit itself.
+    UnlessTagged(&'a str),
 }
 
 /// A commit, as a query found it.
@@ -43,4 +89,128 @@ pub(crate) struct Commit {
 pub(crate) struct Tag {
     pub(crate) name: String,
     pub(crate) hash: String,
+}
+
+/// The tags with a prefix, and what an origin says of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Tags {
+    /// Sorted by name.
+    pub(crate) list: Vec<Tag>,
+    /// `TagSum`.
+    pub(crate) tag_sum: String,
+    /// `RepoSum`, where versions depend on everything.
+    pub(crate) repo_sum: String,
+}
+
+impl Repository {
+    /// The name of its system in origins.
+    pub(crate) fn vcs(&self) -> &'static str {
+        match self {
+            Self::Git(_) => "git",
+            Self::Hg(_) => "hg",
+        }
+    }
+
+    /// The tags with a prefix.
+    pub(crate) async fn tags(&mut self, prefix: &str) -> Result<Tags, Trouble> {
+        match self {
+            Self::Git(git) => git.tags(prefix).await,
+            Self::Hg(hg) => Ok(Tags {
+                list: hg.tags(prefix).await?,
+                ..Tags::default()
+            }),
+        }
+    }
+
+    /// The commit that a revision names: a tag, a branch, `HEAD`, a hash or the beginning of one.
+    pub(crate) async fn stat(&mut self, revision: &str, plan: Plan<'_>) -> Result<Commit, Trouble> {
+        match self {
+            Self::Git(git) => git.stat(revision, plan).await,
+            Self::Hg(hg) => hg.stat(revision).await,
+        }
+    }
+
+    /// The tip of the default branch.
+    pub(crate) async fn latest(&mut self, plan: Plan<'_>) -> Result<Commit, Trouble> {
+        match self {
+            Self::Git(git) => git.latest(plan).await,
+            Self::Hg(hg) => hg.latest().await,
+        }
+    }
+
+    /// A file in a commit that `stat` gave, at most `max` bytes of it; `None` if there is none.
+    pub(crate) async fn read(
+        &mut self,
+        hash: &str,
+        file: &str,
+        max: u64,
+    ) -> Result<Option<Bytes>, Trouble> {
+        match self {
+            Self::Git(git) => git.read(hash, file, max).await,
+            Self::Hg(hg) => hg.read(hash, file, max).await,
+        }
+    }
+
+    /// The tags with a prefix that are on the commit or its ancestors.
+    pub(crate) async fn merged_tags(
+        &mut self,
+        commit: &Commit,
+        prefix: &str,
+    ) -> Result<Vec<String>, Trouble> {
+        match self {
+            Self::Git(git) => git.merged_tags(commit, prefix).await,
+            Self::Hg(hg) => hg.merged_tags(commit, prefix).await,
+        }
+    }
+
+    /// Whether a tag is on the commit or its ancestors.
+    pub(crate) async fn descends_from(
+        &mut self,
+        commit: &Commit,
+        tag: &Tag,
+    ) -> Result<bool, Trouble> {
+        match self {
+            Self::Git(git) => git.descends_from(commit, tag).await,
+            Self::Hg(hg) => hg.descends_from(commit, tag).await,
+        }
+    }
+
+    /// All files in a folder of a commit, and their content.
+    pub(crate) async fn files(self, hash: &str, folder: &str) -> Result<Files, Trouble> {
+        match self {
+            Self::Git(git) => git.files(hash, folder).await,
+            Self::Hg(hg) => hg_files(*hg, hash, folder).await,
+        }
+    }
+}
+
+/// The files of a folder, as hg archives them.
+async fn hg_files(mut hg: HgRepository, hash: &str, folder: &str) -> Result<Files, Trouble> {
+    let inside = if folder.is_empty() {
+        String::new()
+    } else {
+        format!("{folder}/")
+    };
+    let listed = hg.list(hash, folder).await?;
+    let entries = listed.into_iter().filter_map(|file| {
+        Some(Entry {
+            name: file.name.strip_prefix(inside.as_bytes())?.to_owned(),
+            kind: if file.link {
+                Kind::Symlink
+            } else {
+                Kind::Regular
+            },
+            size: file.size,
+        })
+    });
+    let prefix = format!("{}/{inside}", HgRepository::prefix());
+    let archive = Archive::new(
+        hg.archive(hash, folder).await?,
+        prefix.trim_end_matches('/'),
+    )?;
+    Ok(Files {
+        entries: entries.collect(),
+        content: Content::Archive(Box::new(archive)),
+        mirror: None,
+    })
 }

@@ -17,6 +17,8 @@ const MAX_COMMENT_BYTES: u64 = 65535;
 pub(super) struct Entry {
     pub(super) name: Box<str>,
     pub(super) deflated: bool,
+    /// Whether a data descriptor with the CRC follows the content.
+    pub(super) descriptor: bool,
     pub(super) crc32: u32,
     pub(super) compressed: u64,
     pub(super) uncompressed: u64,
@@ -74,13 +76,14 @@ fn find_end<R: Read + Seek>(window: &mut Window<R>) -> Result<End, ZipError> {
         start,
         usize::try_from(tail).map_err(|_| ZipError::Format("too long"))?,
     )?;
-    let found = (0..bytes.len().saturating_sub(END_BYTES - 1))
+    // The last signature counts, as it does for Go: another parser must not see another archive.
+    let at = (0..bytes.len().saturating_sub(END_BYTES - 1))
         .rev()
-        .find(|&at| {
-            u32_at(&bytes, at) == END
-                && at + END_BYTES + usize::from(u16_at(&bytes, at + 20)) <= bytes.len()
-        });
-    let at = found.ok_or(ZipError::Format("its end is missing"))?;
+        .find(|&at| u32_at(&bytes, at) == END)
+        .ok_or(ZipError::Format("its end is missing"))?;
+    if at + END_BYTES + usize::from(u16_at(&bytes, at + 20)) > bytes.len() {
+        return Err(ZipError::Format("its comment is cut short"));
+    }
     let end = &bytes[at..];
     let mut found = End {
         records: u64::from(u16_at(end, 10)),
@@ -91,11 +94,17 @@ fn find_end<R: Read + Seek>(window: &mut Window<R>) -> Result<End, ZipError> {
     if u16_at(end, 4) != 0 || u16_at(end, 6) != 0 {
         return Err(ZipError::Format("it is in several parts"));
     }
-    if (found.records == 0xffff || found.size == 0xffff_ffff || found.offset == 0xffff_ffff)
+    // A size of 0xffff is no sign of zip64 in the specification, but it is one for Go.
+    if (found.records == 0xffff
+        || matches!(found.size, 0xffff | 0xffff_ffff)
+        || found.offset == 0xffff_ffff)
         && let Some(locator) = found.at.checked_sub(20)
     {
         let bytes = window.copy(locator, 20)?;
         if u32_at(&bytes, 0) == LOCATOR64 {
+            if u32_at(&bytes, 4) != 0 || u32_at(&bytes, 16) != 1 {
+                return Err(ZipError::Format("it is in several parts"));
+            }
             let at = u64_at(&bytes, 8);
             if at.checked_add(56).is_none_or(|end| end > locator) {
                 return Err(ZipError::Format("its zip64 end is misplaced"));
@@ -145,6 +154,7 @@ fn entry(bytes: &[u8]) -> Result<(Entry, &[u8]), ZipError> {
     let mut entry = Entry {
         name: name.into(),
         deflated,
+        descriptor: u16_at(bytes, 8) & 8 != 0,
         crc32: u32_at(bytes, 16),
         compressed: u64::from(u32_at(bytes, 20)),
         uncompressed: u64::from(u32_at(bytes, 24)),

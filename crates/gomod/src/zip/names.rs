@@ -3,15 +3,15 @@
 use std::collections::{HashMap, hash_map::Entry as Slot};
 
 use super::{Limits, ZipError, directory::Entry};
-use crate::path::is_windows_device;
+use crate::{
+    path::is_windows_device,
+    unicode::{fold, is_letter},
+};
 
 /// Checks all names and declared sizes; gives the sum of the sizes.
 pub(super) fn check(entries: &[Entry], prefix: &str, limits: &Limits) -> Result<u64, ZipError> {
     let mut sum = 0u64;
-    let mut seen = Seen {
-        names: HashMap::with_capacity(entries.len()),
-        bytes: 0,
-    };
+    let mut seen = Seen::new(entries.len());
     for entry in entries {
         let fault = |why| ZipError::Entry {
             name: entry.name.chars().take(100).collect(),
@@ -53,8 +53,8 @@ pub(super) fn check(entries: &[Entry], prefix: &str, limits: &Limits) -> Result<
     Ok(sum)
 }
 
-/// `module.CheckFilePath`. Unicode letters are taken from Rust's alphabetic characters, a few marks more than Go's.
-fn check_path(name: &str) -> Result<(), &'static str> {
+/// `module.CheckFilePath`.
+pub(super) fn check_path(name: &str) -> Result<(), &'static str> {
     for element in name.split('/') {
         if element.is_empty() || element.bytes().all(|byte| byte == b'.') {
             return Err("an empty or dotted path element");
@@ -66,7 +66,7 @@ fn check_path(name: &str) -> Result<(), &'static str> {
             if c.is_ascii() {
                 c.is_ascii_alphanumeric() || "!#$%&()+,-.=@[]^_{}~ ".contains(c)
             } else {
-                c.is_alphabetic()
+                is_letter(c)
             }
         };
         if !element.chars().all(good) {
@@ -80,18 +80,30 @@ fn check_path(name: &str) -> Result<(), &'static str> {
 }
 
 /// Names met so far, folded; bounded in memory, since every folder of a deep path counts.
-struct Seen<'a> {
+pub(super) struct Seen<'a> {
     names: HashMap<String, (&'a str, bool)>,
     bytes: usize,
+}
+
+impl Seen<'_> {
+    pub(super) fn new(names: usize) -> Self {
+        Self {
+            names: HashMap::with_capacity(names),
+            bytes: 0,
+        }
+    }
 }
 
 const MAX_SEEN_BYTES: usize = 256 << 20;
 const MAX_NAME_BYTES: usize = 4096;
 
 /// Notes a name and its folders: two that differ only in case, a file that is a folder too, a file twice.
-fn note<'a>(seen: &mut Seen<'a>, name: &'a str, folder: bool) -> Result<(), &'static str> {
-    seen.bytes += name.len() + 64;
-    if seen.bytes > MAX_SEEN_BYTES || name.len() > MAX_NAME_BYTES {
+pub(super) fn note<'a>(
+    seen: &mut Seen<'a>,
+    name: &'a str,
+    folder: bool,
+) -> Result<(), &'static str> {
+    if name.len() > MAX_NAME_BYTES {
         return Err("a path too long or too deep");
     }
     match seen.names.entry(fold(name)) {
@@ -110,6 +122,10 @@ fn note<'a>(seen: &mut Seen<'a>, name: &'a str, folder: bool) -> Result<(), &'st
             return Ok(());
         }
         Slot::Vacant(slot) => {
+            seen.bytes += name.len() + 64;
+            if seen.bytes > MAX_SEEN_BYTES {
+                return Err("a path too long or too deep");
+            }
             slot.insert((name, folder));
         }
     }
@@ -117,30 +133,4 @@ fn note<'a>(seen: &mut Seen<'a>, name: &'a str, folder: bool) -> Result<(), &'st
         Some((parent, _)) => note(seen, parent, true),
         None => Ok(()),
     }
-}
-
-/// Simple case folding, character by character.
-fn fold(name: &str) -> String {
-    if name.is_ascii() {
-        return name.to_ascii_lowercase();
-    }
-    let single = |mut chars: std::iter::Fuse<Box<dyn Iterator<Item = char>>>, c: char| match (
-        chars.next(),
-        chars.next(),
-    ) {
-        (Some(only), None) => only,
-        _ => c,
-    };
-    name.chars()
-        .map(|c| {
-            let upper = single(
-                (Box::new(c.to_uppercase()) as Box<dyn Iterator<Item = char>>).fuse(),
-                c,
-            );
-            single(
-                (Box::new(upper.to_lowercase()) as Box<dyn Iterator<Item = char>>).fuse(),
-                upper,
-            )
-        })
-        .collect()
 }

@@ -1,0 +1,299 @@
+//! The questions that direct fetch answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{FutureExt as _, future::BoxFuture};
+use gomod::{ModulePath, Version};
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+
+use crate::discover::page::from_egress;
+use crate::discover::{Discovery, Kind, Probe, Root};
+use crate::git::{GitRepository, Mirror, Mirrors};
+use crate::hg::HgRepository;
+use crate::module::Module;
+use crate::process::Places;
+use crate::proxy::ModProxy;
+use crate::repository::{Repository, Trouble};
+use crate::{DirectError, DirectSettings, ErrorKind, Reach, Revision, zip};
+
+/// Direct fetch: asks repositories themselves, from mirrors that are kept. Shared by reference.
+#[derive(Debug)]
+pub struct Direct {
+    settings: DirectSettings,
+    reach: Reach,
+    discovery: Discovery,
+    mirrors: Mirrors,
+    places: Places,
+}
+
+/// A module zip on its way: blocks of bytes, the same for the same version every time. An error ends it; without one
+/// it is whole when the blocks end. Dropping it ends the work.
+#[derive(Debug)]
+pub struct ZipStream(mpsc::Receiver<Result<Bytes, DirectError>>);
+
+impl ZipStream {
+    /// The next block; `None` at the end.
+    pub async fn next(&mut self) -> Option<Result<Bytes, DirectError>> {
+        self.0.recv().await
+    }
+}
+
+/// How many blocks of a module proxy's zip wait for the one who reads them.
+const PROXY_BLOCKS: usize = 8;
+/// How often a question is asked again when what is kept turns out to be damaged.
+const TRIES: usize = 2;
+
+impl Direct {
+    /// With these settings; nothing is touched before the first question.
+    pub fn new(settings: DirectSettings, reach: Reach) -> Self {
+        // Only what HTTP cannot tell is asked by programs.
+        let probe: Probe = Arc::new(|_, _| Box::pin(async { Ok(false) }));
+        Self {
+            discovery: Discovery::new(&settings, reach.egress().clone(), probe),
+            mirrors: Mirrors::new(&settings),
+            places: Places::new(settings.max_processes, settings.process_timeout),
+            settings,
+            reach,
+        }
+    }
+
+    /// The tagged versions of a module, sorted: what `list` says (protocol.md 1.2, 2.3). Always asks the repository.
+    pub async fn versions(&self, module: &ModulePath) -> Result<Vec<Version>, DirectError> {
+        if let Some(proxy) = self.proxy(module).await? {
+            return proxy.versions(module).await;
+        }
+        let _place = self.places.enter().await?;
+        self.ask(module, Duration::ZERO, |mut module| {
+            async move { module.versions().await }.boxed()
+        })
+        .await
+    }
+
+    /// What `@latest` says: the highest release, else the highest pre-release, else the tip of the default branch, and
+    /// nothing that is retracted. Always asks the repository.
+    pub async fn latest(&self, module: &ModulePath) -> Result<Revision, DirectError> {
+        self.revision(module, "latest").await
+    }
+
+    /// What a query resolves to: a canonical version to itself, a branch, tag or commit to its version, `v1`, `<v1.5.0`
+    /// or `latest` to what go would pick from the list. Asks the repository, but for a canonical version only if what
+    /// was heard from it within [`DirectSettings::refs_life`] does not tell.
+    pub async fn revision(
+        &self,
+        module: &ModulePath,
+        query: &str,
+    ) -> Result<Revision, DirectError> {
+        if let Some(proxy) = self.proxy(module).await? {
+            let (info, _) = match query {
+                "latest" => proxy.latest(module).await?,
+                query => proxy.revision(module, &escaped(query)).await?,
+            };
+            return Ok(Revision {
+                version: info.version,
+                time: info.time,
+                origin: None,
+            });
+        }
+        let _place = self.places.enter().await?;
+        let believe = match Version::parse(query) {
+            Ok(_) => self.settings.refs_life,
+            Err(_) => Duration::ZERO,
+        };
+        self.ask(module, believe, |mut module| {
+            async move { module.revision(query).await }.boxed()
+        })
+        .await
+    }
+
+    /// The go.mod of a version, made up if the module has none.
+    pub async fn go_mod(
+        &self,
+        module: &ModulePath,
+        version: &Version,
+    ) -> Result<Bytes, DirectError> {
+        if let Some(proxy) = self.proxy(module).await? {
+            return proxy.go_mod(module, version).await;
+        }
+        let _place = self.places.enter().await?;
+        self.ask(module, self.settings.refs_life, |mut module| {
+            async move { module.go_mod(version).await }.boxed()
+        })
+        .await
+    }
+
+    /// The zip of a version.
+    pub async fn zip(
+        &self,
+        module: &ModulePath,
+        version: &Version,
+    ) -> Result<ZipStream, DirectError> {
+        if let Some(proxy) = self.proxy(module).await? {
+            let mut answer = proxy.zip(module, version).await?;
+            let what = format!("{module}@{version}");
+            let (sender, receiver) = mpsc::channel(PROXY_BLOCKS);
+            tokio::spawn(async move {
+                // Ends when nobody reads any more.
+                while let Some(block) = answer.next_chunk().await.transpose() {
+                    let block = block.map_err(|error| from_egress(&what, error));
+                    let last = block.is_err();
+                    if sender.send(block).await.is_err() || last {
+                        return;
+                    }
+                }
+            });
+            return Ok(ZipStream(receiver));
+        }
+        let place = self.places.enter().await?;
+        let max = self.settings.max_zip_bytes;
+        let plan = self
+            .ask(module, self.settings.refs_life, |mut found| {
+                async move {
+                    let located = found.version(version).await?;
+                    let license = if located.folder.is_empty() {
+                        None
+                    } else {
+                        found.license(&located.hash).await?
+                    };
+                    let files = found
+                        .into_repository()
+                        .files(&located.hash, &located.folder)
+                        .await?;
+                    let go_mod = located.go_mod.as_deref();
+                    Ok(zip::Plan::new(
+                        module, version, files, go_mod, license, max,
+                    )?)
+                }
+                .boxed()
+            })
+            .await?;
+        Ok(ZipStream(plan.start(place)))
+    }
+
+    /// Looks after the mirrors: evicts what is too much, repacks what has grown. For the background, now and then.
+    pub async fn tidy(&self) {
+        if let Err(error) = self.mirrors.tidy(&self.places).await {
+            tracing::warn!(%error, "care of the mirrors failed");
+        }
+    }
+
+    /// Asks a question about a module, again with a new mirror if the one that is kept is damaged.
+    async fn ask<'a, T>(
+        &self,
+        path: &ModulePath,
+        believe: Duration,
+        question: impl Fn(Module) -> BoxFuture<'a, Result<T, Trouble>>,
+    ) -> Result<T, DirectError> {
+        let root = self.discovery.find(path).await?;
+        self.allowed(path, &root)?;
+        // Where it is asked; its name stays the one that was found.
+        let mut asked = root.clone();
+        let mut tries = 1;
+        loop {
+            let (repository, mirror) = self.repository(&asked, believe).await?;
+            let generation = mirror.as_ref().map(|mirror| mirror.generation());
+            let module = Module::new(path.clone(), root.clone(), repository)?;
+            match question(module).await {
+                Ok(answer) => return Ok(answer),
+                Err(Trouble::Mirror(why)) if tries < TRIES => {
+                    tracing::warn!(
+                        repository = root.url,
+                        why,
+                        "its mirror is damaged and made anew"
+                    );
+                    if let (Some(mirror), Some(generation)) = (mirror, generation) {
+                        GitRepository::discard(&mirror, generation).await?;
+                    }
+                    tries += 1;
+                }
+                Err(Trouble::Other(error)) if asked == root && redirected(&error) => {
+                    asked = self.reach.moved(&root).await?.ok_or(error)?;
+                }
+                Err(trouble) => return Err(trouble.into()),
+            }
+        }
+    }
+
+    /// The module proxy that a module's page names in place of a repository.
+    async fn proxy(&self, module: &ModulePath) -> Result<Option<ModProxy>, DirectError> {
+        let root = self.discovery.find(module).await?;
+        if root.vcs != Kind::Mod {
+            return Ok(None);
+        }
+        let insecure = self.discovery.is_insecure(module.as_str(), &root.url);
+        Ok(Some(ModProxy::new(
+            self.reach.egress().clone(),
+            &root,
+            insecure,
+        )))
+    }
+
+    /// Whether GOVCS lets the repository be asked.
+    fn allowed(&self, path: &ModulePath, root: &Root) -> Result<(), DirectError> {
+        let private = self.settings.private.matches(path);
+        if self
+            .settings
+            .govcs
+            .allows(&root.prefix, private, root.vcs.name())
+        {
+            return Ok(());
+        }
+        let what = if private { "private" } else { "public" };
+        let text = format!(
+            "{path}: {} is not allowed for {what} modules of {}",
+            root.vcs, root.prefix
+        );
+        Err(DirectError::new(ErrorKind::Refused, text)
+            .hint("`direct.vcs` says what is allowed, in the syntax of GOVCS"))
+    }
+
+    async fn repository(
+        &self,
+        root: &Root,
+        believe: Duration,
+    ) -> Result<(Repository, Option<Arc<Mirror>>), DirectError> {
+        match root.vcs {
+            Kind::Git => {
+                let mirror = self.mirrors.open(&root.url, root.credentials).await?;
+                let way = self.reach.way(root).await?;
+                let git = GitRepository::new(Arc::clone(&mirror), way, &self.settings, believe);
+                Ok((Repository::Git(Box::new(git)), Some(mirror)))
+            }
+            Kind::Hg => {
+                let name = hex::encode(
+                    &Sha256::digest(format!("{} {}", root.url, root.credentials))[..16],
+                );
+                let folder = self.settings.folder.join(format!("{name}.hg"));
+                let way = self.reach.way(root).await?;
+                let hg = HgRepository::new(folder, way, self.settings.process_timeout);
+                Ok((Repository::Hg(Box::new(hg)), None))
+            }
+            other => {
+                let text = format!(
+                    "{}: {other} repositories are not supported yet",
+                    root.prefix
+                );
+                Err(DirectError::new(ErrorKind::MissingProgram, text))
+            }
+        }
+    }
+}
+
+/// A query as it stands in a module proxy's URL.
+fn escaped(query: &str) -> String {
+    query.chars().fold(String::new(), |mut out, c| {
+        if c.is_ascii_uppercase() {
+            out.push('!');
+        }
+        out.push(c.to_ascii_lowercase());
+        out
+    })
+}
+
+/// Whether git was redirected, which it does not follow.
+fn redirected(error: &DirectError) -> bool {
+    let is = |status: &&str| error.text.contains(&format!("returned error: {status}"));
+    ["301", "302", "303", "307", "308"].iter().any(is)
+}

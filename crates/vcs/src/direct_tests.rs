@@ -1,0 +1,307 @@
+//! Questions answered from repositories that git makes.
+
+use std::fs;
+
+use crate::ErrorKind;
+use crate::fixture::{Lab, module};
+
+const T: u32 = 1_600_000_000;
+
+#[tokio::test]
+async fn the_life_of_a_module() {
+    let lab = Lab::new();
+    let repo = lab.repository("m");
+    let first = repo.release("test.example/m", "v1.0.0", T);
+    repo.release("test.example/m", "v1.1.0", T + 60);
+    repo.write("x.go", "package x // more\n");
+    let tip = repo.commit(T + 120);
+    assert_eq!(lab.versions("test.example/m").await, ["v1.0.0", "v1.1.0"]);
+    let pseudo = format!("v1.1.1-0.20200913122840-{}", &tip[..12]);
+    for (query, want) in [
+        ("v1.0.0", "v1.0.0"),
+        ("latest", "v1.1.0"),
+        ("v1", "v1.1.0"),
+        ("v1.0", "v1.0.0"),
+        ("<v1.1.0", "v1.0.0"),
+        ("main", &pseudo),
+        ("HEAD", &pseudo),
+        (&tip[..8], &pseudo),
+        (&pseudo, &pseudo),
+        (&first, "v1.0.0"),
+    ] {
+        assert_eq!(
+            lab.query("test.example/m", query).await.unwrap(),
+            want,
+            "{query}"
+        );
+    }
+    for bad in [
+        "v1.2.0",
+        "nothing",
+        "abcdef",
+        "deadbeef",
+        "v2",
+        "v0.0.0-20200913122840-deadbeef0000",
+        "--upload-pack=x",
+        "x\ny",
+    ] {
+        let error = lab.query("test.example/m", bad).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::NotFound, "{bad}: {error}");
+    }
+    let info = lab
+        .direct
+        .revision(&module("test.example/m"), "v1.0.0")
+        .await
+        .unwrap()
+        .info_json();
+    let info = String::from_utf8(info.to_vec()).unwrap();
+    assert!(info.starts_with(r#"{"Version":"v1.0.0","Time":"2020-09-13T12:26:40Z","Origin":{"VCS":"git","URL":"file://"#), "{info}");
+    assert!(
+        info.ends_with(&format!(
+            r#","Hash":"{first}","Ref":"refs/tags/v1.0.0"}}}}"#
+        )),
+        "{info}"
+    );
+    assert_eq!(
+        lab.names("test.example/m", "v1.0.0").await.unwrap(),
+        ["go.mod", "x.go"]
+    );
+    assert_eq!(
+        lab.names("test.example/m", &pseudo).await.unwrap(),
+        ["go.mod", "x.go"]
+    );
+    let same = lab.zip("test.example/m", "v1.0.0").await.unwrap();
+    assert_eq!(same, lab.zip("test.example/m", "v1.0.0").await.unwrap());
+}
+
+#[tokio::test]
+async fn a_damaged_mirror_is_made_anew() {
+    let lab = Lab::new();
+    let repo = lab.repository("m");
+    repo.release("test.example/m", "v1.0.0", T);
+    assert_eq!(
+        lab.query("test.example/m", "v1.0.0").await.unwrap(),
+        "v1.0.0"
+    );
+    let packs = lab.mirror().join("objects/pack");
+    for entry in fs::read_dir(&packs).unwrap() {
+        let file = entry.unwrap().path();
+        let length = fs::metadata(&file).unwrap().len();
+        let mut permissions = fs::metadata(&file).unwrap().permissions();
+        #[expect(
+            clippy::permissions_set_readonly_false,
+            reason = "of a file that goes at once"
+        )]
+        permissions.set_readonly(false);
+        fs::set_permissions(&file, permissions).unwrap();
+        let mut bytes = fs::read(&file).unwrap();
+        let middle = usize::try_from(length / 2).unwrap();
+        bytes[middle..].fill(0x55);
+        fs::write(&file, bytes).unwrap();
+    }
+    assert_eq!(
+        lab.query("test.example/m", "v1.0.0").await.unwrap(),
+        "v1.0.0"
+    );
+    assert_eq!(
+        lab.names("test.example/m", "v1.0.0").await.unwrap(),
+        ["go.mod", "x.go"]
+    );
+    fs::remove_dir_all(lab.mirror().join("objects")).unwrap();
+    assert_eq!(
+        lab.names("test.example/m", "v1.0.0").await.unwrap(),
+        ["go.mod", "x.go"]
+    );
+    // Locks that a killed git left behind are in nobody's way.
+    repo.release("test.example/m", "v1.1.0", T + 60);
+    let again = Lab {
+        direct: crate::Direct::new(settings(&lab), crate::Reach::default()),
+        folder: lab.folder,
+    };
+    fs::write(again.mirror().join("shallow.lock"), "").unwrap();
+    fs::write(again.mirror().join("objects/pack/tmp_pack_x"), "x").unwrap();
+    assert_eq!(
+        again.query("test.example/m", "v1.1.0").await.unwrap(),
+        "v1.1.0"
+    );
+    assert!(!again.mirror().join("objects/pack/tmp_pack_x").exists());
+}
+
+fn settings(lab: &Lab) -> crate::DirectSettings {
+    let mut settings = crate::DirectSettings::new(lab.folder.path().join("mirrors"));
+    settings.mappings.push(crate::discover::Mapping {
+        prefix: "test.example".to_owned(),
+        repo: format!("file://{}/{{1}}", lab.folder.path().display()),
+        vcs: crate::discover::Kind::Git,
+        subdir: String::new(),
+    });
+    settings
+}
+
+#[tokio::test]
+async fn zips_have_what_they_should() {
+    let lab = Lab::new();
+    let repo = lab.repository("m");
+    repo.write("LICENSE", "free");
+    repo.write("sub/go.mod", "module test.example/m/sub\n");
+    repo.write("sub/a.go", "package a\n");
+    repo.write("sub/crlf.txt", "one\n");
+    repo.write("go.mod", "module test.example/m\n");
+    std::os::unix::fs::symlink("go.mod", repo.0.join("link")).unwrap();
+    repo.write("ignored.txt", "x");
+    repo.commit(T);
+    repo.tag("v1.0.0");
+    repo.tag("sub/v1.0.0");
+    repo.write(
+        ".gitattributes",
+        "*.txt eol=crlf\nignored.txt export-ignore\n",
+    );
+    repo.commit(T + 60);
+    repo.tag("v1.1.0");
+    repo.tag("sub/v1.1.0");
+    assert_eq!(
+        lab.names("test.example/m", "v1.0.0").await.unwrap(),
+        ["LICENSE", "go.mod", "ignored.txt"]
+    );
+    assert_eq!(
+        lab.names("test.example/m/sub", "v1.0.0").await.unwrap(),
+        ["LICENSE", "a.go", "crlf.txt", "go.mod"]
+    );
+    let names = lab.names("test.example/m", "v1.1.0").await.unwrap();
+    assert_eq!(
+        names,
+        [".gitattributes", "LICENSE", "go.mod", "ignored.txt"]
+    );
+    let bytes = lab.zip("test.example/m/sub", "v1.1.0").await.unwrap();
+    let mut zip = zip::ZipArchive::new(std::io::Cursor::new(bytes)).unwrap();
+    let mut file = zip.by_name("test.example/m/sub@v1.1.0/crlf.txt").unwrap();
+    assert_eq!(std::io::read_to_string(&mut file).unwrap(), "one\r\n");
+    drop(file);
+    assert!(zip.by_name("test.example/m/sub@v1.1.0/LICENSE").is_ok());
+    repo.write("bad:name", "x");
+    repo.commit(T + 120);
+    repo.tag("v1.2.0");
+    assert_eq!(
+        lab.query("test.example/m", "v1.2.0").await.unwrap(),
+        "v1.2.0"
+    );
+    assert_eq!(
+        lab.zip("test.example/m", "v1.2.0").await.unwrap_err().kind,
+        ErrorKind::Invalid
+    );
+}
+
+#[tokio::test]
+async fn what_moves_and_goes() {
+    let lab = Lab::with(|settings| settings.max_mirrors = 1);
+    let repo = lab.repository("m");
+    repo.release("test.example/m", "v1.0.0", T);
+    assert_eq!(lab.query("test.example/m", "main").await.unwrap(), "v1.0.0");
+    // A forced move of the tag, and of the branch.
+    repo.write("x.go", "package x // other\n");
+    let moved = repo.commit(T + 60);
+    repo.tag("v1.0.0");
+    let revision = lab
+        .direct
+        .revision(&module("test.example/m"), "main")
+        .await
+        .unwrap();
+    assert_eq!(revision.origin.unwrap().hash, moved);
+    // Gone: not to be had, and an outage is not absence.
+    fs::rename(&repo.0, lab.folder.path().join("away")).unwrap();
+    let error = lab.query("test.example/m", "main").await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::NotFound, "{error}");
+    let other = lab.repository("other");
+    other.release("test.example/other", "v1.0.0", T);
+    assert_eq!(
+        lab.query("test.example/other", "v1.0.0").await.unwrap(),
+        "v1.0.0"
+    );
+    // There is room for one.
+    let count = fs::read_dir(lab.folder.path().join("mirrors"))
+        .unwrap()
+        .count();
+    assert_eq!(count, 2, "a mirror, and the file with its name");
+    lab.direct.tidy().await;
+}
+
+#[tokio::test]
+async fn many_at_once() {
+    let lab = Lab::new();
+    let repo = lab.repository("m");
+    for minor in 0..30 {
+        repo.release("test.example/m", &format!("v1.{minor}.0"), T + minor);
+    }
+    let asks = (0..30).map(|minor| {
+        let lab = &lab;
+        async move {
+            lab.query("test.example/m", &format!("v1.{minor}.0"))
+                .await
+                .unwrap()
+        }
+    });
+    let mut asks: Vec<_> = asks.map(Box::pin).collect();
+    let answers = std::future::poll_fn(|context| {
+        use std::task::Poll;
+        asks.retain_mut(|ask| ask.as_mut().poll(context).is_pending());
+        if asks.is_empty() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    });
+    answers.await;
+    let packs = fs::read_dir(lab.mirror().join("objects/pack"))
+        .unwrap()
+        .count();
+    assert!(packs < 20, "they share fetches: {packs} files");
+}
+
+/// A Mercurial repository by the same rules.
+#[tokio::test]
+async fn a_mercurial_repository() {
+    let lab = Lab::with(|settings| {
+        let mapping = settings.mappings[0].clone();
+        settings.mappings.push(crate::discover::Mapping {
+            prefix: "hg.example".to_owned(),
+            vcs: crate::discover::Kind::Hg,
+            ..mapping
+        });
+    });
+    let folder = lab.folder.path().join("h");
+    std::fs::create_dir_all(folder.join("sub")).unwrap();
+    let hg = |args: &[&str]| {
+        let output = std::process::Command::new("hg")
+            .args(args)
+            .current_dir(&folder)
+            .envs([("HGPLAIN", "1"), ("HGRCPATH", "/dev/null"), ("HGUSER", "t")])
+            .output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    if !hg(&["init"]) {
+        eprintln!("hg is not installed: nothing was tried");
+        return;
+    }
+    for (name, text) in [
+        ("go.mod", "module hg.example/h\n"),
+        ("a.go", "package h\n"),
+        ("sub/b.go", "package sub\n"),
+    ] {
+        std::fs::write(folder.join(name), text).unwrap();
+    }
+    assert!(hg(&["commit", "-A", "-m", "one", "-d", "1700000000 0"]));
+    assert!(hg(&["tag", "v1.2.0", "-d", "1700000100 0"]));
+    assert_eq!(lab.versions("hg.example/h").await, ["v1.2.0"]);
+    assert_eq!(lab.query("hg.example/h", "latest").await.unwrap(), "v1.2.0");
+    assert_eq!(lab.query("hg.example/h", "v1.2.0").await.unwrap(), "v1.2.0");
+    let tip = lab.query("hg.example/h", "default").await.unwrap();
+    assert!(tip.starts_with("v1.2.1-0.20231114221500-"), "{tip}");
+    assert_eq!(
+        lab.names("hg.example/h", "v1.2.0").await.unwrap(),
+        ["a.go", "go.mod", "sub/b.go"]
+    );
+    assert_eq!(
+        lab.zip("hg.example/h", "v1.2.0").await.unwrap(),
+        lab.zip("hg.example/h", "v1.2.0").await.unwrap()
+    );
+}

@@ -1,0 +1,167 @@
+//! The files of `git archive`, whose tar is read as it comes.
+
+use tokio::io::{AsyncReadExt, BufReader};
+use tokio::process::ChildStdout;
+
+use crate::DirectError;
+use crate::process::Running;
+use crate::repository::Trouble;
+
+/// Size of a tar's blocks, in bytes.
+const BLOCK: u64 = 512;
+/// Longest extended header, in bytes: it has a name of a file.
+const MAX_EXTENDED: u64 = 1 << 20;
+
+/// A tar that is read.
+#[derive(Debug)]
+pub(crate) struct Archive {
+    stdout: BufReader<ChildStdout>,
+    /// What stands before the names of files.
+    prefix: Vec<u8>,
+    /// Bytes that are left of the present file, and of the padding behind it.
+    left: u64,
+    padding: u64,
+    _running: Running,
+}
+
+/// A header that says something of a file.
+struct Header {
+    name: Vec<u8>,
+    size: u64,
+    kind: u8,
+}
+
+impl Archive {
+    /// Reads what `running` says, which is about the files of a folder.
+    pub(crate) fn new(mut running: Running, folder: &str) -> Result<Self, DirectError> {
+        drop(running.take_stdin());
+        Ok(Self {
+            stdout: running.take_stdout()?,
+            prefix: if folder.is_empty() {
+                Vec::new()
+            } else {
+                format!("{folder}/").into_bytes()
+            },
+            left: 0,
+            padding: 0,
+            _running: running,
+        })
+    }
+
+    /// Goes to the regular file of this name, which comes later; its size.
+    pub(crate) async fn next(&mut self, name: &[u8]) -> Result<u64, Trouble> {
+        let mut long_name = None;
+        loop {
+            self.skip(self.left + self.padding).await?;
+            (self.left, self.padding) = (0, 0);
+            let header = self.header().await?;
+            if header.kind == b'x' {
+                if header.size > MAX_EXTENDED {
+                    return Err(cut());
+                }
+                let mut records = vec![0; usize::try_from(header.size).unwrap_or(0)];
+                self.stdout
+                    .read_exact(&mut records)
+                    .await
+                    .map_err(|_| cut())?;
+                self.skip(padding(header.size)).await?;
+                long_name = path_of(&records);
+                continue;
+            }
+            self.left = header.size;
+            self.padding = padding(header.size);
+            let full = long_name.take().unwrap_or(header.name);
+            let regular = matches!(header.kind, b'0' | 0);
+            if regular && full.strip_prefix(&*self.prefix) == Some(name) {
+                return Ok(self.left);
+            }
+        }
+    }
+
+    /// More of its content; nothing at the end.
+    pub(crate) async fn block(&mut self, block: &mut [u8]) -> Result<usize, Trouble> {
+        let want = usize::try_from(self.left)
+            .unwrap_or(usize::MAX)
+            .min(block.len());
+        if want == 0 {
+            return Ok(0);
+        }
+        let read = self.stdout.read(&mut block[..want]).await.unwrap_or(0);
+        self.left -= read as u64;
+        if read == 0 { Err(cut()) } else { Ok(read) }
+    }
+
+    async fn skip(&mut self, bytes: u64) -> Result<(), Trouble> {
+        let mut rest = (&mut self.stdout).take(bytes);
+        match tokio::io::copy_buf(&mut rest, &mut tokio::io::sink()).await {
+            Ok(skipped) if skipped == bytes => Ok(()),
+            _ => Err(cut()),
+        }
+    }
+
+    async fn header(&mut self) -> Result<Header, Trouble> {
+        let mut block = [0; 512];
+        self.stdout
+            .read_exact(&mut block)
+            .await
+            .map_err(|_| cut())?;
+        let text = |from: usize, length: usize| {
+            let field = &block[from..from + length];
+            field.split(|byte| *byte == 0).next().unwrap_or_default()
+        };
+        let size = std::str::from_utf8(text(124, 12)).ok();
+        let size = size.and_then(|digits| u64::from_str_radix(digits.trim(), 8).ok());
+        let (prefix, base) = (text(345, 155), text(0, 100));
+        let mut name = prefix.to_vec();
+        if !prefix.is_empty() {
+            name.push(b'/');
+        }
+        name.extend_from_slice(base);
+        if name.is_empty() {
+            // The end, before what was looked for.
+            return Err(cut());
+        }
+        Ok(Header {
+            name,
+            size: size.ok_or_else(cut)?,
+            kind: block[156],
+        })
+    }
+}
+
+fn padding(size: u64) -> u64 {
+    size.next_multiple_of(BLOCK) - size
+}
+
+/// The path in an extended header: records `LENGTH KEY=VALUE\n`.
+fn path_of(mut records: &[u8]) -> Option<Vec<u8>> {
+    while !records.is_empty() {
+        let space = records.iter().position(|byte| *byte == b' ')?;
+        let length: usize = std::str::from_utf8(&records[..space]).ok()?.parse().ok()?;
+        let record = records.get(space + 1..length)?.strip_suffix(b"\n")?;
+        if let Some(path) = record.strip_prefix(b"path=") {
+            return Some(path.to_owned());
+        }
+        records = &records[length..];
+    }
+    None
+}
+
+fn cut() -> Trouble {
+    Trouble::Mirror("git archive ended before all files came".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extended_headers() {
+        assert_eq!(path_of(b"12 path=a/b\n"), Some(b"a/b".to_vec()));
+        assert_eq!(path_of(b"9 size=1\n12 path=a/b\n"), Some(b"a/b".to_vec()));
+        for bad in [&b"x"[..], b"99 path=a\n", b"0 ", b"3 \n", b"9 size=1\n"] {
+            assert_eq!(path_of(bad), None);
+        }
+        assert_eq!((padding(0), padding(1), padding(512)), (0, 511, 0));
+    }
+}

@@ -1,0 +1,275 @@
+//! From what is asked for to a commit.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use time::OffsetDateTime;
+
+use super::GitRepository;
+use super::refs::{HEADS, Refs, TAGS, is_hex, version_of};
+use crate::repository::{Ancestry, Commit, Plan, Trouble};
+use crate::{DirectError, ErrorKind};
+
+/// Fewest digits that are taken for the beginning of a hash.
+const MIN_DIGITS: usize = 7;
+/// Digits of a hash in pseudo-versions.
+const SHORT: usize = 12;
+/// Largest commit, in bytes: its message can be long.
+const MAX_COMMIT: u64 = 16 << 20;
+
+/// What the references alone tell.
+enum Found {
+    /// The tip of a reference.
+    Tip {
+        name: String,
+        hash: String,
+        tag: Option<String>,
+    },
+    /// The beginning of a hash that no reference has.
+    Hash,
+    /// Nothing.
+    Unknown,
+}
+
+impl GitRepository {
+    /// The tip of the default branch.
+    pub(crate) async fn latest(&mut self, plan: Plan<'_>) -> Result<Commit, Trouble> {
+        let refs = self.refs().await?;
+        let Some(hash) = refs.get("HEAD") else {
+            return Err(DirectError::not_found(format!("{}: no commits", self.way.url)).into());
+        };
+        let hash = hash.to_owned();
+        let mut commit = self.stat(&hash, plan).await?;
+        commit.reference = Some("HEAD".to_owned());
+        Ok(commit)
+    }
+
+    /// The commit that `revision` names.
+    pub(crate) async fn stat(&mut self, revision: &str, plan: Plan<'_>) -> Result<Commit, Trouble> {
+        loop {
+            let refs = self.refs().await?;
+            let unknown = || DirectError::not_found(format!("unknown revision {revision}"));
+            match find(&refs, revision)? {
+                Found::Tip { name, hash, tag } => {
+                    if self.reach(&name, &hash, plan, &refs).await? {
+                        let name = Some(name)
+                            .filter(|name| tag.is_some() || name != "HEAD" || revision == "HEAD");
+                        return self.commit(&hash, &refs, name, tag, true).await;
+                    }
+                    // It moved since; what is asked for now is not believed less long.
+                    if self.moves > 2 {
+                        let text = format!("{revision} moves while it is asked for");
+                        return Err(DirectError::new(ErrorKind::Unavailable, text).into());
+                    }
+                    self.moves += 1;
+                    self.refs_now();
+                }
+                Found::Hash => {
+                    // One that is here came from the branches and tags, now or once.
+                    if let Some(hash) = self.local(revision).await? {
+                        return self.commit(&hash, &refs, None, None, false).await;
+                    }
+                    if self.refs_again().await {
+                        continue;
+                    }
+                    self.history(&refs).await?;
+                    let hash = self.local(revision).await?.ok_or_else(unknown)?;
+                    return self.commit(&hash, &refs, None, None, false).await;
+                }
+                Found::Unknown if self.refs_again().await => {}
+                Found::Unknown => return Err(unknown().into()),
+            }
+        }
+    }
+
+    /// Gets a tip and what else will be needed. False if it is not to be had any more.
+    async fn reach(
+        &mut self,
+        name: &str,
+        hash: &str,
+        plan: Plan<'_>,
+        refs: &Arc<Refs>,
+    ) -> Result<bool, Trouble> {
+        let needed = match plan.ancestry {
+            Ancestry::No => false,
+            Ancestry::Needed => true,
+            Ancestry::UnlessTagged(prefix) => {
+                let is_version = |tag: &str| version_of(&tag[prefix.len()..]).is_some();
+                let mut versions = refs
+                    .tags(prefix)
+                    .filter(|(tag, _)| is_version(tag))
+                    .peekable();
+                versions.peek().is_some() && versions.all(|(_, on)| on != hash)
+            }
+        };
+        if needed && !self.has(hash).await? {
+            self.history(refs).await?;
+            if self.has(hash).await? {
+                return Ok(true);
+            }
+        }
+        let mut tips = vec![(name.to_owned(), hash.to_owned())];
+        let mut seen = BTreeSet::from([hash.to_owned()]);
+        for tag in plan.also {
+            let Some(hash) = refs.tag(tag) else {
+                continue;
+            };
+            if seen.insert(hash.to_owned()) {
+                tips.push((format!("{TAGS}{tag}"), hash.to_owned()));
+            }
+        }
+        self.have(&tips, refs).await
+    }
+
+    /// The whole hash of a commit in the mirror by its beginning.
+    async fn local(&mut self, revision: &str) -> Result<Option<String>, Trouble> {
+        if !self.mirror.exists() {
+            return Ok(None);
+        }
+        let info = self
+            .objects()
+            .await?
+            .info(&format!("{revision}^{{commit}}"))
+            .await?;
+        Ok(info
+            .filter(|info| info.kind == "commit")
+            .map(|info| info.hash))
+    }
+
+    /// Reads a commit that is there.
+    async fn commit(
+        &mut self,
+        hash: &str,
+        refs: &Refs,
+        reference: Option<String>,
+        tag: Option<String>,
+        tip: bool,
+    ) -> Result<Commit, Trouble> {
+        let content = self
+            .objects()
+            .await?
+            .contents(hash, "commit", MAX_COMMIT)
+            .await?;
+        let content =
+            content.ok_or_else(|| DirectError::not_found(format!("{hash} is no commit")))?;
+        let time = committed(&content).ok_or_else(|| {
+            DirectError::invalid(format!("commit {hash} has no time that can be read"))
+        })?;
+        let tags = refs.tags("").filter(|(_, on)| *on == hash);
+        Ok(Commit {
+            hash: hash.to_owned(),
+            short: hash[..SHORT].to_owned(),
+            time,
+            tags: tags.map(|(tag, _)| tag.to_owned()).collect(),
+            tag,
+            reference,
+            tip,
+        })
+    }
+}
+
+/// Tag before branch before `HEAD` before hash.
+fn find(refs: &Refs, revision: &str) -> Result<Found, DirectError> {
+    let named = [format!("{TAGS}{revision}"), format!("{HEADS}{revision}")];
+    for (i, name) in named.into_iter().enumerate() {
+        if let Some(hash) = refs.get(&name) {
+            return Ok(Found::Tip {
+                hash: hash.to_owned(),
+                name,
+                tag: (i == 0).then(|| revision.to_owned()),
+            });
+        }
+    }
+    if revision == "HEAD"
+        && let Some(hash) = refs.get("HEAD")
+    {
+        return Ok(Found::Tip {
+            name: revision.to_owned(),
+            hash: hash.to_owned(),
+            tag: None,
+        });
+    }
+    let longest = if refs.sha256() { 64 } else { 40 };
+    if !is_hex(revision) || !(MIN_DIGITS..=longest).contains(&revision.len()) {
+        return Ok(Found::Unknown);
+    }
+    let mut tips = refs.iter().filter(|(_, hash)| hash.starts_with(revision));
+    let Some((name, hash)) = tips.next() else {
+        return Ok(Found::Hash);
+    };
+    if tips.any(|(_, other)| other != hash) {
+        return Err(DirectError::not_found(format!(
+            "ambiguous revision {revision}"
+        )));
+    }
+    Ok(Found::Tip {
+        name: name.to_owned(),
+        hash: hash.to_owned(),
+        tag: None,
+    })
+}
+
+/// The time of a commit, by its committer line.
+fn committed(content: &[u8]) -> Option<OffsetDateTime> {
+    let head = content
+        .split(|byte| *byte == b'\n')
+        .take_while(|line| !line.is_empty());
+    let line = head
+        .into_iter()
+        .find_map(|line| line.strip_prefix(b"committer "))?;
+    let behind = line.rsplit(|byte| *byte == b'>').next()?;
+    let text = std::str::from_utf8(behind).ok()?;
+    let seconds = text.split_ascii_whitespace().next()?.parse().ok()?;
+    OffsetDateTime::from_unix_timestamp(seconds).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::git::refs::Reader;
+
+    #[test]
+    fn order_of_names() {
+        let mut reader = Reader::default();
+        for (hash, name) in [
+            ("1111111", "refs/heads/both"),
+            ("2222222", "refs/tags/both"),
+            ("3333333aa", "refs/heads/a"),
+            ("3333333bb", "refs/heads/b"),
+            ("abcdef0", "refs/heads/main"),
+            ("abcdef0", "HEAD"),
+        ] {
+            reader
+                .line(format!("{hash:0<40}\t{name}").as_bytes())
+                .unwrap();
+        }
+        let refs = reader.finish();
+        let name = |revision: &str| match find(&refs, revision) {
+            Ok(Found::Tip { name, .. }) => name,
+            Ok(Found::Hash) => "hash".to_owned(),
+            Ok(Found::Unknown) => "unknown".to_owned(),
+            Err(error) => error.text,
+        };
+        for (revision, want) in [
+            ("both", "refs/tags/both"),
+            ("main", "refs/heads/main"),
+            ("HEAD", "HEAD"),
+            ("abcdef0", "HEAD"),
+            ("abcdef", "unknown"),
+            ("3333333", "ambiguous revision 3333333"),
+            ("3333333a", "refs/heads/a"),
+            ("4444444", "hash"),
+            ("-x", "unknown"),
+            ("", "unknown"),
+        ] {
+            assert_eq!(name(revision), want, "{revision}");
+        }
+    }
+
+    #[test]
+    fn times() {
+        let commit = b"tree x\nauthor A <a> 1 +0000\ncommitter C > D <c@d> 1546300800 +0100\n\ncommitter X <x> 5 +0000\n";
+        assert_eq!(committed(commit).unwrap().unix_timestamp(), 1_546_300_800);
+        assert!(committed(b"tree x\n\ncommitter C <c> 5 +0000\n").is_none());
+    }
+}

@@ -1,0 +1,115 @@
+//! What needs the history of a repository, not only the tips of its branches and tags.
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt};
+
+use super::refs::{Refs, TAGS};
+use super::remote::Wanted;
+use super::{GitRepository, command};
+use crate::process::{Running, output, within};
+use crate::repository::{Commit, Tag, Trouble};
+use crate::{DirectError, ErrorKind};
+
+/// Longest name of a tag, in bytes.
+const MAX_LINE: u64 = 16 << 10;
+
+impl GitRepository {
+    /// Sees to it that the history of all branches and tags is there.
+    pub(super) async fn history(&mut self, refs: &Refs) -> Result<(), Trouble> {
+        let mirror = std::sync::Arc::clone(&self.mirror);
+        let mut disk = mirror.disk.lock().await;
+        self.prepare(&mut disk, refs)?;
+        let sum = refs.repo_sum();
+        if disk.complete.as_ref() == Some(&sum) {
+            return Ok(());
+        }
+        if let Err(error) = self.fetch(&mut disk, Wanted::All(refs)).await {
+            if error.kind != ErrorKind::Unavailable {
+                return Err(error.into());
+            }
+            self.refs_now();
+            self.refs().await?;
+            if let Err(error) = self.fetch(&mut disk, Wanted::All(refs)).await {
+                return Err(self.suspect(error));
+            }
+        }
+        Ok(mirror.completed(&mut disk, sum)?)
+    }
+
+    /// The tags with a prefix that are on the commit or its ancestors.
+    pub(crate) async fn merged_tags(
+        &mut self,
+        commit: &Commit,
+        prefix: &str,
+    ) -> Result<Vec<String>, Trouble> {
+        let refs = self.refs().await?;
+        let like_version = format!("{prefix}v");
+        if refs.tags(&like_version).next().is_none() {
+            return Ok(Vec::new());
+        }
+        self.history(&refs).await?;
+        let what = "git for-each-ref";
+        let mut git = command::local(&self.mirror.folder);
+        git.args(["for-each-ref", "--format=%(refname)"]);
+        git.arg(format!("--merged={}", commit.hash));
+        git.arg(format!("{TAGS}{prefix}v*"));
+        let limit = self.bounds.time;
+        within(limit, what, async {
+            let mut running = Running::start(git, what)?;
+            drop(running.take_stdin());
+            let mut stdout = running.take_stdout()?;
+            let mut merged = Vec::new();
+            let mut line = Vec::new();
+            while let Ok(1..) = (&mut stdout)
+                .take(MAX_LINE)
+                .read_until(b'\n', &mut line)
+                .await
+            {
+                let tag = line
+                    .strip_suffix(b"\n")
+                    .and_then(|line| line.strip_prefix(TAGS.as_bytes()));
+                let tag = tag.and_then(|tag| std::str::from_utf8(tag).ok());
+                // What is gone from the repository may still be here.
+                merged.extend(tag.filter(|tag| refs.tag(tag).is_some()).map(str::to_owned));
+                line.clear();
+            }
+            let exit = running.finish().await?;
+            if exit.success() {
+                Ok(Ok(merged))
+            } else {
+                Ok(Err(Trouble::Mirror(exit.stderr)))
+            }
+        })
+        .await?
+    }
+
+    /// Whether a tag is on the commit or its ancestors.
+    pub(crate) async fn descends_from(
+        &mut self,
+        commit: &Commit,
+        tag: &Tag,
+    ) -> Result<bool, Trouble> {
+        if self.has(&tag.hash).await? && self.is_ancestor(&tag.hash, &commit.hash).await? {
+            return Ok(true);
+        }
+        let refs = self.refs().await?;
+        self.history(&refs).await?;
+        if !self.has(&tag.hash).await? {
+            return Ok(false);
+        }
+        self.is_ancestor(&tag.hash, &commit.hash).await
+    }
+
+    async fn is_ancestor(&self, ancestor: &str, hash: &str) -> Result<bool, Trouble> {
+        let mut git = command::local(&self.mirror.folder);
+        git.args(["merge-base", "--is-ancestor", ancestor, hash]);
+        let (exit, _) = output(git, "git merge-base", 1 << 16, self.bounds.time).await?;
+        match exit.code {
+            Some(0) => Ok(true),
+            Some(1) => Ok(false),
+            Some(_) => Err(Trouble::Mirror(exit.stderr)),
+            None => {
+                Err(DirectError::new(ErrorKind::Overloaded, "git merge-base was killed").into())
+            }
+        }
+    }
+}

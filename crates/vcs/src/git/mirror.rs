@@ -1,0 +1,251 @@
+//! A mirror: a bare repository on our disk, kept for all modules of a repository.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex as StdMutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::refs::Refs;
+use super::remote::Asked;
+use crate::DirectError;
+
+/// How old the stamp of the last use may grow before it is renewed, in seconds.
+const STAMP_AGE: u64 = 60;
+/// How long a mirror that was thrown away is not suspected again.
+const YOUNG: Duration = Duration::from_mins(10);
+
+/// A mirror. What is on disk may not exist yet.
+#[derive(Debug)]
+pub(crate) struct Mirror {
+    /// The bare repository.
+    pub(crate) folder: PathBuf,
+    /// The file that says the URL; its time is that of the last use.
+    stamp: PathBuf,
+    /// What `ls-remote` last said.
+    pub(crate) asked: Mutex<Option<Asked>>,
+    /// Held by the one who changes what is on disk.
+    pub(crate) disk: Mutex<Disk>,
+    /// What is wanted of the repository, for the next fetch: references by what they stand for.
+    pub(crate) wanted: StdMutex<BTreeMap<String, String>>,
+    /// How often it was made anew.
+    generation: AtomicU64,
+    /// When it was last thrown away.
+    discarded: StdMutex<Option<Instant>>,
+    /// When the stamp was renewed, in seconds since 1970.
+    stamped: AtomicU64,
+}
+
+/// What is known of the disk.
+#[derive(Debug, Default)]
+pub(crate) struct Disk {
+    /// It was looked at, and what a killed git left was swept out.
+    pub(crate) clean: bool,
+    /// The sum of all references at the time when all of their history was fetched.
+    pub(crate) complete: Option<String>,
+}
+
+impl Mirror {
+    /// Named by `name` in `folder`; nothing is touched.
+    pub(super) fn new(folder: &Path, name: &str) -> Self {
+        Self {
+            folder: folder.join(format!("{name}.git")),
+            stamp: folder.join(format!("{name}.url")),
+            asked: Mutex::default(),
+            disk: Mutex::default(),
+            wanted: StdMutex::default(),
+            generation: AtomicU64::new(0),
+            discarded: StdMutex::default(),
+            stamped: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether there is anything on disk.
+    pub(crate) fn exists(&self) -> bool {
+        self.folder.join("HEAD").is_file()
+    }
+
+    /// The number of this making of it.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Whether it was thrown away a short time ago, so that doing it again will hardly help.
+    pub(crate) fn is_young(&self) -> bool {
+        let discarded = self
+            .discarded
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        discarded.is_some_and(|at| at.elapsed() < YOUNG)
+    }
+
+    /// Whether only heads and tags that were fetched are there, without what came before.
+    pub(crate) fn is_shallow(&self) -> bool {
+        self.folder.join("shallow").is_file()
+    }
+
+    /// Makes an empty repository, for hashes of the kind that `refs` has. `HEAD` comes last: with it, it exists.
+    pub(crate) fn create(&self, url: &str, refs: &Refs) -> Result<(), DirectError> {
+        let format = if refs.sha256() {
+            "\trepositoryformatversion = 1\n\tbare = true\n[extensions]\n\tobjectformat = sha256\n"
+        } else {
+            "\trepositoryformatversion = 0\n\tbare = true\n"
+        };
+        let make = || -> io::Result<()> {
+            remove(&self.folder)?;
+            for folder in [
+                "objects/info",
+                "objects/pack",
+                "refs/heads",
+                "refs/tags",
+                "info",
+            ] {
+                fs::create_dir_all(self.folder.join(folder))?;
+            }
+            fs::write(self.folder.join("config"), format!("[core]\n{format}"))?;
+            // What `git archive` would change or leave out, it shall not (protocol.md section 6).
+            fs::write(
+                self.folder.join("info/attributes"),
+                "* -export-subst -export-ignore\n",
+            )?;
+            fs::write(&self.stamp, format!("{url}\n"))?;
+            fs::write(self.folder.join("HEAD"), "ref: refs/heads/none\n")
+        };
+        make().map_err(|error| DirectError::disk("making a mirror", &error))
+    }
+
+    /// Looks at the disk for the first time, or again after a git was killed: sweeps out its locks and halves.
+    pub(crate) fn clean(&self, disk: &mut Disk) -> Result<(), DirectError> {
+        if disk.clean {
+            return Ok(());
+        }
+        sweep(&self.folder, 0).map_err(|error| DirectError::disk("cleaning a mirror", &error))?;
+        disk.complete = fs::read_to_string(self.folder.join("complete")).ok();
+        disk.clean = true;
+        Ok(())
+    }
+
+    /// Notes that the history of all references with this sum is there.
+    pub(crate) fn completed(&self, disk: &mut Disk, sum: String) -> Result<(), DirectError> {
+        let file = self.folder.join("complete");
+        fs::write(file, &sum)
+            .map_err(|error| DirectError::disk("writing into a mirror", &error))?;
+        disk.complete = Some(sum);
+        Ok(())
+    }
+
+    /// Throws away what is on disk, unless somebody did since `generation`.
+    pub(crate) async fn discard(&self, generation: u64) -> Result<(), DirectError> {
+        let mut disk = self.disk.lock().await;
+        if self.generation() != generation {
+            return Ok(());
+        }
+        *disk = Disk::default();
+        *self
+            .discarded
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        *self.asked.lock().await = None;
+        let folder = self.folder.clone();
+        blocking(move || remove(&folder)).await
+    }
+
+    /// Notes a use, for the choice of those that go.
+    pub(crate) fn touch(&self) {
+        let now = SystemTime::now();
+        let seconds = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        if seconds
+            < self
+                .stamped
+                .load(Ordering::Relaxed)
+                .saturating_add(STAMP_AGE)
+        {
+            return;
+        }
+        self.stamped.store(seconds, Ordering::Relaxed);
+        if let Ok(file) = fs::File::options().append(true).open(&self.stamp) {
+            let _ = file.set_modified(now);
+        }
+    }
+
+    /// When it was last used, as far as the stamp tells.
+    pub(super) fn last_use(&self) -> SystemTime {
+        fs::metadata(&self.stamp)
+            .and_then(|stamp| stamp.modified())
+            .unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+
+    /// Removes it for good; nobody may use it any more.
+    pub(super) fn remove(&self) -> io::Result<()> {
+        remove(&self.folder)?;
+        match fs::remove_file(&self.stamp) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Runs what waits for the disk where it blocks nobody.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, DirectError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    let done = done.unwrap_or_else(|error| Err(io::Error::other(error)));
+    done.map_err(|error| DirectError::disk("the folder of mirrors", &error))
+}
+
+/// Removes a repository in an order that never leaves a half that looks whole.
+fn remove(folder: &Path) -> io::Result<()> {
+    for done in [
+        fs::remove_file(folder.join("HEAD")),
+        fs::remove_dir_all(folder),
+    ] {
+        match done {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Removes locks and temporary files.
+fn sweep(folder: &Path, depth: usize) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let path = entry.path();
+        if entry.file_type()?.is_dir() {
+            // Loose objects are in folders of two digits: nothing to sweep, but many.
+            if depth < 64 && !(name.len() == 2 && folder.ends_with("objects")) {
+                sweep(&path, depth + 1)?;
+            }
+        } else if name.ends_with(".lock") || name.starts_with("tmp_") {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// The bytes of all files in a folder.
+pub(super) fn bytes(folder: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return 0;
+    };
+    entries
+        .flatten()
+        .map(|entry| match entry.metadata() {
+            Ok(data) if data.is_dir() => bytes(&entry.path()),
+            Ok(data) => data.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}

@@ -1,0 +1,229 @@
+//! What a repository's branches and tags point at.
+
+use std::fmt::Write as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use gomod::{Version, semver};
+use sha2::{Digest, Sha256};
+
+use crate::{DirectError, ErrorKind};
+
+/// Most branches and tags, and the bytes of their names.
+const MAX_REFS: usize = 1_000_000;
+const MAX_BYTES: usize = 128 << 20;
+
+pub(crate) const TAGS: &str = "refs/tags/";
+pub(crate) const HEADS: &str = "refs/heads/";
+
+/// `HEAD`, branches and tags with the commits (rarely: other objects) they stand for; sorted by name.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Refs(Vec<(Box<str>, Box<str>)>);
+
+/// Reads the lines of `ls-remote` as they come.
+#[derive(Debug, Default)]
+pub(crate) struct Reader {
+    refs: Vec<(Box<str>, Box<str>)>,
+    bytes: usize,
+}
+
+impl Reader {
+    /// Takes a line without its end. Anything but `HEAD`, branches and tags is passed over.
+    pub(crate) fn line(&mut self, line: &[u8]) -> Result<(), DirectError> {
+        // Names that are not UTF-8 can be asked by nobody.
+        let Ok(line) = std::str::from_utf8(line) else {
+            return Ok(());
+        };
+        let mut fields = line.split_ascii_whitespace();
+        let (Some(hash), Some(name), None) = (fields.next(), fields.next(), fields.next()) else {
+            return Ok(());
+        };
+        let wanted = name == "HEAD" || name.starts_with(TAGS) || name.starts_with(HEADS);
+        if !wanted || !is_full_hash(hash) {
+            return Ok(());
+        }
+        self.bytes += name.len() + hash.len();
+        if self.refs.len() >= MAX_REFS || self.bytes > MAX_BYTES {
+            let text = format!("the repository has more than {MAX_REFS} branches and tags");
+            return Err(DirectError::new(ErrorKind::Invalid, text));
+        }
+        // An annotated tag comes twice, behind itself as `NAME^{}` with what it is about.
+        if let Some(name) = name.strip_suffix("^{}") {
+            match self.refs.last_mut() {
+                Some((last, object)) if &**last == name => *object = hash.into(),
+                _ => self.refs.push((name.into(), hash.into())),
+            }
+        } else {
+            self.refs.push((name.into(), hash.into()));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn finish(mut self) -> Refs {
+        self.refs.sort();
+        self.refs.dedup_by(|b, a| a.0 == b.0);
+        Refs(self.refs)
+    }
+}
+
+impl Refs {
+    /// What a full name stands for.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        let at = self
+            .0
+            .binary_search_by(|(other, _)| (**other).cmp(name))
+            .ok()?;
+        Some(&self.0[at].1)
+    }
+
+    /// What a tag stands for.
+    pub(crate) fn tag(&self, tag: &str) -> Option<&str> {
+        self.get(&format!("{TAGS}{tag}"))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, hash)| (&**name, &**hash))
+    }
+
+    /// The tags with this prefix, without `refs/tags/`, sorted.
+    pub(crate) fn tags<'a>(
+        &'a self,
+        prefix: &str,
+    ) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        let full = format!("{TAGS}{prefix}");
+        let from = self.0.partition_point(|(name, _)| **name < *full);
+        self.0[from..]
+            .iter()
+            .take_while(move |(name, _)| name.starts_with(&*full))
+            .map(|(name, hash)| (&name[TAGS.len()..], &**hash))
+    }
+
+    /// Whether hashes are SHA-256.
+    pub(crate) fn sha256(&self) -> bool {
+        self.0.first().is_some_and(|(_, hash)| hash.len() == 64)
+    }
+
+    /// `RepoSum` of an origin: over everything.
+    pub(crate) fn repo_sum(&self) -> String {
+        sum("r1:", self.iter())
+    }
+
+    /// `TagSum` of an origin: over the tags with this prefix that versions may depend on.
+    pub(crate) fn tag_sum(&self, prefix: &str) -> String {
+        let folder = prefix.rfind('/').map_or(0, |at| at + 1);
+        sum(
+            "t1:",
+            self.tags(prefix)
+                .filter(|(tag, _)| is_origin_tag(&tag[folder..])),
+        )
+    }
+}
+
+/// Whether versions depend on a tag: a semantic version, maybe with build metadata, that is no pseudo-version.
+fn is_origin_tag(tag: &str) -> bool {
+    version_of(tag).is_some() && !Version::parse(tag).is_ok_and(|version| version.is_pseudo())
+}
+
+/// The version of a tag without its build metadata, if the tag has all three numbers.
+pub(crate) fn version_of(tag: &str) -> Option<&str> {
+    let parts = semver::parse(tag)?;
+    parts.full.then(|| &tag[..tag.len() - parts.build.len()])
+}
+
+fn sum<'a>(kind: &str, refs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let mut hasher = Sha256::new();
+    for (name, hash) in refs {
+        let mut line = String::new();
+        quote(&mut line, name);
+        hasher.update(line);
+        hasher.update(" ");
+        hasher.update(hash);
+        hasher.update("\n");
+    }
+    format!("{kind}{}", STANDARD.encode(hasher.finalize()))
+}
+
+/// Quotes as Go's `%q` does. Names of refs have no control characters or backslashes, by git's own rules.
+fn quote(line: &mut String, name: &str) {
+    line.push('"');
+    for c in name.chars() {
+        match c {
+            '"' | '\\' => {
+                line.push('\\');
+                line.push(c);
+            }
+            // What Go takes for printable is close to this; names outside of it are of nobody's versions.
+            '\u{7f}'..='\u{a0}' | '\u{ad}' => {
+                let code = u32::from(c);
+                let _ = if code < 0x80 {
+                    write!(line, "\\x{code:02x}")
+                } else {
+                    write!(line, "\\u{code:04x}")
+                };
+            }
+            c => line.push(c),
+        }
+    }
+    line.push('"');
+}
+
+/// Whether a text is a whole hash, SHA-1 or SHA-256.
+pub(crate) fn is_full_hash(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && is_hex(text)
+}
+
+/// Whether a text has hex digits alone, in lower case as git writes them.
+pub(crate) fn is_hex(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(lines: &[(&str, &str)]) -> Refs {
+        let mut reader = Reader::default();
+        for (digit, name) in lines {
+            reader
+                .line(format!("{}\t{name}", digit.repeat(40)).as_bytes())
+                .unwrap();
+        }
+        reader.finish()
+    }
+
+    #[test]
+    fn lines() {
+        let refs = read(&[
+            ("a", "HEAD"),
+            ("a", "refs/heads/main"),
+            ("b", "refs/pull/1/head"),
+            ("c", "refs/tags/v1.0.0"),
+            ("d", "refs/tags/v1.0.0^{}"),
+            ("e", "refs/tags/sub/v1.1.0"),
+            ("e", "refs/tags/v1.1.0+meta"),
+            ("e", "refs/tags/other"),
+        ]);
+        assert_eq!(refs.tag("v1.0.0"), Some(&*"d".repeat(40)));
+        assert_eq!(refs.get("refs/pull/1/head"), None);
+        let names = |prefix: &str| {
+            refs.tags(prefix)
+                .map(|(tag, _)| tag.to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(names("v"), ["v1.0.0", "v1.1.0+meta"]);
+        assert_eq!(names("sub/"), ["sub/v1.1.0"]);
+        assert_ne!(refs.tag_sum("v1.0"), refs.tag_sum(""));
+        // `other` is no version: it changes the repository's sum alone.
+        let without = read(&[
+            ("c", "refs/tags/v1.0.0"),
+            ("d", "refs/tags/v1.0.0^{}"),
+            ("e", "refs/tags/v1.1.0+meta"),
+        ]);
+        assert_eq!(refs.tag_sum("v"), without.tag_sum("v"));
+        assert_ne!(refs.repo_sum(), without.repo_sum());
+        for junk in [&b"\xff\xfe"[..], b"", b"x y", b"zz\trefs/heads/x", b"a b c"] {
+            Reader::default().line(junk).unwrap();
+        }
+    }
+}

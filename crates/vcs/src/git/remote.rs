@@ -1,0 +1,163 @@
+//! What needs the network: asking for references, fetching.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt};
+use tokio::time::{Instant, interval};
+
+use super::command::remote;
+use super::failure::failed;
+use super::mirror::{Mirror, bytes};
+use super::refs::{HEADS, Reader, Refs, TAGS};
+use crate::process::{Running, output, within};
+use crate::reach::Way;
+use crate::{DirectError, ErrorKind};
+
+/// Longest `ls-remote`.
+const REFS_WITHIN: Duration = Duration::from_mins(2);
+/// Longest line of it, in bytes.
+const MAX_LINE: u64 = 64 << 10;
+/// Most lines of it, those that are passed over counted in.
+const MAX_LINES: usize = 10_000_000;
+/// How often a fetch is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// Most that a fetch may say, in bytes.
+const MAX_SAID: usize = 1 << 20;
+
+/// What `ls-remote` said, and when it had said it.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    pub(crate) refs: Result<Arc<Refs>, DirectError>,
+    pub(crate) at: Instant,
+}
+
+/// What is to be fetched.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Wanted<'a> {
+    /// References and the commits they stand for; of a mirror without history, these commits alone.
+    Tips(&'a [(String, String)]),
+    /// All branches and tags with all of their history.
+    All(&'a Refs),
+}
+
+/// Bounds of what a fetch may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) time: Duration,
+    pub(crate) bytes: u64,
+}
+
+/// Asks for the references.
+pub(crate) async fn ls_remote(
+    mirror: &Mirror,
+    way: &Way,
+    limit: Duration,
+) -> Result<Refs, DirectError> {
+    let what = format!("git ls-remote {}", way.url);
+    let home = mirror.folder.parent().unwrap_or(&mirror.folder).to_owned();
+    // The hashes' kind is the repository's, whatever the mirror has: so without one.
+    let mut command = remote(&home.join("none"), &home, way);
+    command.args(["ls-remote", "-q", "--", &way.url]);
+    within(limit.min(REFS_WITHIN), &what, async {
+        let mut running = Running::start(command, &what)?;
+        drop(running.take_stdin());
+        let mut stdout = running.take_stdout()?;
+        let mut reader = Reader::default();
+        let mut line = Vec::new();
+        for _ in 0..MAX_LINES {
+            line.clear();
+            let read = (&mut stdout)
+                .take(MAX_LINE)
+                .read_until(b'\n', &mut line)
+                .await;
+            match read {
+                Ok(0) | Err(_) => {
+                    let exit = running.finish().await?;
+                    return if exit.success() {
+                        Ok(reader.finish())
+                    } else {
+                        Err(failed(&what, way, &exit))
+                    };
+                }
+                Ok(_) => reader.line(line.strip_suffix(b"\n").unwrap_or(&line))?,
+            }
+        }
+        Err(DirectError::invalid(format!(
+            "{what}: more than {MAX_LINES} lines"
+        )))
+    })
+    .await
+}
+
+/// Fetches into the mirror, which must exist and be held.
+pub(crate) async fn fetch(
+    mirror: &Mirror,
+    way: &Way,
+    wanted: Wanted<'_>,
+    bounds: Bounds,
+) -> Result<(), DirectError> {
+    let what = format!("git fetch {}", way.url);
+    let mut command = remote(&mirror.folder, &mirror.folder, way);
+    command.args([
+        "fetch",
+        "--quiet",
+        "--force",
+        "--no-tags",
+        "--no-write-fetch-head",
+        "--no-auto-gc",
+        "--no-recurse-submodules",
+        "--no-show-forced-updates",
+    ]);
+    match wanted {
+        Wanted::Tips(tips) => {
+            if mirror.is_shallow() || !mirror.folder.join("complete").is_file() {
+                command.arg("--depth=1");
+            }
+            command.args(["--", &way.url]);
+            // Kept under names that no other can be in the way of.
+            for (name, hash) in tips {
+                command.arg(format!("{name}:refs/kept/{hash}"));
+            }
+        }
+        Wanted::All(refs) => {
+            command.arg("--prune");
+            if mirror.is_shallow() {
+                command.arg("--unshallow");
+            }
+            command.args(["--", &way.url]);
+            command.arg(format!("+{HEADS}*:{HEADS}*"));
+            command.arg(format!("+{TAGS}*:{TAGS}*"));
+            if refs.get("HEAD").is_some() {
+                command.arg("+HEAD:refs/kept/HEAD");
+            }
+        }
+    }
+    let run = output(command, &what, MAX_SAID, bounds.time);
+    let (exit, _) = tokio::select! {
+        done = run => done?,
+        size = outgrown(mirror, bounds.bytes) => {
+            let text = format!("{what}: more than {} MiB, {} MiB by now", bounds.bytes >> 20, size >> 20);
+            return Err(DirectError::new(ErrorKind::Invalid, text)
+                .hint("raise the limit of mirrors in bytes if the repository is wanted"));
+        }
+    };
+    if exit.success() {
+        Ok(())
+    } else {
+        Err(failed(&what, way, &exit))
+    }
+}
+
+/// Comes back when packs are larger than they may be.
+async fn outgrown(mirror: &Mirror, max: u64) -> u64 {
+    let packs = mirror.folder.join("objects/pack");
+    let mut looks = interval(LOOK);
+    loop {
+        looks.tick().await;
+        let size = bytes(&packs);
+        if size > max {
+            return size;
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! The files of a commit.
+
+use gomod::zip::Kind;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::ChildStdout;
+use tokio::task::JoinHandle;
+
+use super::archive::Archive;
+use super::objects::{Objects, header};
+use super::{GitRepository, command};
+use crate::process::{Running, within};
+use crate::repository::Trouble;
+use crate::zip::{Content, Entry, Files};
+use crate::{DirectError, ErrorKind};
+
+/// Most files of a commit, and the bytes of their names: more than any zip may have.
+const MAX_FILES: usize = 1_000_000;
+const MAX_BYTES: usize = 128 << 20;
+/// Longest line of a listing, in bytes.
+const MAX_LINE: u64 = 64 << 10;
+/// Largest `.gitattributes` that is read, in bytes. git itself reads up to 100 MiB of it.
+const MAX_ATTRIBUTES: u64 = 1 << 20;
+/// Words of `.gitattributes` that may change what a file's content is when it leaves the repository.
+const CONVERTING: [&[u8]; 4] = [b"eol", b"crlf", b"ident", b"encoding"];
+
+/// The content of files as it is in the repository, by `cat-file`.
+#[derive(Debug)]
+pub(crate) struct Blobs {
+    stdout: BufReader<ChildStdout>,
+    /// Bytes that are left of the present file.
+    left: u64,
+    asking: JoinHandle<()>,
+    _running: Running,
+}
+
+impl GitRepository {
+    /// All files in a folder of a commit that is there.
+    pub(crate) async fn files(mut self, hash: &str, folder: &str) -> Result<Files, Trouble> {
+        let tree = if folder.is_empty() {
+            hash.to_owned()
+        } else {
+            format!("{hash}:{folder}")
+        };
+        let (entries, hashes) = self.list(&tree).await?;
+        let converted = self.converts(hash, folder, &entries).await?;
+        let content = if converted {
+            // Only git itself knows all rules of attributes.
+            let mut git = command::local(&self.mirror.folder);
+            git.args(["archive", "--format=tar", hash]);
+            if !folder.is_empty() {
+                git.arg(folder);
+            }
+            let archive = Archive::new(Running::start(git, "git archive")?, folder)?;
+            Content::Archive(Box::new(archive))
+        } else {
+            Content::Objects {
+                hashes,
+                objects: Box::new(match self.objects.take() {
+                    Some(objects) => objects,
+                    None => self.cat_file()?,
+                }),
+            }
+        };
+        Ok(Files {
+            entries,
+            content,
+            mirror: Some((self.mirror, self.generation)),
+        })
+    }
+
+    /// Names, kinds, sizes and hashes, in the order of the tree. What is no file and no link is left out: a submodule is
+    /// an empty folder to an archive.
+    async fn list(&self, tree: &str) -> Result<(Vec<Entry>, Vec<String>), Trouble> {
+        let what = "git ls-tree";
+        let mut git = command::local(&self.mirror.folder);
+        git.args(["ls-tree", "-r", "-z", "-l", "--full-tree", tree]);
+        within(self.bounds.time, what, async {
+            let mut running = Running::start(git, what)?;
+            drop(running.take_stdin());
+            let mut stdout = running.take_stdout()?;
+            let (mut entries, mut hashes) = (Vec::new(), Vec::new());
+            let mut bytes = 0;
+            let mut line = Vec::new();
+            while let Ok(1..) = (&mut stdout).take(MAX_LINE).read_until(0, &mut line).await {
+                if let Some((entry, hash)) = entry(&line) {
+                    bytes += entry.name.len() + hash.len();
+                    entries.push(entry);
+                    hashes.push(hash);
+                }
+                if entries.len() > MAX_FILES || bytes > MAX_BYTES {
+                    let text = format!(
+                        "more than {MAX_FILES} files, or names of more than {MAX_BYTES} bytes"
+                    );
+                    return Err(DirectError::invalid(text));
+                }
+                line.clear();
+            }
+            let exit = running.finish().await?;
+            Ok(if exit.success() {
+                Ok((entries, hashes))
+            } else {
+                Err(Trouble::Mirror(exit.stderr))
+            })
+        })
+        .await?
+    }
+
+    /// Whether attributes may change the content of a file. They stand in the folder, in those below, and in those above.
+    async fn converts(
+        &mut self,
+        hash: &str,
+        folder: &str,
+        entries: &[Entry],
+    ) -> Result<bool, Trouble> {
+        const NAME: &str = ".gitattributes";
+        let below = entries.iter().filter_map(|entry| {
+            let name = std::str::from_utf8(&entry.name).ok()?;
+            let own = name.rsplit('/').next() == Some(NAME) && !name.contains('\n');
+            own.then(|| {
+                if folder.is_empty() {
+                    name.to_owned()
+                } else {
+                    format!("{folder}/{name}")
+                }
+            })
+        });
+        let mut files: Vec<String> = below.collect();
+        let elements: Vec<&str> = folder
+            .split('/')
+            .filter(|element| !element.is_empty())
+            .collect();
+        for depth in 0..elements.len() {
+            let above = &elements[..depth];
+            files.push([above, &[NAME]].concat().join("/"));
+        }
+        for file in files {
+            match self.read(hash, &file, MAX_ATTRIBUTES).await {
+                Ok(Some(text)) => {
+                    let has = |word: &[u8]| text.windows(word.len()).any(|part| part == word);
+                    if CONVERTING.iter().any(|word| has(word)) {
+                        return Ok(true);
+                    }
+                }
+                Ok(None) => {}
+                // Too large to look at: it may well say so.
+                Err(Trouble::Other(error)) if error.kind == ErrorKind::Invalid => return Ok(true),
+                Err(trouble) => return Err(trouble),
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Reads `MODE KIND HASH SIZE\tNAME\0`.
+fn entry(line: &[u8]) -> Option<(Entry, String)> {
+    let line = line.strip_suffix(b"\0")?;
+    let tab = line.iter().position(|byte| *byte == b'\t')?;
+    let mut fields = std::str::from_utf8(&line[..tab])
+        .ok()?
+        .split_ascii_whitespace();
+    let (mode, kind, hash, size) = (
+        fields.next()?,
+        fields.next()?,
+        fields.next()?,
+        fields.next()?,
+    );
+    if kind != "blob" {
+        return None;
+    }
+    let entry = Entry {
+        name: line[tab + 1..].to_owned(),
+        kind: if mode == "120000" {
+            Kind::Symlink
+        } else {
+            Kind::Regular
+        },
+        size: size.parse().ok()?,
+    };
+    Some((entry, hash.to_owned()))
+}
+
+impl Blobs {
+    /// Asks for all of these at once, and reads them in this order.
+    pub(crate) fn new(objects: Objects, wanted: Vec<String>) -> Self {
+        let (mut stdin, stdout, running) = objects.split();
+        let asking = tokio::spawn(async move {
+            let mut lines = String::new();
+            for hash in wanted {
+                lines.push_str("contents ");
+                lines.push_str(&hash);
+                lines.push('\n');
+                if lines.len() > 32 << 10 {
+                    if stdin.write_all(lines.as_bytes()).await.is_err() {
+                        return;
+                    }
+                    lines.clear();
+                }
+            }
+            // An error here is seen where the answers are read.
+            let _ = stdin.write_all(lines.as_bytes()).await;
+        });
+        Self {
+            stdout,
+            left: 0,
+            asking,
+            _running: running,
+        }
+    }
+
+    /// Goes to the next file; its size.
+    pub(crate) async fn next(&mut self) -> Result<u64, Trouble> {
+        let info = header(&mut self.stdout).await?;
+        let info = info.ok_or_else(|| Trouble::Mirror("a file is missing".to_owned()))?;
+        self.left = info.size;
+        if self.left == 0 {
+            self.end().await?;
+        }
+        Ok(info.size)
+    }
+
+    /// More of its content; nothing at the end.
+    pub(crate) async fn block(&mut self, block: &mut [u8]) -> Result<usize, Trouble> {
+        let want = usize::try_from(self.left)
+            .unwrap_or(usize::MAX)
+            .min(block.len());
+        if want == 0 {
+            return Ok(0);
+        }
+        let read = self.stdout.read(&mut block[..want]).await.unwrap_or(0);
+        if read == 0 {
+            return Err(cut());
+        }
+        self.left -= read as u64;
+        if self.left == 0 {
+            self.end().await?;
+        }
+        Ok(read)
+    }
+
+    async fn end(&mut self) -> Result<(), Trouble> {
+        match self.stdout.read_u8().await {
+            Ok(b'\n') => Ok(()),
+            _ => Err(cut()),
+        }
+    }
+}
+
+fn cut() -> Trouble {
+    Trouble::Mirror("git cat-file ended within a file".to_owned())
+}
+
+impl Drop for Blobs {
+    fn drop(&mut self) {
+        self.asking.abort();
+    }
+}

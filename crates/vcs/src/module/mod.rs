@@ -1,0 +1,298 @@
+//! A module of a repository: Go's rules of tags, versions and folders (protocol.md 1.5, 2).
+
+mod convert;
+mod go_mod;
+mod list;
+mod pseudo;
+mod query;
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use gomod::gomod_file::{Retraction, retractions, synthesized};
+use gomod::{ModulePath, Version};
+
+use crate::discover::Root;
+use crate::repository::{Ancestry, Commit, Plan, Repository, Trouble};
+use crate::{DirectError, Revision};
+
+/// A module and its repository, for the time of one question.
+#[derive(Debug)]
+pub(crate) struct Module {
+    path: ModulePath,
+    root: Root,
+    repository: Repository,
+    /// The folder of the module, without that of its major version.
+    folder: String,
+    /// What tags start with.
+    tag_prefix: String,
+    /// Which files were there: by commit and name.
+    seen: HashMap<(String, String), Option<Bytes>>,
+}
+
+/// A version that was found, with what its files need.
+#[derive(Debug)]
+pub(crate) struct Located {
+    pub(crate) revision: Revision,
+    pub(crate) hash: String,
+    /// The module's folder in the repository.
+    pub(crate) folder: String,
+    /// Its go.mod, if there is one.
+    pub(crate) go_mod: Option<Bytes>,
+}
+
+impl Module {
+    pub(crate) fn new(
+        path: ModulePath,
+        root: Root,
+        repository: Repository,
+    ) -> Result<Self, DirectError> {
+        let folder = folder(&path, &root)?;
+        Ok(Self {
+            tag_prefix: if folder.is_empty() {
+                String::new()
+            } else {
+                format!("{folder}/")
+            },
+            path,
+            root,
+            repository,
+            folder,
+            seen: HashMap::new(),
+        })
+    }
+
+    /// Done with the rules: what is left are files.
+    pub(crate) fn into_repository(self) -> Repository {
+        self.repository
+    }
+
+    /// The LICENSE of the repository's root.
+    pub(crate) async fn license(&mut self, hash: &str) -> Result<Option<Bytes>, Trouble> {
+        self.read(hash, "LICENSE").await
+    }
+
+    /// The major version in the path: `/v2`, `.v1`, `.v1-unstable` or nothing.
+    fn major(&self) -> &str {
+        self.path.split_major().1
+    }
+
+    /// The number of the major version, `v2`, or nothing where v0 and v1 may be.
+    fn major_number(&self) -> &str {
+        major_number(self.major())
+    }
+
+    /// What a query resolves to; see [`crate::Direct::revision`].
+    pub(crate) async fn revision(&mut self, query: &str) -> Result<Revision, Trouble> {
+        if query::is_of_list(query) {
+            return self.pick(query).await;
+        }
+        match self.stat(query).await {
+            Ok(found) => Ok(found.revision),
+            Err(trouble) => {
+                // Of `v1.2.3+meta` without such a tag, `v1.2.3` is as good.
+                let canonical =
+                    gomod::semver::canonical(query).filter(|canonical| canonical != query);
+                match (canonical, &trouble) {
+                    (Some(canonical), Trouble::Other(error))
+                        if error.kind == crate::ErrorKind::NotFound =>
+                    {
+                        self.stat(&canonical)
+                            .await
+                            .map(|found| found.revision)
+                            .map_err(|_| trouble)
+                    }
+                    _ => Err(trouble),
+                }
+            }
+        }
+    }
+
+    /// A canonical version, which must resolve to itself.
+    pub(crate) async fn version(&mut self, version: &Version) -> Result<Located, Trouble> {
+        let found = self.stat(version.as_str()).await?;
+        if found.revision.version != *version {
+            let text = format!(
+                "{}@{version} resolves to version {}",
+                self.path, found.revision.version
+            );
+            return Err(DirectError::not_found(text).into());
+        }
+        Ok(found)
+    }
+
+    /// The bytes of `.mod`.
+    pub(crate) async fn go_mod(&mut self, version: &Version) -> Result<Bytes, Trouble> {
+        let found = self.version(version).await?;
+        Ok(found
+            .go_mod
+            .unwrap_or_else(|| synthesized(&self.path).into()))
+    }
+
+    /// What a tag, branch, hash or version resolves to.
+    async fn stat(&mut self, asked: &str) -> Result<Located, Trouble> {
+        let pseudo = Version::parse(asked).ok().filter(Version::is_pseudo);
+        let revision = match pseudo.as_ref().and_then(Version::pseudo) {
+            Some(pseudo) => pseudo.rev.to_owned(),
+            None => self.tag_of(asked),
+        };
+        let canonical = Version::parse(asked).is_ok();
+        // Only what is no version yet may turn out to be a retracted one.
+        let also: Vec<String> = if canonical {
+            Vec::new()
+        } else {
+            self.retracting().await?.into_iter().collect()
+        };
+        let ancestry = match pseudo {
+            Some(version) if version.pseudo_base().is_ok_and(|base| base.is_some()) => {
+                Ancestry::Needed
+            }
+            _ if canonical => Ancestry::No,
+            _ => Ancestry::UnlessTagged(&self.tag_prefix),
+        };
+        let plan = Plan {
+            also: &also,
+            ancestry,
+        };
+        let commit = self.repository.stat(&revision, plan).await;
+        let commit = commit.map_err(|trouble| self.named(asked, trouble))?;
+        self.convert(commit, asked)
+            .await
+            .map_err(|trouble| self.named(asked, trouble))
+    }
+
+    /// The tip of the default branch.
+    async fn tip(&mut self) -> Result<Located, Trouble> {
+        let ancestry = Ancestry::UnlessTagged(&self.tag_prefix);
+        let commit = self
+            .repository
+            .latest(Plan {
+                also: &[],
+                ancestry,
+            })
+            .await;
+        let commit = commit.map_err(|trouble| self.named("latest", trouble))?;
+        self.convert(commit, "")
+            .await
+            .map_err(|trouble| self.named("latest", trouble))
+    }
+
+    /// The tag or other revision that a query names.
+    fn tag_of(&self, asked: &str) -> String {
+        if gomod::semver::parse(asked).is_none() {
+            return asked.to_owned();
+        }
+        let plain = asked.strip_suffix("+incompatible").unwrap_or(asked);
+        format!("{}{plain}", self.tag_prefix)
+    }
+
+    /// Says in an error what was asked for.
+    fn named(&self, asked: &str, trouble: Trouble) -> Trouble {
+        match trouble {
+            Trouble::Other(mut error) if !error.text.starts_with(self.path.as_str()) => {
+                error.text = format!("{}@{asked}: {}", self.path, error.text);
+                Trouble::Other(error)
+            }
+            trouble => trouble,
+        }
+    }
+
+    /// The tag whose go.mod says what is retracted: of the highest release, else of the highest pre-release.
+    async fn retracting(&mut self) -> Result<Option<String>, Trouble> {
+        let versions = self.compatible().await?;
+        let highest = versions
+            .iter()
+            .rfind(|version| !version.is_prerelease())
+            .or(versions.last());
+        Ok(highest.map(|version| format!("{}{version}", self.tag_prefix)))
+    }
+
+    /// What is retracted; nothing if that cannot be read.
+    async fn retractions(&mut self) -> Result<Vec<Retraction>, Trouble> {
+        let Some(tag) = self.retracting().await? else {
+            return Ok(Vec::new());
+        };
+        let found = async {
+            let commit = self.repository.stat(&tag, Plan::default()).await?;
+            self.find_folder(&commit.hash).await
+        };
+        match found.await {
+            Ok((_, Some(go_mod))) => Ok(retractions(&go_mod)),
+            Ok((_, None)) => Ok(Vec::new()),
+            Err(Trouble::Other(error)) if is_final(&error) => Ok(Vec::new()),
+            Err(trouble) => Err(trouble),
+        }
+    }
+
+    /// A file of a commit that is there.
+    async fn read(&mut self, hash: &str, file: &str) -> Result<Option<Bytes>, Trouble> {
+        let key = (hash.to_owned(), file.to_owned());
+        if let Some(seen) = self.seen.get(&key) {
+            return Ok(seen.clone());
+        }
+        let max = gomod::gomod_file::MAX_BYTES as u64;
+        let content = self.repository.read(hash, file, max).await?;
+        self.seen.insert(key, content.clone());
+        Ok(content)
+    }
+
+    /// The tags on a commit that are versions of this module: each with whether the tag is just that.
+    fn versions_on<'a>(&'a self, commit: &'a Commit) -> impl Iterator<Item = (&'a str, bool)> {
+        commit.tags.iter().filter_map(|tag| self.version_of(tag))
+    }
+
+    /// The version that a tag stands for, without build metadata, and whether the tag is just that. Tags that look like
+    /// pseudo-versions are none.
+    fn version_of<'a>(&self, tag: &'a str) -> Option<(&'a str, bool)> {
+        let trimmed = tag.strip_prefix(&*self.tag_prefix)?;
+        let version = crate::git::refs::version_of(trimmed)?;
+        // Below a folder they are not recognized; so it is with the go command.
+        if self.tag_prefix.is_empty()
+            && Version::parse(version).is_ok_and(|version| version.is_pseudo())
+        {
+            return None;
+        }
+        Some((version, version == trimmed))
+    }
+}
+
+/// Whether asking again will tell the same: an error about what is there, not about getting at it.
+fn is_final(error: &DirectError) -> bool {
+    matches!(
+        error.kind,
+        crate::ErrorKind::NotFound | crate::ErrorKind::Invalid
+    )
+}
+
+/// `module.PathMajorPrefix`
+fn major_number(major: &str) -> &str {
+    let number = major.get(1..).unwrap_or_default();
+    number.strip_suffix("-unstable").unwrap_or(number)
+}
+
+/// The folder of a module in its repository, without that of its major version.
+fn folder(path: &ModulePath, root: &Root) -> Result<String, DirectError> {
+    let text = path.as_str();
+    let mut folder = String::new();
+    if root.prefix != text {
+        let before_major = path.split_major().0;
+        let below = before_major
+            .strip_prefix(&*root.prefix)
+            .filter(|below| below.is_empty() || below.starts_with('/'));
+        let below = below.ok_or_else(|| {
+            DirectError::not_found(format!(
+                "the repository of {} cannot have the module {text}",
+                root.prefix
+            ))
+        })?;
+        below.trim_matches('/').clone_into(&mut folder);
+    }
+    // The odd way round, as the go command has it (protocol.md 8.1).
+    for element in root.subdir.split('/').filter(|element| !element.is_empty()) {
+        if !folder.is_empty() {
+            folder.push('/');
+        }
+        folder.push_str(element);
+    }
+    Ok(folder)
+}

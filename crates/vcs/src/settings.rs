@@ -1,0 +1,61 @@
+//! Settings of direct fetch.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use gomod::pattern::Patterns;
+
+use crate::discover::Mapping;
+use crate::govcs::Govcs;
+
+/// Settings of direct fetch.
+#[derive(Debug, Clone)]
+pub struct DirectSettings {
+    /// The folder of the mirrors: a bare repository for each URL, named by a hash of it, with a file beside it that says the URL.
+    pub folder: PathBuf,
+    /// Which version control systems may be used for what.
+    pub govcs: Govcs,
+    /// Modules that are ours (GOPRIVATE's patterns).
+    pub private: Patterns,
+    /// Modules and hosts that may be asked without encryption (GOINSECURE's patterns).
+    pub insecure: Patterns,
+    /// Paths whose repositories the configuration tells.
+    pub mappings: Vec<Mapping>,
+    /// How long an `ls-remote` is believed for canonical versions that it can answer. Lists and branches ask anew.
+    pub refs_life: Duration,
+    /// How long a discovered root is believed.
+    pub discovery_life: Duration,
+    /// How long it is believed that there is none.
+    pub discovery_negative_life: Duration,
+    /// Most mirrors; the least recently used goes.
+    pub max_mirrors: usize,
+    /// Most bytes of all mirrors together; the least recently used goes.
+    pub max_mirror_bytes: u64,
+    /// Longest run of one process.
+    pub process_timeout: Duration,
+    /// Most processes at once.
+    pub max_processes: usize,
+    /// Largest zip, and largest sum of the files in it, in bytes.
+    pub max_zip_bytes: u64,
+}
+
+impl DirectSettings {
+    /// The defaults, with mirrors in `folder`.
+    pub fn new(folder: PathBuf) -> Self {
+        Self {
+            folder,
+            govcs: Govcs::default(),
+            private: Patterns::default(),
+            insecure: Patterns::default(),
+            mappings: Vec::new(),
+            refs_life: Duration::from_secs(60),
+            discovery_life: Duration::from_hours(1),
+            discovery_negative_life: Duration::from_mins(1),
+            max_mirrors: 2000,
+            max_mirror_bytes: 20 << 30,
+            process_timeout: Duration::from_mins(10),
+            max_processes: 32,
+            max_zip_bytes: 500 << 20,
+        }
+    }
+}

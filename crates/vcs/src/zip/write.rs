@@ -1,0 +1,139 @@
+//! The writer of zips.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::Sender;
+use tokio::time::timeout;
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, DateTime, ZipWriter};
+
+use super::{Plan, Reader};
+use crate::repository::Trouble;
+use crate::{DirectError, ErrorKind};
+
+/// Size of the blocks that are sent, in bytes.
+const BLOCK: usize = 64 << 10;
+/// Longest wait for a piece of a file, which is on our disk.
+const WAIT: Duration = Duration::from_mins(1);
+
+/// Collects blocks and sends them.
+struct Blocks<'a> {
+    sender: &'a Sender<Result<Bytes, DirectError>>,
+    block: BytesMut,
+    /// How much more may come.
+    room: u64,
+}
+
+/// Why no more blocks are wanted.
+const TOO_LARGE: &str = "the zip is too large";
+const GONE: &str = "nobody reads the zip";
+
+impl Write for Blocks<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = bytes.len() as u64;
+        self.room = self
+            .room
+            .checked_sub(length)
+            .ok_or_else(|| io::Error::other(TOO_LARGE))?;
+        self.block.extend_from_slice(bytes);
+        if self.block.len() >= BLOCK {
+            self.send()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Blocks<'_> {
+    fn send(&mut self) -> io::Result<()> {
+        let block = self.block.split().freeze();
+        self.block.reserve(BLOCK + 4096);
+        self.sender
+            .blocking_send(Ok(block))
+            .map_err(|_| io::Error::other(GONE))
+    }
+}
+
+/// Writes the whole zip.
+pub(super) fn write(
+    mut plan: Plan,
+    runtime: &Handle,
+    sender: &Sender<Result<Bytes, DirectError>>,
+) -> Result<(), Trouble> {
+    let blocks = Blocks {
+        sender,
+        block: BytesMut::with_capacity(BLOCK + 4096),
+        room: plan.limits.max_zip_bytes,
+    };
+    let options = SimpleFileOptions::default()
+        .compression_method(CompressionMethod::Deflated)
+        .last_modified_time(DateTime::default());
+    let mut zip = ZipWriter::new_stream(blocks);
+    let mut block = vec![0; BLOCK];
+    let mut room = plan.limits.max_uncompressed_bytes;
+    for name in &plan.names {
+        let size = wait(runtime, plan.reader.next(name.as_bytes()))?;
+        // Attributes may have made it larger than the tree says.
+        room = room
+            .checked_sub(size)
+            .ok_or_else(|| DirectError::invalid("the files together are too large"))?;
+        zip.start_file(format!("{}{name}", plan.prefix), options)
+            .map_err(failed)?;
+        loop {
+            let read = wait(runtime, plan.reader.block(&mut block))?;
+            if read == 0 {
+                break;
+            }
+            zip.write_all(&block[..read])
+                .map_err(|error| failed(error.into()))?;
+        }
+    }
+    if let Some(license) = &plan.license {
+        zip.start_file(format!("{}LICENSE", plan.prefix), options)
+            .map_err(failed)?;
+        zip.write_all(license)
+            .map_err(|error| failed(error.into()))?;
+    }
+    let mut blocks = zip.finish().map_err(failed)?.into_inner();
+    if !blocks.block.is_empty() {
+        blocks.send().map_err(|error| failed(error.into()))?;
+    }
+    Ok(())
+}
+
+impl Reader {
+    async fn next(&mut self, name: &[u8]) -> Result<u64, Trouble> {
+        match self {
+            Self::Blobs(blobs) => blobs.next().await,
+            Self::Archive(archive) => archive.next(name).await,
+        }
+    }
+
+    async fn block(&mut self, block: &mut [u8]) -> Result<usize, Trouble> {
+        match self {
+            Self::Blobs(blobs) => blobs.block(block).await,
+            Self::Archive(archive) => archive.block(block).await,
+        }
+    }
+}
+
+fn wait<T>(runtime: &Handle, read: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
+    let done = runtime.block_on(async { timeout(WAIT, read).await });
+    done.unwrap_or_else(
+        |_| Err(DirectError::new(ErrorKind::Timeout, "git gives no content").into()),
+    )
+}
+
+fn failed(error: zip::result::ZipError) -> Trouble {
+    let kind = match &error {
+        zip::result::ZipError::Io(error) if error.to_string() == GONE => ErrorKind::Overloaded,
+        _ => ErrorKind::Invalid,
+    };
+    DirectError::new(kind, format!("making the zip: {error}")).into()
+}
