@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use egress::Egress;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use gomod::{ModulePath, Version};
 use sha2::{Digest, Sha256};
@@ -16,8 +17,9 @@ use crate::hg::HgRepository;
 use crate::module::Module;
 use crate::process::Places;
 use crate::proxy::ModProxy;
+use crate::reach::Reach;
 use crate::repository::{Repository, Trouble};
-use crate::{DirectError, DirectSettings, ErrorKind, Reach, Revision, zip};
+use crate::{DirectError, DirectSettings, ErrorKind, Revision, zip};
 
 /// Direct fetch: asks repositories themselves, from mirrors that are kept. Shared by reference.
 #[derive(Debug)]
@@ -47,8 +49,9 @@ const PROXY_BLOCKS: usize = 8;
 const TRIES: usize = 2;
 
 impl Direct {
-    /// With these settings; nothing is touched before the first question.
-    pub fn new(settings: DirectSettings, reach: Reach) -> Self {
+    /// With these settings, and `egress` as the way out; nothing is touched before the first question.
+    pub fn new(settings: DirectSettings, egress: Egress) -> Self {
+        let reach = Reach::new(egress, settings.folder.clone());
         // Only what HTTP cannot tell is asked by programs.
         let probe: Probe = Arc::new(|_, _| Box::pin(async { Ok(false) }));
         Self {

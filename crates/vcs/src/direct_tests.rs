@@ -115,7 +115,7 @@ async fn a_damaged_mirror_is_made_anew() {
     // Locks that a killed git left behind are in nobody's way.
     repo.release("test.example/m", "v1.1.0", T + 60);
     let again = Lab {
-        direct: crate::Direct::new(settings(&lab), crate::Reach::default()),
+        direct: crate::Direct::new(settings(&lab), crate::fixture::no_network()),
         folder: lab.folder,
     };
     fs::write(again.mirror().join("shallow.lock"), "").unwrap();
