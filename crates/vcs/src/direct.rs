@@ -14,6 +14,7 @@ use crate::discover::page::from_egress;
 use crate::discover::{Discovery, Kind, Probe, Root};
 use crate::git::{GitRepository, Mirror, Mirrors};
 use crate::hg::HgRepository;
+use crate::incident::{Incidents, Watch};
 use crate::module::Module;
 use crate::process::Places;
 use crate::proxy::ModProxy;
@@ -29,6 +30,7 @@ pub struct Direct {
     discovery: Discovery,
     mirrors: Mirrors,
     places: Places,
+    watch: Arc<Watch>,
 }
 
 /// A module zip on its way: blocks of bytes, the same for the same version every time. An error ends it; without one
@@ -52,11 +54,13 @@ impl Direct {
     /// With these settings, and `egress` as the way out; nothing is touched before the first question.
     pub fn new(settings: DirectSettings, egress: Egress) -> Self {
         let reach = Reach::new(egress, settings.folder.clone());
+        let watch = Arc::new(Watch::default());
         // Only what HTTP cannot tell is asked by programs.
         let probe: Probe = Arc::new(|_, _| Box::pin(async { Ok(false) }));
         Self {
             discovery: Discovery::new(&settings, reach.egress().clone(), probe),
-            mirrors: Mirrors::new(&settings),
+            mirrors: Mirrors::new(&settings, Arc::clone(&watch)),
+            watch,
             places: Places::new(settings.max_processes, settings.process_timeout),
             settings,
             reach,
@@ -173,6 +177,16 @@ impl Direct {
             })
             .await?;
         Ok(ZipStream(plan.start(place)))
+    }
+
+    /// What happened since the start that an operator should look at. It is also in the log, as errors.
+    pub fn incidents(&self) -> Incidents {
+        self.watch.seen()
+    }
+
+    /// Calls `listener` with the kind of each incident from now on: `moved_tag`. Only the first listener is called.
+    pub fn on_incident(&self, listener: impl Fn(&'static str) + Send + Sync + 'static) {
+        self.watch.listen(Box::new(listener));
     }
 
     /// Looks after the mirrors: evicts what is too much, repacks what has grown. For the background, now and then.

@@ -221,7 +221,10 @@ async fn what_moves_and_goes() {
     let count = fs::read_dir(lab.folder.path().join("mirrors"))
         .unwrap()
         .count();
-    assert_eq!(count, 2, "a mirror, and the file with its name");
+    assert_eq!(
+        count, 3,
+        "a mirror, and the files with its name and its tags"
+    );
     lab.direct.tidy().await;
 }
 
@@ -304,4 +307,32 @@ async fn a_mercurial_repository() {
         lab.zip("hg.example/h", "v1.2.0").await.unwrap(),
         lab.zip("hg.example/h", "v1.2.0").await.unwrap()
     );
+}
+
+#[tokio::test]
+async fn a_tag_that_moved_while_nobody_looked_is_an_incident() {
+    let lab = Lab::with(|settings| settings.refs_life = std::time::Duration::ZERO);
+    let repo = lab.repository("m");
+    repo.release("test.example/m", "v1.0.0", T);
+    repo.release("test.example/m", "v1.1.0", T + 60);
+    // The list alone makes no mirror, and is remembered too.
+    assert_eq!(lab.versions("test.example/m").await.len(), 2);
+    repo.git(&["tag", "-f", "v1.0.0", "v1.1.0"]);
+    repo.git(&["branch", "-f", "v1.1.0x", "v1.1.0"]);
+    let again = Lab {
+        direct: crate::Direct::new(settings(&lab), crate::fixture::no_network()),
+        folder: lab.folder,
+    };
+    let (sender, told) = std::sync::mpsc::channel();
+    again.direct.on_incident(move |kind| {
+        let _ = sender.send(kind);
+    });
+    assert_eq!(again.versions("test.example/m").await.len(), 2);
+    assert_eq!(again.versions("test.example/m").await.len(), 2);
+    assert_eq!(again.direct.incidents().moved_tags, 1);
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), ["moved_tag"]);
+    // An annotated tag on the same commit is no move.
+    repo.git(&["tag", "-f", "-a", "-m", "x", "v1.1.0", "v1.1.0"]);
+    again.versions("test.example/m").await;
+    assert_eq!(again.direct.incidents().moved_tags, 1);
 }

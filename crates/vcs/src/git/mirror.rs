@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex as StdMutex, PoisonError};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::Mutex;
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::refs::Refs;
 use super::remote::Asked;
 use crate::DirectError;
+use crate::incident::Watch;
 
 /// How old the stamp of the last use may grow before it is renewed, in seconds.
 const STAMP_AGE: u64 = 60;
@@ -27,6 +28,9 @@ pub(crate) struct Mirror {
     pub(crate) folder: PathBuf,
     /// The file that says the URL; its time is that of the last use.
     stamp: PathBuf,
+    /// The tags of versions that were seen, for as long as the mirror is kept; a damaged mirror leaves them.
+    tags: PathBuf,
+    watch: Arc<Watch>,
     /// What `ls-remote` last said.
     pub(crate) asked: Mutex<Option<Asked>>,
     /// Held by the one who changes what is on disk.
@@ -52,10 +56,12 @@ pub(crate) struct Disk {
 
 impl Mirror {
     /// Named by `name` in `folder`; nothing is touched.
-    pub(super) fn new(folder: &Path, name: &str) -> Self {
+    pub(super) fn new(folder: &Path, name: &str, watch: Arc<Watch>) -> Self {
         Self {
             folder: folder.join(format!("{name}.git")),
             stamp: folder.join(format!("{name}.url")),
+            tags: folder.join(format!("{name}.tags")),
+            watch,
             asked: Mutex::default(),
             disk: Mutex::default(),
             wanted: StdMutex::default(),
@@ -186,9 +192,32 @@ impl Mirror {
     /// Removes it for good; nobody may use it any more.
     pub(super) fn remove(&self) -> io::Result<()> {
         remove(&self.folder)?;
-        match fs::remove_file(&self.stamp) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+        for file in [&self.tags, &self.stamp] {
+            match fs::remove_file(file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Its bytes on disk.
+    pub(super) fn bytes(&self) -> u64 {
+        let tags = fs::metadata(&self.tags).map_or(0, |data| data.len());
+        bytes(&self.folder) + tags
+    }
+
+    /// Looks whether tags moved since they were last seen, even before a restart. That this cannot be told is no reason
+    /// not to answer.
+    pub(crate) async fn watch_tags(&self, url: &str, tags: Vec<(String, String)>) {
+        let (watch, file) = (Arc::clone(&self.watch), self.tags.clone());
+        let repository = url.to_owned();
+        let seen = blocking(move || {
+            let tags = tags.iter().map(|(tag, hash)| (&**tag, &**hash));
+            watch.tags(&file, &repository, tags)
+        });
+        if let Err(error) = seen.await {
+            tracing::warn!(repository = url, %error, "the tags of a repository cannot be remembered");
         }
     }
 }

@@ -9,7 +9,8 @@ use sha2::{Digest, Sha256};
 use tokio::time::Duration;
 
 use super::command::local;
-use super::mirror::{Mirror, blocking, bytes};
+use super::mirror::{Mirror, blocking};
+use crate::incident::Watch;
 use crate::process::{Places, output};
 use crate::{DirectError, DirectSettings};
 
@@ -25,17 +26,19 @@ pub(crate) struct Mirrors {
     max_count: usize,
     max_bytes: u64,
     timeout: Duration,
+    watch: Arc<Watch>,
     /// By name; those of the folder once it was looked at.
     known: Mutex<Option<HashMap<String, Arc<Mirror>>>>,
 }
 
 impl Mirrors {
-    pub(crate) fn new(settings: &DirectSettings) -> Self {
+    pub(crate) fn new(settings: &DirectSettings, watch: Arc<Watch>) -> Self {
         Self {
             folder: settings.folder.clone(),
             max_count: settings.max_mirrors.max(1),
             max_bytes: settings.max_mirror_bytes,
             timeout: settings.process_timeout,
+            watch,
             known: Mutex::default(),
         }
     }
@@ -65,9 +68,9 @@ impl Mirrors {
             } else {
                 Vec::new()
             };
-            let mirror = known
-                .entry(name.clone())
-                .or_insert_with(|| Arc::new(Mirror::new(&self.folder, &name)));
+            let mirror = known.entry(name.clone()).or_insert_with(|| {
+                Arc::new(Mirror::new(&self.folder, &name, Arc::clone(&self.watch)))
+            });
             (Arc::clone(mirror), going)
         };
         if !going.is_empty() {
@@ -87,14 +90,18 @@ impl Mirrors {
         {
             return Ok(());
         }
-        let folder = self.folder.clone();
+        let (folder, watch) = (self.folder.clone(), Arc::clone(&self.watch));
         let found = blocking(move || {
             fs::create_dir_all(&folder)?;
             let mut found = HashMap::new();
             for entry in fs::read_dir(&folder)? {
                 let name = entry?.file_name();
-                if let Some(name) = name.to_string_lossy().strip_suffix(".git") {
-                    found.insert(name.to_owned(), Arc::new(Mirror::new(&folder, name)));
+                let name = name.to_string_lossy();
+                // Of some, nothing but the tags was ever asked.
+                let name = name.strip_suffix(".git").or(name.strip_suffix(".tags"));
+                if let Some(name) = name {
+                    let mirror = Mirror::new(&folder, name, Arc::clone(&watch));
+                    found.insert(name.to_owned(), Arc::new(mirror));
                 }
             }
             Ok(found)
@@ -124,7 +131,7 @@ impl Mirrors {
         let (mut sizes, all) = blocking(move || {
             let sizes = all
                 .iter()
-                .map(|mirror| (mirror.folder.clone(), bytes(&mirror.folder)));
+                .map(|mirror| (mirror.folder.clone(), mirror.bytes()));
             Ok((sizes.collect::<HashMap<_, _>>(), all))
         })
         .await?;
@@ -133,9 +140,9 @@ impl Mirrors {
             if let Err(error) = self.care(&mirror).await {
                 tracing::warn!(mirror = %mirror.folder.display(), %error, "care of a mirror failed");
             }
-            let folder = mirror.folder.clone();
-            let size = blocking(move || Ok(bytes(&folder))).await?;
-            sizes.insert(mirror.folder.clone(), size);
+            let (folder, again) = (mirror.folder.clone(), Arc::clone(&mirror));
+            let size = blocking(move || Ok(again.bytes())).await?;
+            sizes.insert(folder, size);
         }
         let going = {
             let mut known = self

@@ -96,15 +96,17 @@ impl GitRepository {
         } else {
             let refs = ls_remote(&self.mirror, &self.way, self.bounds.time).await;
             let before = asked.take().and_then(|before| before.refs.ok());
-            let refs = refs.map(|refs| match before {
+            let refs = match (refs, before) {
                 // One copy in memory is enough.
-                Some(before) if *before == refs => before,
-                Some(before) => {
-                    moved(&before, &refs, &self.way.url);
-                    Arc::new(refs)
+                (Ok(refs), Some(before)) if *before == refs => Ok(before),
+                (Ok(refs), _) => {
+                    let tags = refs.tags("");
+                    let tags = tags.map(|(tag, hash)| (tag.to_owned(), hash.to_owned()));
+                    self.mirror.watch_tags(&self.way.url, tags.collect()).await;
+                    Ok(Arc::new(refs))
                 }
-                None => Arc::new(refs),
-            });
+                (Err(error), _) => Err(error),
+            };
             let known = Asked {
                 refs,
                 at: Instant::now(),
@@ -300,24 +302,5 @@ impl GitRepository {
             return Trouble::Mirror(error.text);
         }
         error.into()
-    }
-}
-
-/// Says which version tags moved: what was published under a version is another thing now.
-fn moved(before: &Refs, after: &Refs, url: &str) {
-    const MOST: usize = 10;
-    let moved = before.tags("").filter(|(tag, hash)| {
-        let version = refs::version_of(tag.rsplit('/').next().unwrap_or(tag)).is_some();
-        version && after.tag(tag).is_some_and(|now| now != *hash)
-    });
-    for (tag, was) in moved.take(MOST) {
-        let now = after.tag(tag).unwrap_or_default();
-        tracing::warn!(
-            repository = url,
-            tag,
-            was,
-            now,
-            "the tag of a version was moved"
-        );
     }
 }
