@@ -20,6 +20,7 @@ use crate::process::Places;
 use crate::proxy::ModProxy;
 use crate::reach::Reach;
 use crate::repository::{Repository, Trouble};
+use crate::svn::SvnRepository;
 use crate::{DirectError, DirectSettings, ErrorKind, Revision, zip};
 
 /// Direct fetch: asks repositories themselves, from mirrors that are kept. Shared by reference.
@@ -287,12 +288,17 @@ impl Direct {
                 let hg = HgRepository::new(folder, way, self.settings.process_timeout);
                 Ok((Repository::Hg(Box::new(hg)), None))
             }
+            Kind::Svn => {
+                let way = self.reach.way(root).await?;
+                let settings = &self.settings;
+                let (limit, most) = (settings.process_timeout, settings.max_zip_bytes);
+                let svn = SvnRepository::new(&settings.folder, way, limit, most)?;
+                Ok((Repository::Svn(Box::new(svn)), None))
+            }
             other => {
-                let text = format!(
-                    "{}: {other} repositories are not supported yet",
-                    root.prefix
-                );
-                Err(DirectError::new(ErrorKind::MissingProgram, text))
+                let text = format!("{}: modgate cannot ask {other} repositories", root.prefix);
+                Err(DirectError::new(ErrorKind::MissingProgram, text)
+                    .hint("let a module proxy that can do so come before `direct` in its chain"))
             }
         }
     }

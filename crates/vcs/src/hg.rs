@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
 use crate::process::{self, Exit, Running, within};
+use crate::program::failed;
 use crate::reach::Way;
 use crate::repository::{Commit, Tag, Trouble};
 use crate::{DirectError, ErrorKind};
@@ -336,46 +337,8 @@ impl HgRepository {
         Ok(running)
     }
 
-    /// What a failure that may be the network's means. hg's exit code is the same for all, so its words are read.
     fn failed(&self, what: &str, exit: &Exit) -> DirectError {
-        let lower = exit.stderr.to_lowercase();
-        let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-        let kind = if has(&[
-            "authorization failed",
-            "http error 401",
-            "http error 403",
-            "permission denied",
-            "host key verification",
-        ]) {
-            ErrorKind::Unauthorized
-        } else if has(&[
-            "http error 404",
-            "http error 410",
-            "not found",
-            "does not appear to be an hg repository",
-        ]) {
-            ErrorKind::NotFound
-        } else if has(&["no space left"]) {
-            ErrorKind::Disk
-        } else if has(&["timed out"]) {
-            ErrorKind::Timeout
-        } else {
-            ErrorKind::Unavailable
-        };
-        let said: Vec<&str> = exit
-            .stderr
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty())
-            .collect();
-        let used = self.way.credential.as_deref().unwrap_or("no credential");
-        DirectError {
-            kind,
-            text: format!("{what}: {}", said.join("; ")).chars().filter(|c| !c.is_control()).take(500).collect(),
-            hint: (kind == ErrorKind::Unauthorized).then(|| {
-                format!("{used} was used: check that it is right and may read the repository, or add a [[credential]]")
-            }),
-        }
+        failed(what, &self.way, exit)
     }
 }
 
@@ -392,12 +355,6 @@ fn command(folder: &Path) -> Command {
 
 /// hg's configuration for one use; may hold secrets.
 fn settings(way: &Way) -> String {
-    let git = |key: &str| {
-        way.config
-            .iter()
-            .find(|(name, _)| name == key)
-            .map(|(_, value)| value.as_str())
-    };
     let mut text = "[ui]\ninteractive = false\ntimeout = 600\n".to_owned();
     let mut set = |line: String| {
         // A line break would begin another setting.
@@ -406,14 +363,14 @@ fn settings(way: &Way) -> String {
             text.push('\n');
         }
     };
-    if let Some((_, ssh)) = way.env.iter().find(|(name, _)| name == "GIT_SSH_COMMAND") {
+    if let Some(ssh) = way.ssh() {
         set(format!("ssh = {ssh}"));
     }
-    if let Some(file) = git("http.sslCAInfo") {
+    if let Some(file) = way.setting("http.sslCAInfo") {
         set("[web]".to_owned());
         set(format!("cacerts = {file}"));
     }
-    if let Some(proxy) = git("http.proxy").filter(|proxy| !proxy.is_empty()) {
+    if let Some(proxy) = way.setting("http.proxy").filter(|proxy| !proxy.is_empty()) {
         set("[http_proxy]".to_owned());
         set("always = true".to_owned());
         let bare = proxy

@@ -25,12 +25,14 @@ mod hg;
 mod incident;
 mod module;
 mod process;
+mod program;
 mod proxy;
 mod reach;
 mod relay;
 mod repository;
 mod revision;
 mod settings;
+mod svn;
 mod zip;
 
 pub use direct::{Direct, ZipStream};

@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 
 use crate::git::{Archive, GitRepository};
 use crate::hg::HgRepository;
+use crate::svn::SvnRepository;
 use crate::zip::{Content, Entry, Files};
 use crate::{DirectError, ErrorKind};
 
@@ -14,6 +15,7 @@ use crate::{DirectError, ErrorKind};
 pub(crate) enum Repository {
     Git(Box<GitRepository>),
     Hg(Box<HgRepository>),
+    Svn(Box<SvnRepository>),
 }
 
 /// Trouble with a repository.
@@ -108,7 +110,13 @@ impl Repository {
         match self {
             Self::Git(_) => "git",
             Self::Hg(_) => "hg",
+            Self::Svn(_) => "svn",
         }
+    }
+
+    /// Whether commits have names that are the same everywhere.
+    pub(crate) fn has_hashes(&self) -> bool {
+        !matches!(self, Self::Svn(_))
     }
 
     /// The tags with a prefix.
@@ -119,6 +127,10 @@ impl Repository {
                 list: hg.tags(prefix).await?,
                 ..Tags::default()
             }),
+            Self::Svn(svn) => Ok(Tags {
+                list: svn.tags(prefix).await?,
+                ..Tags::default()
+            }),
         }
     }
 
@@ -127,6 +139,7 @@ impl Repository {
         match self {
             Self::Git(git) => git.stat(revision, plan).await,
             Self::Hg(hg) => hg.stat(revision).await,
+            Self::Svn(svn) => svn.stat(revision).await,
         }
     }
 
@@ -135,6 +148,7 @@ impl Repository {
         match self {
             Self::Git(git) => git.latest(plan).await,
             Self::Hg(hg) => hg.latest().await,
+            Self::Svn(svn) => svn.latest().await,
         }
     }
 
@@ -148,6 +162,7 @@ impl Repository {
         match self {
             Self::Git(git) => git.read(hash, file, max).await,
             Self::Hg(hg) => hg.read(hash, file, max).await,
+            Self::Svn(svn) => svn.read(hash, file, max).await,
         }
     }
 
@@ -160,6 +175,8 @@ impl Repository {
         match self {
             Self::Git(git) => git.merged_tags(commit, prefix).await,
             Self::Hg(hg) => hg.merged_tags(commit, prefix).await,
+            // Nor does the go command ask it.
+            Self::Svn(_) => Ok(Vec::new()),
         }
     }
 
@@ -172,6 +189,7 @@ impl Repository {
         match self {
             Self::Git(git) => git.descends_from(commit, tag).await,
             Self::Hg(hg) => hg.descends_from(commit, tag).await,
+            Self::Svn(_) => Ok(false),
         }
     }
 
@@ -180,6 +198,7 @@ impl Repository {
         match self {
             Self::Git(git) => git.files(hash, folder).await,
             Self::Hg(hg) => hg_files(*hg, hash, folder).await,
+            Self::Svn(svn) => svn.files(hash, folder).await,
         }
     }
 }

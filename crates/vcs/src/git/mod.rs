@@ -5,7 +5,7 @@ mod command;
 mod failure;
 mod find;
 mod history;
-mod mirror;
+pub(crate) mod mirror;
 mod mirrors;
 mod objects;
 pub(crate) mod refs;
