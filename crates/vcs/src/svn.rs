@@ -306,3 +306,6 @@ fn unescaped(text: &str) -> String {
     let plain = plain.replace("&quot;", "\"").replace("&apos;", "'");
     plain.replace("&#13;", "\r").replace("&amp;", "&")
 }
+
+#[cfg(test)]
+mod tests;
