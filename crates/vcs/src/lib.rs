@@ -24,6 +24,7 @@ mod govcs;
 mod hg;
 mod incident;
 mod module;
+mod probe;
 mod process;
 mod program;
 mod proxy;

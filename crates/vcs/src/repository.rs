@@ -230,6 +230,6 @@ async fn hg_files(mut hg: HgRepository, hash: &str, folder: &str) -> Result<File
     Ok(Files {
         entries: entries.collect(),
         content: Content::Archive(Box::new(archive)),
-        mirror: None,
+        mirror: Some(hg.mirror()),
     })
 }

@@ -49,6 +49,16 @@ impl SvnRepository {
         })
     }
 
+    /// Whether a repository answers: no error.
+    pub(crate) async fn answers(&self) -> Result<(), DirectError> {
+        let (exit, _) = self.run(&["info", "--", &self.way.url]).await?;
+        if exit.success() {
+            Ok(())
+        } else {
+            Err(self.failed("info", &exit))
+        }
+    }
+
     /// The names in the folder of tags with a prefix. As for the go command, that of a folder ends in `/`, and is no
     /// version for that.
     pub(crate) async fn tags(&mut self, prefix: &str) -> Result<Vec<Tag>, Trouble> {

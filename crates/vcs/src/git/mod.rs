@@ -9,9 +9,10 @@ pub(crate) mod mirror;
 mod mirrors;
 mod objects;
 pub(crate) mod refs;
-mod remote;
+pub(crate) mod remote;
 mod tree;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,13 +26,26 @@ pub(crate) use self::objects::Objects;
 use self::refs::Refs;
 use self::remote::{Asked, Bounds, Wanted, fetch, ls_remote};
 pub(crate) use self::tree::Blobs;
-use crate::process::Running;
+use crate::process::{Running, output};
 use crate::reach::Way;
 use crate::repository::{Tag, Tags, Trouble};
 use crate::{DirectError, DirectSettings, ErrorKind};
 
 /// Most references that one fetch asks for, beyond those of a single question.
 const BATCH: usize = 64;
+
+/// Whether a repository answers: no error.
+pub(crate) async fn answers(folder: &Path, way: &Way, limit: Duration) -> Result<(), DirectError> {
+    let what = format!("git ls-remote {}", way.url);
+    let mut command = command::remote(&folder.join("none"), folder, way);
+    command.args(["ls-remote", "-q", "--", &way.url, "HEAD"]);
+    let (exit, _) = output(command, &what, 64 << 10, limit).await?;
+    if exit.success() {
+        Ok(())
+    } else {
+        Err(failure::failed(&what, way, &exit))
+    }
+}
 
 /// A repository, for the time of one question.
 #[derive(Debug)]
@@ -280,7 +294,7 @@ impl GitRepository {
         }
         *disk = mirror::Disk {
             clean: true,
-            complete: None,
+            ..mirror::Disk::default()
         };
         self.mirror.create(&self.way.url, refs)
     }
