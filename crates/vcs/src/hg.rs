@@ -362,7 +362,9 @@ impl HgRepository {
             "abandoned transaction",
             "traceback",
         ];
-        if !self.mirror.is_young() && words.iter().any(|words| lower.contains(words)) {
+        // Where hg names a file of the clone, it is no server that says so.
+        let own = exit.stderr.contains(&*self.mirror.folder.to_string_lossy());
+        if words.iter().any(|words| lower.contains(words)) && (own || !self.mirror.is_young()) {
             return Trouble::Mirror(error.text);
         }
         error.into()

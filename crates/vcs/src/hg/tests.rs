@@ -325,7 +325,7 @@ async fn clones_are_kept_counted_and_made_anew() {
     assert_eq!(lab.direct.incidents().moved_tags, 1);
     // There is room for one.
     origin("n");
-    lab.query("test.example/n", "v1.0.0").await.unwrap();
+    assert_eq!(lab.versions("test.example/n").await, ["v1.0.0"]);
     let count = std::fs::read_dir(&mirrors).unwrap().count();
     assert_eq!(
         count, 3,
