@@ -12,7 +12,7 @@ use crate::git::{GitRepository, Mirror, Mirrors};
 use crate::module::Module;
 use crate::process::Places;
 use crate::repository::{Repository, Trouble};
-use crate::{DirectError, DirectSettings, ErrorKind, Reach, Revision, zip};
+use crate::{DirectError, DirectSettings, ErrorKind, Reach, Revision};
 
 /// Direct fetch: asks repositories themselves, from mirrors that are kept. Shared by reference.
 #[derive(Debug)]
@@ -52,10 +52,13 @@ impl Direct {
     /// The tagged versions of a module, sorted: what `list` says (protocol.md 1.2, 2.3). Always asks the repository.
     pub async fn versions(&self, module: &ModulePath) -> Result<Vec<Version>, DirectError> {
         let _place = self.places.enter().await?;
-        self.ask(module, Duration::ZERO, async |mut module: Module| {
-            module.versions().await
-        })
-        .await
+        let mut question = self.question(module, Duration::ZERO)?;
+        loop {
+            let answer = question.module().await?.versions().await;
+            if let Some(versions) = question.settle(answer).await? {
+                return Ok(versions);
+            }
+        }
     }
 
     /// What `@latest` says: the highest release, else the highest pre-release, else the tip of the default branch, and
@@ -77,10 +80,13 @@ impl Direct {
             Ok(_) => self.settings.refs_life,
             Err(_) => Duration::ZERO,
         };
-        self.ask(module, believe, async |mut module: Module| {
-            module.revision(query).await
-        })
-        .await
+        let mut question = self.question(module, believe)?;
+        loop {
+            let answer = question.module().await?.revision(query).await;
+            if let Some(revision) = question.settle(answer).await? {
+                return Ok(revision);
+            }
+        }
     }
 
     /// The go.mod of a version, made up if the module has none.
@@ -90,50 +96,33 @@ impl Direct {
         version: &Version,
     ) -> Result<Bytes, DirectError> {
         let _place = self.places.enter().await?;
-        self.ask(
-            module,
-            self.settings.refs_life,
-            async |mut module: Module| module.go_mod(version).await,
-        )
-        .await
+        let mut question = self.question(module, self.settings.refs_life)?;
+        loop {
+            let answer = question.module().await?.go_mod(version).await;
+            if let Some(go_mod) = question.settle(answer).await? {
+                return Ok(go_mod);
+            }
+        }
     }
 
-    /// The zip of a version.
+    /// The zip of a version. What no zip can be made of is an error here; trouble on the way ends the stream.
     pub async fn zip(
         &self,
         module: &ModulePath,
         version: &Version,
     ) -> Result<ZipStream, DirectError> {
         let place = self.places.enter().await?;
-        let max = self.settings.max_zip_bytes;
-        let plan = self
-            .ask(
-                module,
-                self.settings.refs_life,
-                async |mut found: Module| {
-                    let located = found.version(version).await?;
-                    let license = if located.folder.is_empty() {
-                        None
-                    } else {
-                        found.license(&located.hash).await?
-                    };
-                    let files = found
-                        .into_repository()
-                        .files(&located.hash, &located.folder)
-                        .await?;
-                    let plan = zip::Plan::new(
-                        module,
-                        version,
-                        files,
-                        located.go_mod.as_deref(),
-                        license,
-                        max,
-                    )?;
-                    Ok(plan)
-                },
-            )
-            .await?;
-        Ok(ZipStream(plan.start(place)))
+        let mut question = self.question(module, self.settings.refs_life)?;
+        loop {
+            let answer = question
+                .module()
+                .await?
+                .zip(version, self.settings.max_zip_bytes)
+                .await;
+            if let Some(plan) = question.settle(answer).await? {
+                return Ok(ZipStream(plan.start(place)));
+            }
+        }
     }
 
     /// Looks after the mirrors: evicts what is too much, repacks what has grown. For the background, now and then.
@@ -143,34 +132,21 @@ impl Direct {
         }
     }
 
-    /// Asks a question about a module, again with a new mirror if the one that is kept is damaged.
-    async fn ask<T>(
-        &self,
-        path: &ModulePath,
+    fn question<'a>(
+        &'a self,
+        path: &'a ModulePath,
         believe: Duration,
-        question: impl AsyncFn(Module) -> Result<T, Trouble>,
-    ) -> Result<T, DirectError> {
+    ) -> Result<Question<'a>, DirectError> {
         let root = discover::find(&self.settings, path)?;
         self.allowed(path, &root)?;
-        let mut tries = 1;
-        loop {
-            let (repository, mirror) = self.repository(&root, believe).await?;
-            let generation = mirror.generation();
-            let module = Module::new(path.clone(), root.clone(), repository)?;
-            match question(module).await {
-                Ok(answer) => return Ok(answer),
-                Err(Trouble::Mirror(why)) if tries < TRIES => {
-                    tracing::warn!(
-                        repository = root.url,
-                        why,
-                        "its mirror is damaged and made anew"
-                    );
-                    GitRepository::discard(&mirror, generation).await?;
-                    tries += 1;
-                }
-                Err(trouble) => return Err(trouble.into()),
-            }
-        }
+        Ok(Question {
+            direct: self,
+            path,
+            root,
+            believe,
+            mirror: None,
+            tries: 0,
+        })
     }
 
     /// Whether GOVCS lets the repository be asked.
@@ -211,6 +187,44 @@ impl Direct {
                 );
                 Err(DirectError::new(ErrorKind::MissingProgram, text))
             }
+        }
+    }
+}
+
+/// A question about a module, asked again with a new mirror if the one that is kept is damaged.
+struct Question<'a> {
+    direct: &'a Direct,
+    path: &'a ModulePath,
+    root: Root,
+    believe: Duration,
+    /// The mirror that is asked, and which making of it.
+    mirror: Option<(Arc<Mirror>, u64)>,
+    tries: usize,
+}
+
+impl Question<'_> {
+    /// The module, to be asked.
+    async fn module(&mut self) -> Result<Module, DirectError> {
+        self.tries += 1;
+        let (repository, mirror) = self.direct.repository(&self.root, self.believe).await?;
+        self.mirror = Some((Arc::clone(&mirror), mirror.generation()));
+        Module::new(self.path.clone(), self.root.clone(), repository)
+    }
+
+    /// The answer; `None` if it is to be asked again.
+    async fn settle<T>(&mut self, answer: Result<T, Trouble>) -> Result<Option<T>, DirectError> {
+        match (answer, &self.mirror) {
+            (Ok(answer), _) => Ok(Some(answer)),
+            (Err(Trouble::Mirror(why)), Some((mirror, generation))) if self.tries < TRIES => {
+                tracing::warn!(
+                    repository = self.root.url,
+                    why,
+                    "its mirror is damaged and made anew"
+                );
+                GitRepository::discard(mirror, *generation).await?;
+                Ok(None)
+            }
+            (Err(trouble), _) => Err(trouble.into()),
         }
     }
 }

@@ -256,3 +256,24 @@ async fn many_at_once() {
         .count();
     assert!(packs < 20, "they share fetches: {packs} files");
 }
+
+#[tokio::test]
+async fn questions_may_move_between_threads() {
+    let lab = Lab::new();
+    let direct = std::sync::Arc::new(lab.direct);
+    let asked = tokio::spawn(async move {
+        let (module, version) = (
+            module("test.example/nothing"),
+            gomod::Version::parse("v1.0.0").unwrap(),
+        );
+        let failed = [
+            direct.versions(&module).await.is_err(),
+            direct.latest(&module).await.is_err(),
+            direct.go_mod(&module, &version).await.is_err(),
+            direct.zip(&module, &version).await.is_err(),
+        ];
+        direct.tidy().await;
+        failed
+    });
+    assert_eq!(asked.await.unwrap(), [true; 4]);
+}
