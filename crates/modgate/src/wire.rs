@@ -13,7 +13,7 @@ use upstream::{
 };
 
 use vcs::{
-    Direct, DirectSettings, Govcs, Reach,
+    Direct, DirectSettings, Govcs,
     discover::{Kind, Mapping},
 };
 
@@ -167,9 +167,8 @@ fn direct(config: &Config, egress: Egress) -> Result<Direct, String> {
             subdir: mapping.subdir.clone(),
         })
     });
-    let folder = config.data.join("vcs");
     let settings = DirectSettings {
-        folder: folder.clone(),
+        folder: config.data.join("vcs"),
         govcs: Govcs::parse(&rules.join(",")).map_err(|error| error.to_string())?,
         private: config.private.clone(),
         insecure: config.network.insecure_hosts.clone(),
@@ -183,7 +182,7 @@ fn direct(config: &Config, egress: Egress) -> Result<Direct, String> {
         max_processes: direct.max_processes,
         max_zip_bytes: config.limits.max_zip_bytes,
     };
-    Ok(Direct::new(settings, Reach::new(egress, folder)))
+    Ok(Direct::new(settings, egress))
 }
 
 fn sumdb(config: &Config, database: &config::Database) -> Result<SumDbSettings, String> {

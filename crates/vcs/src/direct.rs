@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use egress::Egress;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use gomod::{ModulePath, Version};
 use sha2::{Digest, Sha256};
@@ -17,12 +18,13 @@ use crate::module::Module;
 use crate::process::Places;
 use crate::proxy::ModProxy;
 use crate::repository::{Repository, Trouble};
-use crate::{DirectError, DirectSettings, ErrorKind, Reach, Revision, zip};
+use crate::{DirectError, DirectSettings, ErrorKind, Reach, Revision};
 
 /// Direct fetch: asks repositories themselves, from mirrors that are kept. Shared by reference.
 #[derive(Debug)]
 pub struct Direct {
     settings: DirectSettings,
+    egress: Egress,
     reach: Reach,
     discovery: Discovery,
     mirrors: Mirrors,
@@ -48,15 +50,16 @@ const TRIES: usize = 2;
 
 impl Direct {
     /// With these settings; nothing is touched before the first question.
-    pub fn new(settings: DirectSettings, reach: Reach) -> Self {
+    pub fn new(settings: DirectSettings, egress: Egress) -> Self {
         // Only what HTTP cannot tell is asked by programs.
         let probe: Probe = Arc::new(|_, _| Box::pin(async { Ok(false) }));
         Self {
-            discovery: Discovery::new(&settings, reach.egress().clone(), probe),
+            discovery: Discovery::new(&settings, egress.clone(), probe),
             mirrors: Mirrors::new(&settings),
             places: Places::new(settings.max_processes, settings.process_timeout),
+            reach: Reach::new(egress.clone(), settings.folder.clone()),
+            egress,
             settings,
-            reach,
         }
     }
 
@@ -149,24 +152,8 @@ impl Direct {
         let place = self.places.enter().await?;
         let max = self.settings.max_zip_bytes;
         let plan = self
-            .ask(module, self.settings.refs_life, |mut found| {
-                async move {
-                    let located = found.version(version).await?;
-                    let license = if located.folder.is_empty() {
-                        None
-                    } else {
-                        found.license(&located.hash).await?
-                    };
-                    let files = found
-                        .into_repository()
-                        .files(&located.hash, &located.folder)
-                        .await?;
-                    let go_mod = located.go_mod.as_deref();
-                    Ok(zip::Plan::new(
-                        module, version, files, go_mod, license, max,
-                    )?)
-                }
-                .boxed()
+            .ask(module, self.settings.refs_life, |found| {
+                found.zip(version, max).boxed()
             })
             .await?;
         Ok(ZipStream(plan.start(place)))
@@ -223,11 +210,7 @@ impl Direct {
             return Ok(None);
         }
         let insecure = self.discovery.is_insecure(module.as_str(), &root.url);
-        Ok(Some(ModProxy::new(
-            self.reach.egress().clone(),
-            &root,
-            insecure,
-        )))
+        Ok(Some(ModProxy::new(self.egress.clone(), &root, insecure)))
     }
 
     /// Whether GOVCS lets the repository be asked.

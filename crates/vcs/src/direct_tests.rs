@@ -115,7 +115,13 @@ async fn a_damaged_mirror_is_made_anew() {
     // Locks that a killed git left behind are in nobody's way.
     repo.release("test.example/m", "v1.1.0", T + 60);
     let again = Lab {
-        direct: crate::Direct::new(settings(&lab), crate::Reach::default()),
+        direct: crate::Direct::new(
+            settings(&lab),
+            egress::Egress::new(
+                egress::NetworkSettings::default(),
+                egress::Credentials::default(),
+            ),
+        ),
         folder: lab.folder,
     };
     fs::write(again.mirror().join("shallow.lock"), "").unwrap();
@@ -278,10 +284,7 @@ async fn a_mercurial_repository() {
             .output();
         output.is_ok_and(|output| output.status.success())
     };
-    if !hg(&["init"]) {
-        eprintln!("hg is not installed: nothing was tried");
-        return;
-    }
+    assert!(hg(&["init"]), "hg is needed (package mercurial)");
     for (name, text) in [
         ("go.mod", "module hg.example/h\n"),
         ("a.go", "package h\n"),
@@ -304,4 +307,25 @@ async fn a_mercurial_repository() {
         lab.zip("hg.example/h", "v1.2.0").await.unwrap(),
         lab.zip("hg.example/h", "v1.2.0").await.unwrap()
     );
+}
+
+#[tokio::test]
+async fn questions_may_move_between_threads() {
+    let lab = Lab::new();
+    let direct = std::sync::Arc::new(lab.direct);
+    let asked = tokio::spawn(async move {
+        let (module, version) = (
+            module("test.example/nothing"),
+            gomod::Version::parse("v1.0.0").unwrap(),
+        );
+        let failed = [
+            direct.versions(&module).await.is_err(),
+            direct.latest(&module).await.is_err(),
+            direct.go_mod(&module, &version).await.is_err(),
+            direct.zip(&module, &version).await.is_err(),
+        ];
+        direct.tidy().await;
+        failed
+    });
+    assert_eq!(asked.await.unwrap(), [true; 4]);
 }

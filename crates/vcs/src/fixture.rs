@@ -8,7 +8,7 @@ use gomod::{ModulePath, Version};
 use tempfile::TempDir;
 
 use crate::discover::{Kind, Mapping};
-use crate::{Direct, DirectError, DirectSettings, Reach};
+use crate::{Direct, DirectError, DirectSettings};
 
 /// A folder with repositories and a [`Direct`] that knows `test.example/NAME` as the repository `NAME`.
 pub(crate) struct Lab {
@@ -33,7 +33,13 @@ impl Lab {
         settings.refs_life = Duration::from_mins(1);
         change(&mut settings);
         Self {
-            direct: Direct::new(settings, Reach::default()),
+            direct: Direct::new(
+                settings,
+                egress::Egress::new(
+                    egress::NetworkSettings::default(),
+                    egress::Credentials::default(),
+                ),
+            ),
             folder,
         }
     }

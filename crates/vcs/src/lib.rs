@@ -35,6 +35,6 @@ mod zip;
 pub use direct::{Direct, ZipStream};
 pub use error::{DirectError, ErrorKind};
 pub use govcs::{Govcs, GovcsError};
-pub use reach::Reach;
+use reach::Reach;
 pub use revision::{Origin, Revision};
 pub use settings::DirectSettings;

@@ -36,7 +36,7 @@ const SYSTEM_CERTIFICATES: [&str; 5] = [
 
 /// The way out for child processes. Asked before each use of the network; cheap to clone.
 #[derive(Clone)]
-pub struct Reach {
+pub(crate) struct Reach {
     egress: Egress,
     folder: PathBuf,
     /// The certificates for children, once written.
@@ -62,18 +62,13 @@ pub(crate) struct Way {
 
 impl Reach {
     /// Files that children need are written into `folder`.
-    pub fn new(egress: Egress, folder: PathBuf) -> Self {
+    pub(crate) fn new(egress: Egress, folder: PathBuf) -> Self {
         Self {
             egress,
             folder,
             certificates: Arc::default(),
             relay: Arc::default(),
         }
-    }
-
-    /// The way out that it was made with.
-    pub fn egress(&self) -> &Egress {
-        &self.egress
     }
 
     /// The way to the repository of `root`.
@@ -384,18 +379,6 @@ fn write_certificates(folder: &Path, pem: &[u8], only: bool) -> std::io::Result<
     std::fs::write(&fresh, all)?;
     std::fs::rename(&fresh, &path)?;
     Ok(path)
-}
-
-/// For tests of what comes after: a way out without settings.
-#[cfg(test)]
-impl Default for Reach {
-    fn default() -> Self {
-        let egress = Egress::new(
-            egress::NetworkSettings::default(),
-            egress::Credentials::default(),
-        );
-        Self::new(egress, PathBuf::from("/nonexistent"))
-    }
 }
 
 impl fmt::Debug for Reach {

@@ -110,7 +110,9 @@ impl Answer {
         match (self, other) {
             (Answer::Said(one), Answer::Said(other)) => {
                 one == other
-                    || one.strip_suffix("null").is_some_and(|one| other.starts_with(one))
+                    || one
+                        .strip_suffix("null")
+                        .is_some_and(|one| other.starts_with(one))
             }
             (Answer::Refused(_), Answer::Refused(_)) => true,
             _ => false,

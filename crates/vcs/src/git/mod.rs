@@ -159,14 +159,14 @@ impl GitRepository {
         file: &str,
         max: u64,
     ) -> Result<Option<Bytes>, Trouble> {
-        let objects = self.objects().await?;
+        let objects = self.objects()?;
         objects
             .contents(&format!("{hash}:{file}"), "blob", max)
             .await
     }
 
     /// The reader of the mirror's objects; there must be a mirror.
-    async fn objects(&mut self) -> Result<&mut Objects, Trouble> {
+    fn objects(&mut self) -> Result<&mut Objects, Trouble> {
         let objects = match self.objects.take() {
             Some(objects) => objects,
             None => self.cat_file()?,
@@ -185,7 +185,7 @@ impl GitRepository {
         if !self.mirror.exists() {
             return Ok(false);
         }
-        let info = self.objects().await?.info(hash).await?;
+        let info = self.objects()?.info(hash).await?;
         Ok(info.is_some_and(|info| info.kind == "commit"))
     }
 
