@@ -110,7 +110,9 @@ impl Answer {
         match (self, other) {
             (Answer::Said(one), Answer::Said(other)) => {
                 one == other
-                    || one.strip_suffix("null").is_some_and(|one| other.starts_with(one))
+                    || one
+                        .strip_suffix("null")
+                        .is_some_and(|one| other.starts_with(one))
             }
             (Answer::Refused(_), Answer::Refused(_)) => true,
             _ => false,
@@ -203,7 +205,10 @@ type Difference = (
 
 /// What `go` says depends on what it fetched before: a query it is alone with, and an empty cache, decide.
 async fn settle(go: &Go, differences: Vec<Difference>) -> Vec<Difference> {
-    let keys: BTreeSet<_> = differences.iter().map(|difference| difference.1.clone()).collect();
+    let keys: BTreeSet<_> = differences
+        .iter()
+        .map(|difference| difference.1.clone())
+        .collect();
     println!("{} questions are asked of go alone", keys.len());
     let mut alone = JoinSet::new();
     for (module, query) in keys {
