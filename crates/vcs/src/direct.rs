@@ -125,6 +125,12 @@ impl Direct {
         }
     }
 
+    /// How many tags of versions were seen to point elsewhere than before, since the start: each is an incident, and told
+    /// in the log. What is kept of these versions elsewhere is not touched by it.
+    pub fn moved_tags(&self) -> u64 {
+        self.mirrors.moves()
+    }
+
     /// Looks after the mirrors: evicts what is too much, repacks what has grown. For the background, now and then.
     pub async fn tidy(&self) {
         if let Err(error) = self.mirrors.tidy(&self.places).await {

@@ -29,7 +29,7 @@ impl GitRepository {
             self.refs_now();
             self.refs().await?;
             if let Err(error) = self.fetch(&mut disk, Wanted::All(refs)).await {
-                return Err(self.suspect(error));
+                return Err(self.suspect(error).await);
             }
         }
         Ok(mirror.completed(&mut disk, sum)?)
