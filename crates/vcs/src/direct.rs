@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use crate::discover::{self, Kind, Root};
 use crate::git::{GitRepository, Mirror, Mirrors};
 use crate::module::Module;
-use crate::process::Places;
+use crate::process::{Place, Places};
 use crate::repository::{Repository, Trouble};
 use crate::{DirectError, DirectSettings, ErrorKind, Reach, Revision};
 
@@ -51,8 +51,7 @@ impl Direct {
 
     /// The tagged versions of a module, sorted: what `list` says (protocol.md 1.2, 2.3). Always asks the repository.
     pub async fn versions(&self, module: &ModulePath) -> Result<Vec<Version>, DirectError> {
-        let _place = self.places.enter().await?;
-        let mut question = self.question(module, Duration::ZERO)?;
+        let mut question = self.question(module, Duration::ZERO).await?;
         loop {
             let answer = question.module().await?.versions().await;
             if let Some(versions) = question.settle(answer).await? {
@@ -75,12 +74,11 @@ impl Direct {
         module: &ModulePath,
         query: &str,
     ) -> Result<Revision, DirectError> {
-        let _place = self.places.enter().await?;
         let believe = match Version::parse(query) {
             Ok(_) => self.settings.refs_life,
             Err(_) => Duration::ZERO,
         };
-        let mut question = self.question(module, believe)?;
+        let mut question = self.question(module, believe).await?;
         loop {
             let answer = question.module().await?.revision(query).await;
             if let Some(revision) = question.settle(answer).await? {
@@ -95,8 +93,7 @@ impl Direct {
         module: &ModulePath,
         version: &Version,
     ) -> Result<Bytes, DirectError> {
-        let _place = self.places.enter().await?;
-        let mut question = self.question(module, self.settings.refs_life)?;
+        let mut question = self.question(module, self.settings.refs_life).await?;
         loop {
             let answer = question.module().await?.go_mod(version).await;
             if let Some(go_mod) = question.settle(answer).await? {
@@ -111,8 +108,7 @@ impl Direct {
         module: &ModulePath,
         version: &Version,
     ) -> Result<ZipStream, DirectError> {
-        let place = self.places.enter().await?;
-        let mut question = self.question(module, self.settings.refs_life)?;
+        let mut question = self.question(module, self.settings.refs_life).await?;
         loop {
             let answer = question
                 .module()
@@ -120,7 +116,7 @@ impl Direct {
                 .zip(version, self.settings.max_zip_bytes)
                 .await;
             if let Some(plan) = question.settle(answer).await? {
-                return Ok(ZipStream(plan.start(place)));
+                return Ok(ZipStream(plan.start(question.place)));
             }
         }
     }
@@ -138,16 +134,19 @@ impl Direct {
         }
     }
 
-    fn question<'a>(
+    async fn question<'a>(
         &'a self,
         path: &'a ModulePath,
         believe: Duration,
     ) -> Result<Question<'a>, DirectError> {
         let root = discover::find(&self.settings, path)?;
         self.allowed(path, &root)?;
+        let host = root.url.split("://").nth(1).unwrap_or_default();
+        let host = host.split('/').next().unwrap_or_default();
         Ok(Question {
             direct: self,
             path,
+            place: self.places.enter(Some(host)).await?,
             root,
             believe,
             mirror: None,
@@ -201,6 +200,7 @@ impl Direct {
 struct Question<'a> {
     direct: &'a Direct,
     path: &'a ModulePath,
+    place: Place,
     root: Root,
     believe: Duration,
     /// The mirror that is asked, and which making of it.

@@ -102,7 +102,9 @@ impl Mirrors {
             let mut found = HashMap::new();
             for entry in fs::read_dir(&folder)? {
                 let name = entry?.file_name();
-                if let Some(name) = name.to_string_lossy().strip_suffix(".git") {
+                // A repository that was never fetched has a file of its tags all the same.
+                if let Some((name, "git" | "url" | "tags")) = name.to_string_lossy().split_once('.')
+                {
                     found.insert(
                         name.to_owned(),
                         Arc::new(Mirror::new(&folder, name, &moves)),
@@ -141,7 +143,7 @@ impl Mirrors {
         })
         .await?;
         for mirror in all {
-            let _place = places.enter().await?;
+            let _place = places.enter(None).await?;
             if let Err(error) = self.care(&mirror).await {
                 tracing::warn!(mirror = %mirror.folder.display(), %error, "care of a mirror failed");
             }

@@ -291,7 +291,12 @@ impl GitRepository {
         // Until it ended by itself, it may have been killed half-way.
         disk.clean = false;
         let done = fetch(&self.mirror, &self.way, wanted, self.bounds).await;
-        disk.clean = !matches!(&done, Err(error) if error.kind == ErrorKind::Timeout || error.kind == ErrorKind::Invalid);
+        let killed = matches!(&done, Err(error) if matches!(error.kind, ErrorKind::Timeout | ErrorKind::Invalid));
+        if killed {
+            // What it had of a pack may be large. It is swept out again before the next use.
+            self.mirror.clean(disk)?;
+        }
+        disk.clean = !killed;
         done
     }
 
