@@ -1,5 +1,6 @@
 //! Questions answered from repositories that git makes.
 
+use std::fmt::Write as _;
 use std::fs;
 
 use crate::ErrorKind;
@@ -343,4 +344,28 @@ async fn an_outage_spares_what_is_known() {
         lab.names("test.example/m", "v1.0.0").await.unwrap(),
         ["go.mod", "x.go"]
     );
+}
+
+#[tokio::test]
+async fn many_tags() {
+    let lab = Lab::new();
+    let repo = lab.repository("m");
+    let mut hashes = Vec::new();
+    for minor in 0..5 {
+        hashes.push(repo.release("test.example/m", &format!("v1.{minor}.0"), T + minor));
+    }
+    let mut updates = String::new();
+    for patch in 1..3000 {
+        let hash = &hashes[patch % 4];
+        let _ = writeln!(updates, "create refs/tags/v0.1.{patch} {hash}");
+    }
+    repo.update_refs(&updates);
+    repo.write("x.go", "package x\n");
+    let tip = repo.commit(T + 100);
+    assert_eq!(lab.versions("test.example/m").await.len(), 3004);
+    let want = format!("v1.4.1-0.20200913122820-{}", &tip[..12]);
+    assert_eq!(lab.query("test.example/m", "main").await.unwrap(), want);
+    assert_eq!(lab.query("test.example/m", "main").await.unwrap(), want);
+    assert!(lab.mirror().join("packed-refs").exists());
+    assert!(!lab.mirror().join("refs/tags/v0.1.1").exists());
 }

@@ -126,12 +126,16 @@ impl Mirror {
     }
 
     /// Looks at the disk for the first time, or again after a git was killed: sweeps out its locks and halves.
-    pub(crate) fn clean(&self, disk: &mut Disk) -> Result<(), DirectError> {
+    pub(crate) async fn clean(&self, disk: &mut Disk) -> Result<(), DirectError> {
         if disk.clean {
             return Ok(());
         }
-        sweep(&self.folder, 0).map_err(|error| DirectError::disk("cleaning a mirror", &error))?;
-        disk.complete = fs::read_to_string(self.folder.join("complete")).ok();
+        let folder = self.folder.clone();
+        let swept = move || {
+            sweep(&folder, 0)?;
+            Ok(fs::read_to_string(folder.join("complete")).ok())
+        };
+        disk.complete = blocking(swept).await?;
         disk.clean = true;
         Ok(())
     }

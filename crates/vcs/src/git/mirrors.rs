@@ -174,7 +174,7 @@ impl Mirrors {
             return Ok(());
         }
         let mut disk = mirror.disk.lock().await;
-        mirror.clean(&mut disk)?;
+        mirror.clean(&mut disk).await?;
         disk.clean = false;
         for args in [
             &["pack-refs", "--all", "--prune"][..],

@@ -234,7 +234,7 @@ impl GitRepository {
                 batch.push((name, hash));
             }
         });
-        self.prepare(&mut disk, refs)?;
+        self.prepare(&mut disk, refs).await?;
         let mut done = self.fetch(&mut disk, Wanted::Tips(&batch)).await;
         if done.is_err() && batch.len() > ours.len() {
             // One of the others' may be what fails.
@@ -276,9 +276,9 @@ impl GitRepository {
     }
 
     /// Makes the mirror if there is none, or cleans it.
-    fn prepare(&self, disk: &mut mirror::Disk, refs: &Refs) -> Result<(), DirectError> {
+    async fn prepare(&self, disk: &mut mirror::Disk, refs: &Refs) -> Result<(), DirectError> {
         if self.mirror.exists() {
-            return self.mirror.clean(disk);
+            return self.mirror.clean(disk).await;
         }
         *disk = mirror::Disk {
             clean: true,
@@ -294,7 +294,7 @@ impl GitRepository {
         let killed = matches!(&done, Err(error) if matches!(error.kind, ErrorKind::Timeout | ErrorKind::Invalid));
         if killed {
             // What it had of a pack may be large. It is swept out again before the next use.
-            self.mirror.clean(disk)?;
+            self.mirror.clean(disk).await?;
         }
         disk.clean = !killed;
         done
