@@ -233,6 +233,16 @@ impl Gateway {
         );
         metrics::family(
             page,
+            "modgate_direct_moved_tags_total",
+            "Tags of versions that were seen to point elsewhere than before",
+            "counter",
+            &[(
+                String::new(),
+                number(self.settings.load().direct.moved_tags()),
+            )],
+        );
+        metrics::family(
+            page,
             "modgate_upstream_breaker_state",
             "1 for the state the circuit breaker is in",
             "gauge",

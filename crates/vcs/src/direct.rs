@@ -15,7 +15,7 @@ use crate::discover::{Discovery, Kind, Probe, Root};
 use crate::git::{GitRepository, Mirror, Mirrors};
 use crate::hg::HgRepository;
 use crate::module::Module;
-use crate::process::Places;
+use crate::process::{Place, Places};
 use crate::proxy::ModProxy;
 use crate::repository::{Repository, Trouble};
 use crate::{DirectError, DirectSettings, ErrorKind, Reach, Revision};
@@ -68,11 +68,10 @@ impl Direct {
         if let Some(proxy) = self.proxy(module).await? {
             return proxy.versions(module).await;
         }
-        let _place = self.places.enter().await?;
-        self.ask(module, Duration::ZERO, |mut module| {
+        let asked = self.ask(module, Duration::ZERO, |mut module| {
             async move { module.versions().await }.boxed()
-        })
-        .await
+        });
+        Ok(asked.await?.0)
     }
 
     /// What `@latest` says: the highest release, else the highest pre-release, else the tip of the default branch, and
@@ -100,15 +99,14 @@ impl Direct {
                 origin: None,
             });
         }
-        let _place = self.places.enter().await?;
         let believe = match Version::parse(query) {
             Ok(_) => self.settings.refs_life,
             Err(_) => Duration::ZERO,
         };
-        self.ask(module, believe, |mut module| {
+        let asked = self.ask(module, believe, |mut module| {
             async move { module.revision(query).await }.boxed()
-        })
-        .await
+        });
+        Ok(asked.await?.0)
     }
 
     /// The go.mod of a version, made up if the module has none.
@@ -120,11 +118,10 @@ impl Direct {
         if let Some(proxy) = self.proxy(module).await? {
             return proxy.go_mod(module, version).await;
         }
-        let _place = self.places.enter().await?;
-        self.ask(module, self.settings.refs_life, |mut module| {
+        let asked = self.ask(module, self.settings.refs_life, |mut module| {
             async move { module.go_mod(version).await }.boxed()
-        })
-        .await
+        });
+        Ok(asked.await?.0)
     }
 
     /// The zip of a version.
@@ -149,14 +146,19 @@ impl Direct {
             });
             return Ok(ZipStream(receiver));
         }
-        let place = self.places.enter().await?;
         let max = self.settings.max_zip_bytes;
-        let plan = self
+        let (plan, place) = self
             .ask(module, self.settings.refs_life, |found| {
                 found.zip(version, max).boxed()
             })
             .await?;
         Ok(ZipStream(plan.start(place)))
+    }
+
+    /// How many tags of versions were seen to point elsewhere than before, since the start: each is an incident, and told
+    /// in the log. What is kept of these versions elsewhere is not touched by it.
+    pub fn moved_tags(&self) -> u64 {
+        self.mirrors.moves()
     }
 
     /// Looks after the mirrors: evicts what is too much, repacks what has grown. For the background, now and then.
@@ -166,15 +168,19 @@ impl Direct {
         }
     }
 
-    /// Asks a question about a module, again with a new mirror if the one that is kept is damaged.
+    /// Asks a question about a module, again with a new mirror if the one that is kept is damaged. The place among all
+    /// questions is for the caller to hold on to, as long as there is work to do.
     async fn ask<'a, T>(
         &self,
         path: &ModulePath,
         believe: Duration,
         question: impl Fn(Module) -> BoxFuture<'a, Result<T, Trouble>>,
-    ) -> Result<T, DirectError> {
+    ) -> Result<(T, Place), DirectError> {
         let root = self.discovery.find(path).await?;
         self.allowed(path, &root)?;
+        let host = root.url.split("://").nth(1).unwrap_or_default();
+        let host = host.split('/').next().unwrap_or_default();
+        let place = self.places.enter(Some(host)).await?;
         // Where it is asked; its name stays the one that was found.
         let mut asked = root.clone();
         let mut tries = 1;
@@ -183,7 +189,7 @@ impl Direct {
             let generation = mirror.as_ref().map(|mirror| mirror.generation());
             let module = Module::new(path.clone(), root.clone(), repository)?;
             match question(module).await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => return Ok((answer, place)),
                 Err(Trouble::Mirror(why)) if tries < TRIES => {
                     tracing::warn!(
                         repository = root.url,

@@ -1,5 +1,6 @@
 //! Questions answered from repositories that git makes.
 
+use std::fmt::Write as _;
 use std::fs;
 
 use crate::ErrorKind;
@@ -213,6 +214,7 @@ async fn what_moves_and_goes() {
         .await
         .unwrap();
     assert_eq!(revision.origin.unwrap().hash, moved);
+    assert_eq!(lab.direct.moved_tags(), 1);
     // Gone: not to be had, and an outage is not absence.
     fs::rename(&repo.0, lab.folder.path().join("away")).unwrap();
     let error = lab.query("test.example/m", "main").await.unwrap_err();
@@ -227,7 +229,10 @@ async fn what_moves_and_goes() {
     let count = fs::read_dir(lab.folder.path().join("mirrors"))
         .unwrap()
         .count();
-    assert_eq!(count, 2, "a mirror, and the file with its name");
+    assert_eq!(
+        count, 3,
+        "a mirror, the file with its name, and that of its tags"
+    );
     lab.direct.tidy().await;
 }
 
@@ -328,4 +333,91 @@ async fn questions_may_move_between_threads() {
         failed
     });
     assert_eq!(asked.await.unwrap(), [true; 4]);
+}
+
+#[tokio::test]
+async fn hashes_of_either_kind_and_care() {
+    let lab = Lab::new();
+    let folder = lab.folder.path().join("m");
+    fs::create_dir(&folder).unwrap();
+    let repo = crate::fixture::Repo(folder);
+    repo.git(&["init", "-q", "-b", "main", "--object-format=sha256"]);
+    for minor in 0..25 {
+        let version = format!("v1.{minor}.0");
+        let hash = repo.release("test.example/m", &version, T + minor);
+        assert_eq!(hash.len(), 64);
+        assert_eq!(
+            lab.query("test.example/m", &version).await.unwrap(),
+            version
+        );
+    }
+    repo.write("x.go", "package x\n");
+    let tip = repo.commit(T + 100);
+    let want = format!("v1.24.1-0.20200913122820-{}", &tip[..12]);
+    assert_eq!(lab.query("test.example/m", "main").await.unwrap(), want);
+    let packs = || {
+        fs::read_dir(lab.mirror().join("objects/pack"))
+            .unwrap()
+            .count()
+    };
+    assert!(packs() > 40);
+    lab.direct.tidy().await;
+    assert!(packs() < 6, "{} files", packs());
+    for version in ["v1.0.0", "v1.24.0", &want] {
+        assert_eq!(
+            lab.names("test.example/m", version).await.unwrap(),
+            ["go.mod", "x.go"]
+        );
+    }
+    repo.release("test.example/m", "v1.25.0", T + 200);
+    assert_eq!(
+        lab.query("test.example/m", "main").await.unwrap(),
+        "v1.25.0"
+    );
+}
+
+#[tokio::test]
+async fn an_outage_spares_what_is_known() {
+    let lab = Lab::new();
+    let repo = lab.repository("m");
+    repo.release("test.example/m", "v1.0.0", T);
+    assert_eq!(
+        lab.query("test.example/m", "v1.0.0").await.unwrap(),
+        "v1.0.0"
+    );
+    fs::rename(&repo.0, lab.folder.path().join("away")).unwrap();
+    assert!(lab.query("test.example/m", "main").await.is_err());
+    // Of canonical versions it is still believed, and its files are here.
+    assert_eq!(
+        lab.query("test.example/m", "v1.0.0").await.unwrap(),
+        "v1.0.0"
+    );
+    assert_eq!(
+        lab.names("test.example/m", "v1.0.0").await.unwrap(),
+        ["go.mod", "x.go"]
+    );
+}
+
+#[tokio::test]
+async fn many_tags() {
+    let lab = Lab::new();
+    let repo = lab.repository("m");
+    let mut hashes = Vec::new();
+    for minor in 0..5 {
+        hashes.push(repo.release("test.example/m", &format!("v1.{minor}.0"), T + minor));
+    }
+    let mut updates = String::new();
+    for patch in 1..3000 {
+        let hash = &hashes[patch % 4];
+        let _ = writeln!(updates, "create refs/tags/v0.1.{patch} {hash}");
+    }
+    repo.update_refs(&updates);
+    repo.write("x.go", "package x\n");
+    let tip = repo.commit(T + 100);
+    assert_eq!(lab.versions("test.example/m").await.len(), 3004);
+    let want = format!("v1.4.1-0.20200913122820-{}", &tip[..12]);
+    assert_eq!(lab.query("test.example/m", "main").await.unwrap(), want);
+    assert_eq!(lab.query("test.example/m", "main").await.unwrap(), want);
+    assert!(lab.mirror().join("packed-refs").exists());
+    assert!(!lab.mirror().join("refs/tags/v0.1.1").exists());
 }

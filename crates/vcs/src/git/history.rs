@@ -9,6 +9,8 @@ use crate::process::{Running, output, within};
 use crate::repository::{Commit, Tag, Trouble};
 use crate::{DirectError, ErrorKind};
 
+/// How many references are better kept in one file.
+const MANY: usize = 500;
 /// Longest name of a tag, in bytes.
 const MAX_LINE: u64 = 16 << 10;
 
@@ -17,7 +19,7 @@ impl GitRepository {
     pub(super) async fn history(&mut self, refs: &Refs) -> Result<(), Trouble> {
         let mirror = std::sync::Arc::clone(&self.mirror);
         let mut disk = mirror.disk.lock().await;
-        self.prepare(&mut disk, refs)?;
+        self.prepare(&mut disk, refs).await?;
         let sum = refs.repo_sum();
         if disk.complete.as_ref() == Some(&sum) {
             return Ok(());
@@ -29,8 +31,16 @@ impl GitRepository {
             self.refs_now();
             self.refs().await?;
             if let Err(error) = self.fetch(&mut disk, Wanted::All(refs)).await {
-                return Err(self.suspect(error));
+                return Err(self.suspect(error).await);
             }
+        }
+        if refs.iter().nth(MANY).is_some() {
+            // Each is a file by now.
+            let mut git = command::local(&mirror.folder);
+            git.args(["pack-refs", "--all", "--prune"]);
+            disk.clean = false;
+            output(git, "git pack-refs", 1 << 16, self.bounds.time).await?;
+            disk.clean = true;
         }
         Ok(mirror.completed(&mut disk, sum)?)
     }

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex as StdMutex, PoisonError};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::Mutex;
@@ -27,8 +27,12 @@ pub(crate) struct Mirror {
     pub(crate) folder: PathBuf,
     /// The file that says the URL; its time is that of the last use.
     stamp: PathBuf,
+    /// The file of the tags of versions, as they were last seen.
+    pub(super) tags: PathBuf,
+    /// How many tags of versions moved, of all mirrors.
+    pub(super) moves: Arc<AtomicU64>,
     /// What `ls-remote` last said.
-    pub(crate) asked: Mutex<Option<Asked>>,
+    pub(crate) asked: Mutex<Asked>,
     /// Held by the one who changes what is on disk.
     pub(crate) disk: Mutex<Disk>,
     /// What is wanted of the repository, for the next fetch: references by what they stand for.
@@ -52,10 +56,12 @@ pub(crate) struct Disk {
 
 impl Mirror {
     /// Named by `name` in `folder`; nothing is touched.
-    pub(super) fn new(folder: &Path, name: &str) -> Self {
+    pub(super) fn new(folder: &Path, name: &str, moves: &Arc<AtomicU64>) -> Self {
         Self {
             folder: folder.join(format!("{name}.git")),
             stamp: folder.join(format!("{name}.url")),
+            tags: folder.join(format!("{name}.tags")),
+            moves: Arc::clone(moves),
             asked: Mutex::default(),
             disk: Mutex::default(),
             wanted: StdMutex::default(),
@@ -120,12 +126,16 @@ impl Mirror {
     }
 
     /// Looks at the disk for the first time, or again after a git was killed: sweeps out its locks and halves.
-    pub(crate) fn clean(&self, disk: &mut Disk) -> Result<(), DirectError> {
+    pub(crate) async fn clean(&self, disk: &mut Disk) -> Result<(), DirectError> {
         if disk.clean {
             return Ok(());
         }
-        sweep(&self.folder, 0).map_err(|error| DirectError::disk("cleaning a mirror", &error))?;
-        disk.complete = fs::read_to_string(self.folder.join("complete")).ok();
+        let folder = self.folder.clone();
+        let swept = move || {
+            sweep(&folder, 0)?;
+            Ok(fs::read_to_string(folder.join("complete")).ok())
+        };
+        disk.complete = blocking(swept).await?;
         disk.clean = true;
         Ok(())
     }
@@ -151,7 +161,6 @@ impl Mirror {
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         self.generation.fetch_add(1, Ordering::AcqRel);
-        *self.asked.lock().await = None;
         let folder = self.folder.clone();
         blocking(move || remove(&folder)).await
     }
@@ -186,10 +195,13 @@ impl Mirror {
     /// Removes it for good; nobody may use it any more.
     pub(super) fn remove(&self) -> io::Result<()> {
         remove(&self.folder)?;
-        match fs::remove_file(&self.stamp) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+        for file in [&self.stamp, &self.tags] {
+            match fs::remove_file(file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
+        Ok(())
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use sha2::{Digest, Sha256};
@@ -25,6 +26,8 @@ pub(crate) struct Mirrors {
     max_count: usize,
     max_bytes: u64,
     timeout: Duration,
+    /// How many tags of versions moved.
+    moves: Arc<AtomicU64>,
     /// By name; those of the folder once it was looked at.
     known: Mutex<Option<HashMap<String, Arc<Mirror>>>>,
 }
@@ -36,8 +39,14 @@ impl Mirrors {
             max_count: settings.max_mirrors.max(1),
             max_bytes: settings.max_mirror_bytes,
             timeout: settings.process_timeout,
+            moves: Arc::default(),
             known: Mutex::default(),
         }
+    }
+
+    /// How many tags of versions were seen to move.
+    pub(crate) fn moves(&self) -> u64 {
+        self.moves.load(Ordering::Relaxed)
     }
 
     /// The mirror of a repository. One that is asked with credentials is another than the one without: else what only
@@ -67,7 +76,7 @@ impl Mirrors {
             };
             let mirror = known
                 .entry(name.clone())
-                .or_insert_with(|| Arc::new(Mirror::new(&self.folder, &name)));
+                .or_insert_with(|| Arc::new(Mirror::new(&self.folder, &name, &self.moves)));
             (Arc::clone(mirror), going)
         };
         if !going.is_empty() {
@@ -87,14 +96,19 @@ impl Mirrors {
         {
             return Ok(());
         }
-        let folder = self.folder.clone();
+        let (folder, moves) = (self.folder.clone(), Arc::clone(&self.moves));
         let found = blocking(move || {
             fs::create_dir_all(&folder)?;
             let mut found = HashMap::new();
             for entry in fs::read_dir(&folder)? {
                 let name = entry?.file_name();
-                if let Some(name) = name.to_string_lossy().strip_suffix(".git") {
-                    found.insert(name.to_owned(), Arc::new(Mirror::new(&folder, name)));
+                // A repository that was never fetched has a file of its tags all the same.
+                if let Some((name, "git" | "url" | "tags")) = name.to_string_lossy().split_once('.')
+                {
+                    found.insert(
+                        name.to_owned(),
+                        Arc::new(Mirror::new(&folder, name, &moves)),
+                    );
                 }
             }
             Ok(found)
@@ -129,7 +143,7 @@ impl Mirrors {
         })
         .await?;
         for mirror in all {
-            let _place = places.enter().await?;
+            let _place = places.enter(None).await?;
             if let Err(error) = self.care(&mirror).await {
                 tracing::warn!(mirror = %mirror.folder.display(), %error, "care of a mirror failed");
             }
@@ -160,7 +174,7 @@ impl Mirrors {
             return Ok(());
         }
         let mut disk = mirror.disk.lock().await;
-        mirror.clean(&mut disk)?;
+        mirror.clean(&mut disk).await?;
         disk.clean = false;
         for args in [
             &["pack-refs", "--all", "--prune"][..],

@@ -25,11 +25,11 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Most that a fetch may say, in bytes.
 const MAX_SAID: usize = 1 << 20;
 
-/// What `ls-remote` said, and when it had said it.
-#[derive(Debug, Clone)]
+/// What `ls-remote` said, and when it had said it; and how it failed, and when.
+#[derive(Debug, Default)]
 pub(crate) struct Asked {
-    pub(crate) refs: Result<Arc<Refs>, DirectError>,
-    pub(crate) at: Instant,
+    pub(crate) said: Option<(Arc<Refs>, Instant)>,
+    pub(crate) failed: Option<(DirectError, Instant)>,
 }
 
 /// What is to be fetched.
