@@ -176,11 +176,11 @@ impl Huge {
         self.zip.iter().map(|piece| piece.len() as u64).sum()
     }
 
-    /// SHA-256 of the zip, in hexadecimal digits.
-    pub fn zip_sha256(&self) -> String {
+    /// SHA-256 of the zip.
+    pub fn zip_sha256(&self) -> Vec<u8> {
         let mut digest = Sha256::new();
         self.zip.iter().for_each(|piece| digest.update(piece));
-        hex(&digest.finalize())
+        digest.finalize().to_vec()
     }
 
     /// The `h1:` hash of the zip, as in go.sum.

@@ -81,7 +81,7 @@ async fn seen(gate: &Modgate, path: &str) -> String {
         Ok(reply) if reply.status == 200 => "200".to_owned(),
         Ok(reply) => {
             assert!(reply.header("content-type").starts_with("text/plain"));
-            let retry = reply.header("retry-after") != "";
+            let retry = !reply.header("retry-after").is_empty();
             assert_eq!(retry, reply.status >= 500, "{}", reply.text());
             format!("{} {}", reply.status, code(&reply))
         }

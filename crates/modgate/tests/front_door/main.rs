@@ -1,5 +1,5 @@
 //! modgate through its front door: the compiled binary, the real `go`, a lab upstream and a lab checksum database.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod attacks;
 mod broken;
@@ -11,4 +11,5 @@ mod huge;
 mod kills;
 mod operations;
 mod private;
+mod project;
 mod protocol;
