@@ -60,7 +60,7 @@ impl Gateway {
 
     pub(crate) fn is_private(&self, module: &ModulePath) -> bool {
         let settings = self.settings.load();
-        !settings.routes.private.is_empty() && settings.routes.private.matches(module)
+        !settings.routes.private.is_empty() && settings.routes.is_private(module)
     }
 
     /// The answer, or why there is none.
@@ -301,7 +301,7 @@ impl Gateway {
             }
             SumDbAsk::Latest => Ok(sumdb.latest(&settings).await?),
             SumDbAsk::Lookup(module, version) => {
-                let private = settings.routes.private.matches(&module);
+                let private = settings.routes.is_private(&module);
                 if private {
                     let what = format!("{module}@{version}");
                     let refusal = Refusal::new(

@@ -5,6 +5,7 @@ mod attacks;
 mod broken;
 mod clients;
 mod common;
+mod direct;
 mod disk;
 mod faults;
 mod huge;
