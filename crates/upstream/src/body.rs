@@ -1,7 +1,7 @@
 //! The body of an answer, as it comes.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
@@ -9,6 +9,12 @@ use crate::peer::Pass;
 
 /// Room made at first for a body collected into memory.
 const FIRST_ROOM: u64 = 64 * 1024;
+
+/// A body that brings less than [`LEAST_BYTES`] while it is waited for this long dribbles: nobody should hold a
+/// download open for days by a byte now and then. Time in which it is not read does not count.
+const LONG_WAIT: Duration = Duration::from_secs(10);
+/// 1 KiB/s.
+const LEAST_BYTES: u64 = 10 << 10;
 
 /// Why a body did not come whole.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +25,9 @@ pub enum BodyError {
     /// Silence for longer than the upstream's idle limit.
     #[error("the body stalled for {} s", .0.as_secs_f64())]
     Idle(Duration),
+    /// Less than 1 KiB/s for 10 s.
+    #[error("the body dribbled: {0} bytes in {time} s", time = LONG_WAIT.as_secs())]
+    Slow(u64),
     /// More bytes than the caller wanted.
     #[error("the body is larger than {0} bytes")]
     TooLarge(usize),
@@ -31,6 +40,9 @@ pub struct Body {
     length: Option<u64>,
     seen: u64,
     idle: Duration,
+    /// Time waited for pieces since the pace was looked at last, and what came in it.
+    waited: Duration,
+    came: u64,
     /// Gone once the body has ended, well or not.
     pass: Option<Pass>,
     ended: Option<Result<(), BodyError>>,
@@ -48,6 +60,8 @@ impl Body {
             length,
             seen: 0,
             idle,
+            waited: Duration::ZERO,
+            came: 0,
             pass: Some(pass),
             ended: None,
         }
@@ -58,10 +72,15 @@ impl Body {
         if let Some(ended) = &self.ended {
             return ended.clone().map(|()| None);
         }
-        let end = match tokio::time::timeout(self.idle, self.response.chunk()).await {
+        let begin = Instant::now();
+        let next = tokio::time::timeout(self.idle, self.response.chunk()).await;
+        self.waited += begin.elapsed();
+        let end = match next {
             Ok(Ok(Some(chunk))) => {
                 self.seen += chunk.len() as u64;
+                let dribbles = self.dribbles(chunk.len() as u64);
                 match self.length {
+                    _ if dribbles => Err(BodyError::Slow(self.came)),
                     Some(length) if self.seen > length => Err(BodyError::Broken(format!(
                         "more than the {length} bytes announced"
                     ))),
@@ -103,6 +122,19 @@ impl Body {
             all.extend_from_slice(&chunk);
         }
         Ok(all.freeze())
+    }
+
+    /// Whether the body comes too slowly, looked at each time that [`LONG_WAIT`] is over.
+    fn dribbles(&mut self, bytes: u64) -> bool {
+        self.came += bytes;
+        if self.waited < LONG_WAIT {
+            return false;
+        }
+        if self.came < LEAST_BYTES {
+            return true;
+        }
+        (self.waited, self.came) = (Duration::ZERO, 0);
+        false
     }
 
     fn short(&self, length: u64) -> BodyError {
