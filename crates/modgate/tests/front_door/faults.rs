@@ -174,6 +174,32 @@ async fn every_fault_is_told_and_heals() {
     local.run_until(rows.join_all()).await;
 }
 
+/// A byte now and then keeps no download open for days: after 10 s the next upstream has its turn.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_dribbles_is_given_up() {
+    let (slow, good) = (Lab::start().await, Lab::start().await);
+    let big = fixture::big("lab.example/big", "v1.0.0", 2);
+    slow.add(big.clone());
+    good.add(big.clone());
+    slow.fault(".zip", Fault::Drip, None);
+    let options = Options {
+        upstream: Some(format!("{}|{}", slow.url(), good.url())),
+        sumdb: Some("off".to_owned()),
+        ..Options::default()
+    };
+    let gate = Modgate::start(bin(), options).await;
+    let begin = Instant::now();
+    let zip = big.url_path("zip");
+    assert_eq!(seen(&gate, &zip).await, "cut");
+    let took = begin.elapsed();
+    assert!(
+        took > Duration::from_secs(9) && took < Duration::from_secs(30),
+        "{took:?}"
+    );
+    let healed = gate.get(&zip).await;
+    assert!(healed.body == big.zip() && good.count(".zip") == 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_certificates_of_an_upstream_are_told() {
     let rows = [
