@@ -348,3 +348,33 @@ async fn an_outage_is_never_absence() {
     let list = gate.get("/lab.example/none/@v/list").await;
     assert_eq!(list.status, 502, "{}", list.text());
 }
+
+/// The only upstream, which passes on the checksum database too, comes back: the first request is served, though
+/// module and record are asked at once while the upstream counts as dead.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_request_after_an_outage_is_served() {
+    let modules: Vec<Module> = (0..20).map(|n| module(&format!("m{n}"))).collect();
+    let (lab, sumdb) = verified_lab(&modules).await;
+    // Else the record's failure is remembered for 2 s.
+    let config = "[negative]\ntrouble = \"0s\"\n";
+    let gate = gate(&lab, &sumdb.key().to_string(), config).await;
+    let (first, others) = modules.split_first().unwrap();
+    assert_eq!(gate.get(&first.url_path("zip")).await.status, 200);
+    for module in others {
+        lab.stop().await;
+        assert_eq!(
+            seen(&gate, &module.url_path("zip")).await.split(' ').next(),
+            Some("502")
+        );
+        lab.restart().await;
+        let (one, other) = (modules.len(), module.url_path("zip"));
+        let reply = gate.get(&other).await;
+        assert_eq!(
+            reply.status,
+            200,
+            "{} of {one}: {}",
+            module.path(),
+            reply.text()
+        );
+    }
+}
