@@ -330,6 +330,26 @@ mod tests {
     }
 
     #[test]
+    fn huge_zip_is_in_order() {
+        let huge = huge("lab.example/m", "v1.0.0", 17);
+        let zip = huge.zip().concat();
+        assert_eq!(zip.len() as u64, huge.zip_bytes());
+        assert!(huge.zip_sha256() == Sha256::digest(&zip).to_vec());
+        let mut archive = zip::ZipArchive::new(std::io::Cursor::new(zip)).expect("it is a zip");
+        let mut sums = BTreeMap::new();
+        for index in 0..archive.len() {
+            let mut file = archive.by_index(index).expect("it is there");
+            let mut content = Vec::new();
+            // Its checksum is compared on the way.
+            std::io::Read::read_to_end(&mut file, &mut content).expect("it is whole");
+            let name = file.name().expect("it has a name").into_owned();
+            sums.insert(name, Sha256::digest(&content).into());
+        }
+        assert_eq!(sums.len(), 5);
+        assert_eq!(huge.h1(), h1_of_sums(sums.into_iter()));
+    }
+
+    #[test]
     fn hash_of_a_go_mod_is_that_of_go() {
         // As Go computed it for the go.sum of many a project.
         let quote = Module::new("rsc.io/quote", "v1.5.2").file(
