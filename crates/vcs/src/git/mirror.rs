@@ -140,11 +140,42 @@ impl Mirror {
         Ok(())
     }
 
-    /// Notes that the history of all references with this sum is there.
-    pub(crate) fn completed(&self, disk: &mut Disk, sum: String) -> Result<(), DirectError> {
-        let file = self.folder.join("complete");
-        fs::write(file, &sum)
-            .map_err(|error| DirectError::disk("writing into a mirror", &error))?;
+    /// Writes references, lines of hash and name in order, and notes that the history of those with this sum is there.
+    pub(crate) async fn completed(
+        &self,
+        disk: &mut Disk,
+        lines: Vec<String>,
+        sum: String,
+    ) -> Result<(), DirectError> {
+        let (folder, noted) = (self.folder.clone(), sum.clone());
+        let write = move || {
+            let packed = folder.join("packed-refs");
+            let before = match fs::read_to_string(&packed) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+                before => before?,
+            };
+            // What was kept for its own sake stays; `refs/kept/` comes between `refs/heads/` and `refs/tags/`.
+            let kept = before.lines().filter(|line| line.contains(" refs/kept/"));
+            let tags = lines.partition_point(|line| !line.contains(" refs/tags/"));
+            let mut text = "# pack-refs with: peeled fully-peeled sorted \n".to_owned();
+            text.extend(lines[..tags].iter().map(String::as_str));
+            for line in kept {
+                text.push_str(line);
+                text.push('\n');
+            }
+            text.extend(lines[tags..].iter().map(String::as_str));
+            let new = folder.join("packed-refs.lock");
+            fs::write(&new, text)?;
+            fs::rename(new, packed)?;
+            // Those in files of their own would count more.
+            for name in ["refs/heads", "refs/tags"] {
+                let place = folder.join(name);
+                fs::remove_dir_all(&place)?;
+                fs::create_dir(&place)?;
+            }
+            fs::write(folder.join("complete"), noted)
+        };
+        blocking(write).await?;
         disk.complete = Some(sum);
         Ok(())
     }
