@@ -421,3 +421,61 @@ async fn many_tags() {
     assert!(lab.mirror().join("packed-refs").exists());
     assert!(!lab.mirror().join("refs/tags/v0.1.1").exists());
 }
+
+#[tokio::test]
+async fn long_names_of_converted_files() {
+    let lab = Lab::new();
+    let repo = lab.repository("m");
+    repo.write("sub/go.mod", "module test.example/m/sub\n");
+    repo.write("sub/.gitattributes", "*.txt eol=crlf\n");
+    let long = "x".repeat(90);
+    // Of a tar's header's first field, of both its fields, and of none of them.
+    for (depth, name) in [(0, "a.txt"), (1, "b.txt"), (2, "c.txt"), (5, "d.txt")] {
+        let folder = format!("{long}/").repeat(depth);
+        repo.write(
+            &format!("sub/{folder}{name}"),
+            &"line\n".repeat(depth * 200),
+        );
+    }
+    repo.commit(T);
+    repo.tag("sub/v1.0.0");
+    let bytes = lab.zip("test.example/m/sub", "v1.0.0").await.unwrap();
+    let mut zip = zip::ZipArchive::new(std::io::Cursor::new(bytes)).unwrap();
+    for (depth, name) in [(0, "a.txt"), (1, "b.txt"), (2, "c.txt"), (5, "d.txt")] {
+        let folder = format!("{long}/").repeat(depth);
+        let mut file = zip
+            .by_name(&format!("test.example/m/sub@v1.0.0/{folder}{name}"))
+            .unwrap();
+        assert_eq!(
+            std::io::read_to_string(&mut file).unwrap(),
+            "line\r\n".repeat(depth * 200)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_zip_that_nobody_reads_on() {
+    let lab = Lab::with(|settings| settings.max_processes = 1);
+    let repo = lab.repository("m");
+    for file in 0..200 {
+        let noise = (0..4000_u32).fold(String::new(), |mut noise, at| {
+            let _ = write!(noise, "{:x}", at.wrapping_mul(2_654_435_761 + file));
+            noise
+        });
+        repo.write(&format!("f{file}.txt"), &noise);
+    }
+    repo.release("test.example/m", "v1.0.0", T);
+    let version = gomod::Version::parse("v1.0.0").unwrap();
+    let mut stream = lab
+        .direct
+        .zip(&module("test.example/m"), &version)
+        .await
+        .unwrap();
+    assert!(stream.next().await.unwrap().is_ok());
+    drop(stream);
+    // The only place there is becomes free.
+    assert_eq!(
+        lab.query("test.example/m", "v1.0.0").await.unwrap(),
+        "v1.0.0"
+    );
+}

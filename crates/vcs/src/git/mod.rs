@@ -302,7 +302,7 @@ impl GitRepository {
 
     /// What a fetch means that fails again and again while the references are to be had: perhaps the mirror is damaged.
     async fn suspect(&self, error: DirectError) -> Trouble {
-        if error.kind != ErrorKind::Unavailable || self.mirror.is_young() {
+        if error.kind != ErrorKind::Unavailable {
             return error.into();
         }
         let mut git = command::local(&self.mirror.folder);
