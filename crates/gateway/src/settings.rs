@@ -110,9 +110,12 @@ impl Routes {
     /// by the general chain, and never by a rule for everything (`*`).
     pub fn resolve(&self, module: &ModulePath) -> Route {
         let private = self.is_private(module);
-        let rule = self.rules.iter().find(|rule| match private {
-            false => rule.matches.matches(module),
-            true => rule.names(module),
+        let rule = self.rules.iter().find(|rule| {
+            if private {
+                rule.names(module)
+            } else {
+                rule.matches.matches(module)
+            }
         });
         let fallback = if private { &self.direct } else { &self.chain };
         Route {

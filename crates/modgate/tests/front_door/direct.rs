@@ -34,16 +34,20 @@ async fn gateway(forge: &Forge, lab: &Lab, login: bool) -> Modgate {
         "private = [\"corp.test/*\"]\n\
          [freshness]\nlist = \"0s\"\nquery = \"0s\"\nstale_while_revalidate = \"0s\"\n\
          [negative]\nabsent = \"0s\"\ntrouble = \"0s\"\n\
-         [network]\nca_file = {:?}\nca_only = true\n\
+         [network]\nca_file = \"{}\"\nca_only = true\n\
          [direct]\nrefs_life = \"0s\"\n\
          [[vcs]]\nprefix = \"corp.test\"\nrepo = \"{host}/{{1}}.git\"\n",
-        forge.ca_file()
+        forge.ca_file().display()
     );
     if login {
-        config += &format!(
-            "[[credential]]\nmatch = \"{host}\"\nusername = \"{}\"\npassword = {{ env = \"FORGE_TOKEN\" }}\n",
-            CI.user
-        );
+        config += &[
+            "[[credential]]\nmatch = \"",
+            &host,
+            "\"\nusername = \"",
+            CI.user,
+            "\"\npassword = { env = \"FORGE_TOKEN\" }\n",
+        ]
+        .concat();
     }
     let options = Options {
         upstream: Some(lab.url()),
@@ -129,10 +133,8 @@ async fn what_was_served_once_stays_whatever_happens_to_the_repository() {
     forge.add("lib", &moved);
     assert_eq!(gate.get("/corp.test/lib/@v/list").await.text(), "v1.0.0\n");
     assert_eq!(gate.get(ZIP).await.body, first.body);
-    assert_eq!(
-        gate.metric("modgate_direct_moved_tags_total").await as u64,
-        1
-    );
+    let moved = gate.metric("modgate_direct_moved_tags_total").await;
+    assert!((moved - 1.0).abs() < 0.1, "{moved}");
     assert!(gate.logs().contains("moved"), "{}", gate.logs());
 
     // It vanishes.
