@@ -40,6 +40,7 @@ func folded() [][2]rune {
 
 func unicodeTables([][]byte) facts {
 	return facts{
+		"version":   unicode.Version,
 		"letters":   boundaries(unicode.IsLetter),
 		"printable": boundaries(unicode.IsPrint),
 		"folded":    folded(),

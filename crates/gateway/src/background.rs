@@ -21,6 +21,8 @@ const LIST_DELAY: Duration = Duration::from_millis(500);
 /// How often what was served unverified is tried again.
 const VERIFY_AGAIN: Duration = Duration::from_secs(15);
 const MAX_UNVERIFIED: usize = 10_000;
+/// How often mirrors of repositories are looked after.
+const TIDY: Duration = Duration::from_mins(10);
 
 /// What is to be done.
 #[derive(Debug)]
@@ -52,6 +54,7 @@ impl Background {
         }
         tokio::spawn(write_lists(Arc::downgrade(gateway)));
         tokio::spawn(verify_again(Arc::downgrade(gateway)));
+        tokio::spawn(tidy(Arc::downgrade(gateway)));
     }
 
     pub(crate) fn list_changed(&self, module: &ModulePath) {
@@ -151,6 +154,19 @@ async fn write_lists(gateway: Weak<Gateway>) {
             sleep(LIST_DELAY).await;
             strong.write_lists().await;
         }
+    }
+}
+
+async fn tidy(gateway: Weak<Gateway>) {
+    loop {
+        sleep(TIDY).await;
+        let Some(settings) = gateway
+            .upgrade()
+            .map(|gateway| gateway.settings.load_full())
+        else {
+            return;
+        };
+        settings.direct.tidy().await;
     }
 }
 

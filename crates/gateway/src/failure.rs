@@ -2,32 +2,56 @@
 
 use std::time::Duration;
 
-use upstream::{Cause, Failure, FailureKind, Trouble};
+use upstream::{Attempt, Cause, Failure, FailureKind, Trouble};
+use vcs::{DirectError, ErrorKind};
 
 use crate::refusal::{Code, Refusal};
 
 /// An outage is never absence: only what every upstream denied is "not found".
 pub(crate) fn refusal(what: &str, absent: Code, failure: &Failure) -> Refusal {
-    let tried = || {
-        failure
-            .attempts
-            .iter()
-            .map(|attempt| format!("{}: {}", attempt.upstream, attempt.outcome))
-            .collect::<Vec<_>>()
-            .join("; ")
-    };
+    let tried = || tried(&failure.attempts);
     match &failure.kind {
         FailureKind::Absent { gone: true } => Refusal::new(Code::ResourceGone, what, format!("gone upstream ({})", tried())),
         FailureKind::Absent { gone: false } => Refusal::new(absent, what, format!("not found ({})", tried())),
         FailureKind::Off => Refusal::new(Code::LookupDisabled, what, "not kept here, and its chain is `off`")
             .hint("the configuration of this gateway allows no upstream for this module: see `chain` and `[[route]]`"),
-        FailureKind::Direct { earlier: None } => {
-            let before = if failure.attempts.is_empty() { String::new() } else { format!("not found upstream ({}); ", tried()) };
-            Refusal::new(Code::DirectUnavailable, what, format!("{before}`direct` is next in the chain, and not available yet"))
-                .hint("this version of modgate does not fetch from version control: name a proxy that has the module in `chain` or a `[[route]]`")
-        }
+        FailureKind::Direct { earlier: None } => Refusal::new(absent, what, "not found"),
         FailureKind::Direct { earlier: Some(trouble) } | FailureKind::Trouble(trouble) => self::trouble(what, trouble),
     }
+}
+
+/// What a failure of direct fetch means for the client.
+pub(crate) fn direct(what: String, absent: Code, error: DirectError) -> Refusal {
+    let code = match error.kind {
+        ErrorKind::NotFound => absent,
+        ErrorKind::Refused => Code::DirectRefused,
+        ErrorKind::Unauthorized => Code::RepositoryUnauthorized,
+        ErrorKind::Unavailable => Code::UpstreamUnavailable,
+        ErrorKind::Timeout => Code::UpstreamTimeout,
+        ErrorKind::Overloaded => Code::Overloaded,
+        ErrorKind::MissingProgram => Code::ProgramMissing,
+        ErrorKind::Invalid => Code::ModuleInvalid,
+        ErrorKind::Disk => Code::StorageError,
+    };
+    let mut refusal = Refusal::new(code, what, format!("direct: {}", error.text));
+    refusal.hint = error.hint.map(Into::into);
+    refusal
+}
+
+/// The same refusal, with those who were asked before.
+pub(crate) fn after(mut refusal: Refusal, attempts: &[Attempt]) -> Refusal {
+    if !attempts.is_empty() {
+        refusal.why = format!("{} (before that: {})", refusal.why, tried(attempts));
+    }
+    refusal
+}
+
+fn tried(attempts: &[Attempt]) -> String {
+    attempts
+        .iter()
+        .map(|attempt| format!("{}: {}", attempt.upstream, attempt.outcome))
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 fn trouble(what: &str, trouble: &Trouble) -> Refusal {

@@ -1,10 +1,11 @@
 //! The gateway: its parts, and what belongs to none of them.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use serde_json::json;
 use store::Store;
+use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -112,6 +113,7 @@ impl Gateway {
             store,
         });
         gateway.open_sumdb();
+        gateway.watch_direct();
         Background::start(&gateway);
         Ok(gateway)
     }
@@ -122,6 +124,14 @@ impl Gateway {
         self.negatives.clear();
         self.changeables.recompose();
         self.open_sumdb();
+        self.watch_direct();
+    }
+
+    /// Counts what direct fetch finds amiss.
+    fn watch_direct(&self) {
+        let metrics = Arc::clone(&self.metrics);
+        let direct = &self.settings.load().direct;
+        direct.on_incident(move |kind| Metrics::count(&metrics.incidents, kind));
     }
 
     /// Reads the tombstones again.
@@ -149,11 +159,13 @@ impl Gateway {
         &self.via
     }
 
-    /// Waits until running fetches are kept and lists are written.
-    pub async fn settle(self: &Arc<Self>) {
+    /// Waits until running fetches are kept, though for no longer than `limit`, and until lists are written. Returns
+    /// whether all fetches ended.
+    pub async fn settle(self: &Arc<Self>, limit: Duration) -> bool {
         self.tasks.close();
-        self.tasks.wait().await;
+        let ended = timeout(limit, self.tasks.wait()).await.is_ok();
         self.write_lists().await;
+        ended
     }
 
     /// Whether this instance should get traffic. Upstreams in trouble are told, and no reason to stay away: what is

@@ -43,7 +43,7 @@ impl Negatives {
             (
                 Code::ModuleNotFound
                 | Code::VersionNotFound
-                | Code::DirectUnavailable
+                | Code::ModuleInvalid
                 | Code::ChecksumUnknown
                 | Code::RecordNotFound,
                 _,

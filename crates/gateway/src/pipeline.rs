@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use gomod::{ModulePath, Request, SumDbAsk, Version};
+use store::{Kept, Key};
 use tokio::task::spawn_blocking;
 
 use crate::{
@@ -29,7 +30,7 @@ pub(crate) struct Want {
 }
 
 impl Gateway {
-    /// The answer, if it is in memory: no waiting, no disk.
+    /// The answer, if it or the file it comes from is in memory: no waiting, no disk.
     pub(crate) fn warm(&self, request: &Request) -> Option<Answer> {
         match request {
             Request::Info(module, version) => self.warm_artifact(module, version, Part::Info),
@@ -52,7 +53,7 @@ impl Gateway {
             version.escaped(),
             part.ending()
         );
-        let mut answer = Answer::kept(self.store.hot(&key)?, part.media());
+        let mut answer = Answer::kept(self.store.at_hand(key)?, part.media());
         answer.private = self.is_private(module);
         Some(answer)
     }
@@ -118,15 +119,9 @@ impl Gateway {
         self.not_retired(&artifact)?;
         let key = artifact.key()?;
         let route = self.settings.load().routes.resolve(&artifact.module);
-        let kept = self.store.get(&key).await.map_err(|error| {
-            tracing::error!(%key, %error, "cannot read what is kept");
-            Refusal::new(
-                Code::StorageError,
-                artifact.to_string(),
-                format!("reading what is kept: {error}"),
-            )
-        })?;
-        if let Some(kept) = kept {
+        // A fetch looks itself whether the file is kept: one trip to the disk, shared by a crowd.
+        let only_kept = want.cached_only || route.mode() != Mode::Sync;
+        if only_kept && let Some(kept) = self.kept(&artifact, &key).await? {
             let mut answer = Answer::kept(kept, artifact.part.media());
             answer.private = route.is_private();
             return Ok(answer);
@@ -169,6 +164,17 @@ impl Gateway {
         self.fly(artifact, route, want).await
     }
 
+    async fn kept(&self, artifact: &Artifact, key: &Key) -> Result<Option<Arc<Kept>>, Refusal> {
+        self.store.get(key).await.map_err(|error| {
+            tracing::error!(%key, %error, "cannot read what is kept");
+            Refusal::new(
+                Code::StorageError,
+                artifact.to_string(),
+                format!("reading what is kept: {error}"),
+            )
+        })
+    }
+
     /// Joins or starts the fetch, and waits for as much of it as the answer needs.
     pub(crate) async fn fly(
         self: &Arc<Self>,
@@ -183,11 +189,9 @@ impl Gateway {
         let (mut waiter, joined) = self.flights.join(key.as_str(), move |teller| {
             gateway.fetch(fetched, route, teller)
         });
-        if joined {
-            self.metrics.coalesced.inc();
-        }
         let mut answer = waiter.told().await?;
         if joined && answer.outcome == Outcome::Miss {
+            self.metrics.coalesced.inc();
             answer.outcome = Outcome::Coalesced;
         }
         answer.private = private;

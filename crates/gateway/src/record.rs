@@ -2,7 +2,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -114,9 +117,10 @@ pub struct Recorder {
     /// Counted here.
     pub metrics: Arc<Metrics>,
     /// Written here, unless request lines are switched off.
-    pub log: Option<AccessLog>,
+    pub(crate) log: AccessLog,
+    logging: AtomicBool,
     /// JSON lines, or text for people.
-    pub json: bool,
+    json: bool,
 }
 
 /// The record of one request, filled on the way; [`finish`](Self::finish) writes it.
@@ -145,12 +149,27 @@ pub struct Record {
 }
 
 impl Recorder {
+    /// Counts in `metrics` and writes request lines to `log`, as JSON or as text for people.
+    pub fn new(metrics: Arc<Metrics>, log: AccessLog, json: bool) -> Self {
+        Self {
+            metrics,
+            log,
+            logging: AtomicBool::new(true),
+            json,
+        }
+    }
+
+    /// Switches request lines on or off from now on; they are on at first.
+    pub fn set_logging(&self, on: bool) {
+        self.logging.store(on, Ordering::Relaxed);
+    }
+
     /// Writes the line and counts.
     pub fn finish(&self, record: &Record) {
         let took = record.begin.elapsed();
         self.metrics.request(record, took);
-        if let Some(log) = &self.log {
-            log.line(|line| {
+        if self.logging.load(Ordering::Relaxed) {
+            self.log.line(|line| {
                 if self.json {
                     json_line(line, record, took)
                 } else {

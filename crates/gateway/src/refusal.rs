@@ -68,8 +68,8 @@ codes! {
     NotCached = "not_cached", 404, Client;
     /// Being fetched in the background (download mode `async`).
     FetchQueued = "fetch_queued", 404, Client;
-    /// The chain ends in `direct`, which this version of modgate does not do.
-    DirectUnavailable = "direct_unavailable", 404, Client;
+    /// The repository has it, but it breaks a rule of modules: no zip can be made of it.
+    ModuleInvalid = "module_invalid", 404, Client;
     /// A checksum database that is not served here.
     DatabaseNotServed = "database_not_served", 404, Client;
     /// The checksum database has no such record.
@@ -78,6 +78,8 @@ codes! {
     ResourceGone = "resource_gone", 410, Policy;
     /// The route's chain is `off`.
     LookupDisabled = "lookup_disabled", 403, Policy;
+    /// Direct fetch is not allowed there: by GOVCS rules, or since the address is not public.
+    DirectRefused = "direct_refused", 403, Policy;
     /// The checksum database does not know the version, and unknown ones are refused.
     ChecksumUnknown = "checksum_unknown", 403, Policy;
     /// What upstream sent is not what the checksum database says.
@@ -92,6 +94,8 @@ codes! {
     UpstreamInvalid = "upstream_invalid", 502, Upstream;
     /// Upstream answered with an error that does not mean "absent".
     UpstreamRefused = "upstream_refused", 502, Upstream;
+    /// A repository wants other credentials than it got.
+    RepositoryUnauthorized = "repository_unauthorized", 502, Upstream;
     /// Upstream cannot be reached, or broke off.
     UpstreamUnavailable = "upstream_unavailable", 502, Upstream;
     /// Upstream did not answer in time.
@@ -102,6 +106,8 @@ codes! {
     StorageFull = "storage_full", 507, Gateway;
     /// The data folder's disk fails.
     StorageError = "storage_error", 500, Gateway;
+    /// The program of a version control system is not installed here.
+    ProgramMissing = "program_missing", 501, Gateway;
     /// The request has been through this gateway already.
     LoopDetected = "loop_detected", 508, Gateway;
     /// A defect of modgate.

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use gomod::{ModulePath, pattern::Patterns};
 use tlog::note::VerifierKey;
 use upstream::{Upstreams, chain::Chain};
+use vcs::Direct;
 
 /// Everything that may change while the gateway runs.
 #[derive(Clone, Debug)]
@@ -13,6 +14,8 @@ pub struct Settings {
     pub routes: Arc<Routes>,
     /// The upstreams of all chains, with their health.
     pub upstreams: Arc<Upstreams>,
+    /// Version control itself, where a chain ends in `direct`.
+    pub direct: Arc<Direct>,
     /// The checksum database; none: nothing is verified.
     pub sumdb: Option<SumDbSettings>,
     /// Lives of answers that change.

@@ -127,9 +127,10 @@ impl Gateway {
         let Some(sumdb) = self.sumdb.load_full() else {
             return Ok(Proof::Exempt);
         };
-        // Toolchains run as programs on the client: no exemption (CVE-2026-42501).
+        // Toolchains run as programs on the client: no exemption and no exception (CVE-2026-42501). Their name is no
+        // secret either, whatever `private` says.
         let toolchain = artifact.module.is_toolchain();
-        if route.is_private() || (!toolchain && sumdb.exempts(&artifact.module)) {
+        if !toolchain && (route.is_private() || sumdb.exempts(&artifact.module)) {
             return Ok(Proof::Exempt);
         }
         let hashes = match sumdb
@@ -137,17 +138,18 @@ impl Gateway {
             .await
         {
             Ok(hashes) => hashes,
-            Err(refusal) if toolchain => return Err(refusal),
             Err(refusal) => {
                 let proof = match refusal.code {
-                    Code::RecordNotFound if sumdb.allows_unknown() => Proof::Unknown,
+                    Code::RecordNotFound if sumdb.allows_unknown() && !toolchain => Proof::Unknown,
                     Code::RecordNotFound => {
                         Metrics::count(&self.metrics.verifications, "unknown_refused");
                         let why = "the checksum database does not know it, and this gateway serves no unknown public versions";
                         return Err(Refusal::new(Code::ChecksumUnknown, artifact.to_string(), why)
                             .hint("a private module belongs into `private`; others may be listed in `sumdb.exempt`, or `sumdb.unknown = \"allow\"`"));
                     }
-                    Code::ChecksumDatabaseUnreachable if sumdb.serves_unverified() => {
+                    Code::ChecksumDatabaseUnreachable
+                        if sumdb.serves_unverified() && !toolchain =>
+                    {
                         Proof::Unreachable
                     }
                     _ => return Err(refusal),

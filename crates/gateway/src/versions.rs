@@ -1,51 +1,39 @@
 //! `list`, `@latest` and queries: what upstream says, united with what is kept, less what was retired.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use gomod::{
-    ModulePath, Query, QueryKind, Request, Version, gomod_file,
-    info::{self, Info},
-    list,
-};
+use gomod::{ModulePath, Query, QueryKind, Request, Version, gomod_file, info, list};
 use store::Key;
-use upstream::Ask;
 
 use crate::{
     answer::{Answer, Content, Life, Media},
     artifact::{self, Artifact, Part},
-    changeable::{self, Changeable, MAX_BODY_BYTES},
-    failure,
+    changeable::{self, Changeable},
     gateway::{Gateway, Refused},
     pipeline::Want,
     record::Outcome,
     refusal::{Code, Fault, Refusal},
     settings::{Mode, Route},
+    source::What,
 };
 
 const STALE: &str = "Response is Stale: upstream is in trouble";
 
 /// One changeable thing.
 #[derive(Clone, Debug)]
-struct Wanted {
-    module: ModulePath,
-    what: What,
-    route: Route,
-}
-
-#[derive(Clone, Debug)]
-enum What {
-    List,
-    Latest,
-    Query(Query),
+pub(crate) struct Wanted {
+    pub(crate) module: ModulePath,
+    pub(crate) what: What,
+    pub(crate) route: Route,
 }
 
 impl Wanted {
-    fn key(&self) -> String {
+    pub(crate) fn key(&self) -> String {
         key(&self.module, &self.what)
     }
 
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match &self.what {
             What::List => self.module.to_string(),
             What::Latest => format!("{}@latest", self.module),
@@ -53,7 +41,7 @@ impl Wanted {
         }
     }
 
-    fn media(&self) -> Media {
+    pub(crate) fn media(&self) -> Media {
         media(&self.what)
     }
 }
@@ -65,7 +53,7 @@ fn media(what: &What) -> Media {
     }
 }
 
-fn key(module: &ModulePath, what: &What) -> String {
+pub(crate) fn key(module: &ModulePath, what: &What) -> String {
     let module = module.escaped();
     match what {
         What::List => format!("fresh/{module}/@v/list"),
@@ -75,7 +63,7 @@ fn key(module: &ModulePath, what: &What) -> String {
 }
 
 impl Gateway {
-    fn life(&self, what: &What) -> Duration {
+    pub(crate) fn life(&self, what: &What) -> Duration {
         let freshness = self.settings.load().freshness;
         match what {
             What::List => freshness.list,
@@ -228,7 +216,7 @@ impl Gateway {
         let trouble = matches!(
             refused.refusal.code.fault(),
             Fault::Upstream | Fault::Gateway
-        ) || refused.refusal.code == Code::DirectUnavailable;
+        );
         let stale = match known.filter(|known| {
             freshness
                 .stale_if_error
@@ -248,7 +236,7 @@ impl Gateway {
     }
 
     /// What is known of it: in memory, else from disk.
-    async fn known(
+    pub(crate) async fn known(
         self: &Arc<Self>,
         wanted: &Wanted,
         key: &Key,
@@ -293,245 +281,6 @@ impl Gateway {
             What::Query(_) => None,
         })
         .await
-    }
-
-    /// What clients get, from what upstream said. `None` if a retired version is all there is to say. Reads the disk.
-    fn compose(&self, wanted: &Wanted, raw: &[u8]) -> Option<Bytes> {
-        match &wanted.what {
-            What::List => {
-                let mut all = list::parse(raw, &wanted.module).versions;
-                all.extend(self.kept_versions(&wanted.module).versions);
-                all.sort_unstable();
-                all.dedup();
-                all.retain(|version| self.tombstones.find(&wanted.module, version).is_none());
-                Some(list::format(&all).into())
-            }
-            What::Latest | What::Query(_) => {
-                let version = Info::parse(raw, &wanted.module).ok()?.version;
-                self.tombstones
-                    .find(&wanted.module, &version)
-                    .is_none()
-                    .then(|| Bytes::copy_from_slice(raw))
-            }
-        }
-    }
-
-    /// Versions of which something is kept. Reads the disk.
-    fn kept_versions(&self, module: &ModulePath) -> list::ParsedList {
-        let folder = Key::new(format!("go/{}/@v", module.escaped()));
-        let names = folder
-            .map_err(std::io::Error::other)
-            .and_then(|folder| self.store.names(&folder))
-            .unwrap_or_default();
-        let versions: Vec<Version> = names
-            .iter()
-            .filter_map(|name| {
-                name.strip_suffix(".info")
-                    .or_else(|| name.strip_suffix(".mod"))
-            })
-            .filter_map(|stem| Version::from_escaped(stem).ok())
-            .collect();
-        list::from_names(versions.iter().map(Version::as_str), module)
-    }
-
-    fn refresh(self: &Arc<Self>, wanted: Wanted, key: Key) {
-        if self.negatives.get(key.as_str()).is_none() {
-            drop(self.join_changeable(wanted, key));
-        }
-    }
-
-    async fn fly_changeable(
-        self: &Arc<Self>,
-        wanted: Wanted,
-        key: Key,
-    ) -> Result<Answer, Arc<Refusal>> {
-        let (mut waiter, joined) = self.join_changeable(wanted, key);
-        let mut answer = waiter.told().await?;
-        if joined {
-            self.metrics.coalesced.inc();
-            answer.outcome = Outcome::Coalesced;
-        }
-        Ok(answer)
-    }
-
-    fn join_changeable(
-        self: &Arc<Self>,
-        wanted: Wanted,
-        key: Key,
-    ) -> (crate::flight::Waiter<Answer>, bool) {
-        let gateway = Arc::clone(self);
-        let name = key.as_str().to_owned();
-        self.flights.join(&name, move |teller| async move {
-            let told = gateway
-                .fetch_changeable(&wanted, &key)
-                .await
-                .map_err(Arc::new);
-            if let Err(refusal) = &told {
-                gateway.negatives.remember(
-                    key.as_str(),
-                    refusal,
-                    &gateway.settings.load().negative,
-                );
-            }
-            teller.tell(told);
-        })
-    }
-
-    /// Asks upstream, and keeps what it says. Boxed: the latest version may need a list, which comes here again.
-    fn fetch_changeable<'a>(
-        self: &'a Arc<Self>,
-        wanted: &'a Wanted,
-        key: &'a Key,
-    ) -> Pin<Box<dyn Future<Output = Result<Answer, Refusal>> + Send + 'a>> {
-        Box::pin(async move {
-            let settings = self.settings.load_full();
-            let module = wanted.module.escaped();
-            let path = match &wanted.what {
-                What::List => format!("/{module}/@v/list"),
-                What::Latest => format!("/{module}/@latest"),
-                What::Query(query) => {
-                    format!("/{module}/@v/{}.info", query.escaped().replace(' ', "%20"))
-                }
-            };
-            let absent = if matches!(wanted.what, What::Query(_)) {
-                Code::VersionNotFound
-            } else {
-                Code::ModuleNotFound
-            };
-            let asked = settings
-                .upstreams
-                .fetch(
-                    wanted.route.chain(),
-                    &Ask {
-                        path: path.clone(),
-                        hedge: false,
-                    },
-                )
-                .await;
-            let (upstream, raw) = match asked {
-                Ok(fetched) => {
-                    let upstream = Arc::clone(&fetched.upstream);
-                    let body = fetched.body.into_bytes(MAX_BODY_BYTES).await;
-                    let body = body.map_err(|error| {
-                        Refusal::new(
-                            Code::UpstreamUnavailable,
-                            wanted.name(),
-                            format!("the answer of {upstream} broke off: {error}"),
-                        )
-                    })?;
-                    (Some(upstream), body)
-                }
-                Err(error) => {
-                    let refusal = failure::refusal(&wanted.name(), absent, &error);
-                    if !matches!(wanted.what, What::Latest)
-                        || refusal.code.fault() == Fault::Upstream
-                    {
-                        return Err(refusal);
-                    }
-                    // An upstream without `@latest`, a folder say: its list tells.
-                    (
-                        None,
-                        self.latest_of_list(wanted).await.map_err(|_| refusal)?,
-                    )
-                }
-            };
-            let raw = match (&wanted.what, &upstream) {
-                (What::List, Some(upstream)) => Self::sane_list(upstream, raw, wanted)?,
-                (What::Latest | What::Query(_), Some(upstream)) => {
-                    match Info::parse(&raw, &wanted.module) {
-                        Ok(info)
-                            if self
-                                .tombstones
-                                .find(&wanted.module, &info.version)
-                                .is_some() =>
-                        {
-                            self.latest_of_list(wanted).await?
-                        }
-                        Ok(_) => raw,
-                        Err(error) => {
-                            settings.upstreams.mark_bad(upstream, &path);
-                            return Err(Refusal::new(
-                                Code::UpstreamInvalid,
-                                wanted.name(),
-                                format!("{upstream} sent {error}"),
-                            ));
-                        }
-                    }
-                }
-                (_, None) => raw,
-            };
-            let (asked, key) = (wanted.clone(), key.clone());
-            let served = self
-                .on_disk(move |gateway| {
-                    let served = gateway.compose(&asked, &raw)?;
-                    let known = Arc::new(Changeable::new(raw, served.clone()));
-                    gateway.changeables.insert(key.as_str(), Arc::clone(&known));
-                    let (gateway, tasks) = (gateway.store.clone(), gateway.tasks.clone());
-                    tasks.spawn_blocking(move || changeable::save(&gateway, &key, &known));
-                    Some(served)
-                })
-                .await?;
-            let served = served.ok_or_else(|| {
-                Refusal::new(
-                    Code::ResourceGone,
-                    wanted.name(),
-                    "the version it stands for was retired here",
-                )
-            })?;
-            let mut answer = Answer::new(
-                Content::Bytes(served),
-                wanted.media(),
-                Life::For(self.life(&wanted.what)),
-                Outcome::Miss,
-            );
-            answer.upstream = upstream;
-            Ok(answer)
-        })
-    }
-
-    /// A login page with status 200 is no list.
-    fn sane_list(upstream: &str, raw: Bytes, wanted: &Wanted) -> Result<Bytes, Refusal> {
-        if raw.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'<') {
-            let why = format!(
-                "{upstream} sent an HTML page instead of a list: a login or error page in between?"
-            );
-            return Err(Refusal::new(Code::UpstreamInvalid, wanted.name(), why));
-        }
-        Ok(raw)
-    }
-
-    /// The info of the latest version of the list: highest release, else pre-release, else newest pseudo-version.
-    async fn latest_of_list(self: &Arc<Self>, wanted: &Wanted) -> Result<Bytes, Refusal> {
-        let listed = Wanted {
-            what: What::List,
-            ..wanted.clone()
-        };
-        let key = artifact::key(listed.key(), || listed.name())?;
-        let known = self.known(&listed, &key).await?;
-        let fresh = known.filter(|known| known.age() <= self.life(&What::List));
-        let raw = if let Some(known) = fresh {
-            known
-        } else {
-            self.fly_changeable(listed.clone(), key.clone())
-                .await
-                .map_err(|refusal| (*refusal).clone())?;
-            self.known(&listed, &key).await?.ok_or_else(|| {
-                Refusal::new(Code::ModuleNotFound, wanted.name(), "nothing is listed")
-            })?
-        };
-        let versions = list::parse(&raw.served, &wanted.module).versions;
-        let pseudo = list::parse(&raw.raw, &wanted.module).pseudo;
-        let latest = list::latest(versions.iter()).or_else(|| {
-            pseudo
-                .iter()
-                .rev()
-                .find(|version| self.tombstones.find(&wanted.module, version).is_none())
-        });
-        let version = latest.ok_or_else(|| {
-            Refusal::new(Code::ModuleNotFound, wanted.name(), "no version is listed")
-        })?;
-        self.info_bytes(wanted.module.clone(), version.clone())
-            .await
     }
 
     /// `latest` and `v1` as the client would pick them: from the list, without retracted versions.
@@ -613,7 +362,7 @@ impl Gateway {
         }
     }
 
-    async fn info_bytes(
+    pub(crate) async fn info_bytes(
         self: &Arc<Self>,
         module: ModulePath,
         version: Version,
@@ -630,26 +379,6 @@ impl Gateway {
             .map_err(|refused| (*refused.refusal).clone())?;
         body(&answer)
             .ok_or_else(|| Refusal::new(Code::InternalError, name, "an info that is no text"))
-    }
-
-    /// A version more is kept: lists change.
-    pub(crate) fn changed(&self, module: &ModulePath) {
-        self.changeables.forget(&key(module, &What::List));
-        self.background.list_changed(module);
-    }
-
-    /// Makes the `list` of a module's folder true, for clients that use the folder as it is (protocol.md section 7). Reads and writes the disk.
-    pub(crate) fn write_list(&self, module: &ModulePath) {
-        let kept = self.kept_versions(module);
-        let mut versions = kept.versions;
-        versions.extend(kept.pseudo);
-        versions.sort_unstable();
-        let written = Key::new(format!("go/{}/@v/list", module.escaped()))
-            .map_err(std::io::Error::other)
-            .and_then(|key| self.store.replace_small(&key, &list::format(&versions)));
-        if let Err(error) = written {
-            tracing::warn!(%module, %error, "cannot write the folder's list");
-        }
     }
 }
 

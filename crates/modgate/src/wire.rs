@@ -2,13 +2,19 @@
 
 use std::{collections::HashMap, io::IsTerminal, sync::Arc};
 
+use egress::{Credentials, Egress, NetworkSettings};
 use gateway::settings::{Freshness, Mode, Negative, RouteRule, Routes, Settings, SumDbSettings};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{Layer as _, Registry, layer::SubscriberExt as _, reload};
 use upstream::{
     Upstreams,
     chain::{BaseUrl, Chain, Fall, Target},
-    settings::{NetworkSettings, UpstreamSettings},
+    settings::UpstreamSettings,
+};
+
+use vcs::{
+    Direct, DirectSettings, Govcs,
+    discover::{Kind, Mapping},
 };
 
 use crate::config::{self, Config, LogFormat, LogLevel};
@@ -34,9 +40,11 @@ pub fn settings(config: &Config, via: &str) -> Result<Settings, String> {
         mode: mode(config.mode),
         direct: Arc::new(Chain::direct()),
     };
+    let egress = egress(config, via);
     Ok(Settings {
         routes: Arc::new(routes),
-        upstreams: Arc::new(upstreams(config, via)),
+        upstreams: Arc::new(upstreams(config, egress.clone())),
+        direct: Arc::new(direct(config, egress)?),
         sumdb: config
             .sumdb
             .database
@@ -91,17 +99,31 @@ fn rebased(chain: &Chain, config: &Config) -> Result<Chain, String> {
     text.parse().map_err(|error| format!("{error}"))
 }
 
-fn upstreams(config: &Config, via: &str) -> Upstreams {
-    let network = NetworkSettings {
-        ca_pem: config.network.ca.as_ref().map(|ca| ca.pem.clone()),
-        proxy: config
-            .network
-            .proxy
-            .as_ref()
-            .map(|proxy| proxy.expose().to_owned()),
-        no_proxy: config.network.no_proxy.clone(),
+/// Everything that leaves the machine goes by this. `via` is what is written into `Via`.
+fn egress(config: &Config, via: &str) -> Egress {
+    let network = &config.network;
+    let proxy = |proxy: &Option<config::Secret>| proxy.as_ref().map(|url| url.expose().to_owned());
+    // The administrator wrote these hosts, so they may be inside.
+    let mapped = config.vcs.iter().filter_map(config::VcsMapping::host);
+    let settings = NetworkSettings {
+        ca_pem: network.ca.as_ref().map(|ca| ca.pem.clone()),
+        ca_only: network.ca_only,
+        proxy: proxy(&network.proxy),
+        proxy_http: proxy(&network.http_proxy),
+        proxy_https: proxy(&network.https_proxy),
+        no_proxy: network.no_proxy.clone(),
         via: via.to_owned(),
+        internal_hosts: network
+            .internal_hosts
+            .iter()
+            .cloned()
+            .chain(mapped)
+            .collect(),
     };
+    Egress::new(settings, Credentials::new(config.credentials.clone()))
+}
+
+fn upstreams(config: &Config, egress: Egress) -> Upstreams {
     let mut by_url = HashMap::new();
     for (url, upstream) in &config.upstreams {
         let settings = UpstreamSettings {
@@ -127,7 +149,40 @@ fn upstreams(config: &Config, via: &str) -> Upstreams {
         }
         by_url.insert(url.clone(), settings);
     }
-    Upstreams::new(network, UpstreamSettings::default(), by_url)
+    Upstreams::new(egress, UpstreamSettings::default(), by_url)
+}
+
+fn direct(config: &Config, egress: Egress) -> Result<Direct, String> {
+    let direct = &config.direct;
+    let rules: Vec<String> = direct
+        .vcs
+        .iter()
+        .map(|rule| format!("{}:{}", rule.pattern, rule.allowed.join("|")))
+        .collect();
+    let mappings = config.vcs.iter().map(|mapping| {
+        Ok(Mapping {
+            prefix: mapping.prefix.clone(),
+            repo: mapping.repo.clone(),
+            vcs: Kind::by_name(mapping.vcs).ok_or("an unknown version control system")?,
+            subdir: mapping.subdir.clone(),
+        })
+    });
+    let settings = DirectSettings {
+        folder: config.data.join("vcs"),
+        govcs: Govcs::parse(&rules.join(",")).map_err(|error| error.to_string())?,
+        private: config.private.clone(),
+        insecure: config.network.insecure_hosts.clone(),
+        mappings: mappings.collect::<Result<_, &str>>()?,
+        refs_life: direct.refs_life,
+        discovery_life: direct.discovery_life,
+        discovery_negative_life: direct.discovery_negative_life,
+        max_mirrors: direct.max_mirrors,
+        max_mirror_bytes: direct.max_mirror_bytes,
+        process_timeout: direct.process_timeout,
+        max_processes: direct.max_processes,
+        max_zip_bytes: config.limits.max_zip_bytes,
+    };
+    Ok(Direct::new(settings, egress))
 }
 
 fn sumdb(config: &Config, database: &config::Database) -> Result<SumDbSettings, String> {

@@ -1,6 +1,7 @@
 //! A body as a sequence of shared blocks.
 
 use std::{
+    fs::File,
     future::Future,
     io,
     pin::Pin,
@@ -11,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::{spool::SpoolReader, window::Windows};
+use crate::{map::Touch, spool::SpoolReader, window::Windows};
 
 /// Longest block handed out at once: a fast reader gives way to others between blocks.
 pub(crate) const FRAME_BYTES: usize = 1 << 20;
@@ -27,12 +28,38 @@ pub enum FrameError {
     Failed(Arc<str>),
 }
 
+/// Some bytes of a body.
+#[derive(Clone, Debug)]
+pub struct Block {
+    /// The bytes.
+    pub bytes: Bytes,
+    /// The file that has the same bytes, and where in it: it may be sent instead of them.
+    pub file: Option<(Arc<File>, u64)>,
+}
+
+impl Block {
+    /// Bytes that are in memory alone.
+    pub fn memory(bytes: Bytes) -> Self {
+        Self { bytes, file: None }
+    }
+
+    /// Cuts off the first `len` bytes.
+    fn split_to(&mut self, len: usize) -> Self {
+        let bytes = self.bytes.split_to(len);
+        let file = self.file.clone();
+        if let Some((_, offset)) = &mut self.file {
+            *offset += len as u64;
+        }
+        Self { bytes, file }
+    }
+}
+
 /// Blocks of at most 1 MiB, in order. Ends after the last; an error is final.
 #[derive(Debug)]
 pub struct Frames {
     source: Source,
     /// Cut from the window under way.
-    rest: Bytes,
+    rest: Block,
     remaining: Option<u64>,
 }
 
@@ -43,17 +70,17 @@ enum Source {
         windows: Arc<Windows>,
         at: u64,
         end: u64,
-        next: Option<JoinHandle<io::Result<Bytes>>>,
+        next: Option<JoinHandle<io::Result<Block>>>,
     },
     Spool(SpoolReader),
 }
 
 impl Frames {
-    /// A body that is in memory already.
-    pub fn whole(bytes: Bytes) -> Self {
+    /// A body that is there already.
+    pub fn whole(block: Block) -> Self {
         Self {
-            remaining: Some(bytes.len() as u64),
-            rest: bytes,
+            remaining: Some(block.bytes.len() as u64),
+            rest: block,
             source: Source::Whole,
         }
     }
@@ -67,7 +94,7 @@ impl Frames {
         };
         Self {
             source,
-            rest: Bytes::new(),
+            rest: Block::memory(Bytes::new()),
             remaining: Some(to - from),
         }
     }
@@ -76,7 +103,7 @@ impl Frames {
         Self {
             remaining: reader.expected(),
             source: Source::Spool(reader),
-            rest: Bytes::new(),
+            rest: Block::memory(Bytes::new()),
         }
     }
 
@@ -91,21 +118,21 @@ impl Frames {
     }
 
     /// The next block, or `None` after the last.
-    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, FrameError>>> {
-        if self.rest.is_empty() {
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Block, FrameError>>> {
+        if self.rest.bytes.is_empty() {
             self.rest = match ready!(self.source.poll_window(cx)) {
-                Ok(Some(bytes)) => bytes,
+                Ok(Some(block)) => block,
                 Ok(None) => return Poll::Ready(None),
                 Err(error) => return Poll::Ready(Some(Err(error))),
             };
         }
-        let frame = self.rest.split_to(self.rest.len().min(FRAME_BYTES));
+        let frame = self.rest.split_to(self.rest.bytes.len().min(FRAME_BYTES));
         if let Some(remaining) = &mut self.remaining {
-            *remaining = remaining.saturating_sub(frame.len() as u64);
+            *remaining = remaining.saturating_sub(frame.bytes.len() as u64);
         }
-        if self.rest.is_empty() {
+        if self.rest.bytes.is_empty() {
             // Let go of the window now, not when the next one is asked for.
-            self.rest = Bytes::new();
+            self.rest = Block::memory(Bytes::new());
         }
         Poll::Ready(Some(Ok(frame)))
     }
@@ -113,7 +140,7 @@ impl Frames {
 
 impl Source {
     /// The next window's bytes; one further window is read ahead while this one is sent.
-    fn poll_window(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, FrameError>> {
+    fn poll_window(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Block>, FrameError>> {
         match self {
             Self::Whole => Poll::Ready(Ok(None)),
             Self::Spool(reader) => reader.poll_window(cx),
@@ -128,14 +155,14 @@ impl Source {
                 }
                 let read = |at: u64, end: u64| {
                     let windows = Arc::clone(windows);
-                    spawn_blocking(move || windows.read(at, end))
+                    spawn_blocking(move || windows.read(at, end, Touch::Now))
                 };
                 let (from, to) = (*at, *end);
                 let pending = next.get_or_insert_with(|| read(from, to));
-                let bytes = ready!(Pin::new(pending).poll(cx)).map_err(io::Error::other)??;
-                *at += bytes.len() as u64;
+                let block = ready!(Pin::new(pending).poll(cx)).map_err(io::Error::other)??;
+                *at += block.bytes.len() as u64;
                 *next = (at < end).then(|| read(*at, *end));
-                Poll::Ready(Ok(Some(bytes)))
+                Poll::Ready(Ok(Some(block)))
             }
         }
     }

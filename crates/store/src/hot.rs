@@ -1,6 +1,6 @@
 //! The bounded set of kept files that are open and ready to send.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
 use moka::sync::Cache;
 
@@ -32,13 +32,8 @@ impl Hot {
         self.0.get(key)
     }
 
-    /// What is open under the key, or what `open` gives. A crowd that asks at once opens it once. Waits.
-    pub(crate) fn get_or_open(
-        &self,
-        key: Key,
-        open: impl FnOnce() -> io::Result<Arc<Kept>>,
-    ) -> Result<Arc<Kept>, Arc<io::Error>> {
-        self.0.try_get_with(key, open)
+    pub(crate) fn insert(&self, key: Key, kept: Arc<Kept>) {
+        self.0.insert(key, kept);
     }
 
     pub(crate) fn remove(&self, key: &str) {

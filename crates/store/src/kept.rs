@@ -2,20 +2,28 @@
 
 use std::{
     fs::File,
-    io::{self, Read},
+    io::{self, IoSliceMut, Read},
     sync::Arc,
     time::UNIX_EPOCH,
 };
 
 use bytes::Bytes;
+use rustix::io::{ReadWriteFlags, preadv2};
 
-use crate::{frames::Frames, window::Windows};
+use crate::{
+    frames::{Block, Frames},
+    map::Touch,
+    window::Windows,
+};
 
 /// Files up to this size are read into memory; larger ones are mapped.
 pub(crate) const HEAP_BYTES: u64 = 64 << 10;
 
 /// Files up to this size are mapped whole, larger ones window by window.
 const WHOLE_BYTES: u64 = 40 << 20;
+
+/// Distance of the places where a large file is probed.
+const PROBE_BYTES: u64 = 1 << 20;
 
 /// A file under its final name. Cheap to clone by its `Arc`; stays readable when the file is unlinked.
 #[derive(Debug)]
@@ -28,37 +36,55 @@ pub struct Kept {
 #[derive(Debug)]
 enum Content {
     /// In memory, or one mapping of the whole.
-    Whole(Bytes),
+    Whole(Block),
     Windows(Arc<Windows>),
 }
 
 impl Kept {
     /// Opens `file` with all its length. Waits for the disk: call it on a thread that may.
     pub(crate) fn open(mut file: File) -> io::Result<Self> {
-        let meta = file.metadata()?;
-        if !meta.is_file() {
-            return Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                "not a regular file",
-            ));
-        }
-        let len = meta.len();
-        let age = meta
-            .modified()?
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let (len, validator) = look(&file)?;
         let content = if len <= HEAP_BYTES {
             let mut bytes = Vec::with_capacity(usize::try_from(len).map_err(io::Error::other)?);
             file.read_to_end(&mut bytes)?;
-            Content::Whole(bytes.into())
+            Content::Whole(Block::memory(bytes.into()))
         } else if len <= WHOLE_BYTES {
-            Content::Whole(Windows::whole(&file, len)?)
+            Content::Whole(Windows::whole(file, len, Touch::Now)?)
         } else {
             Content::Windows(Arc::new(Windows::new(file)))
         };
         Ok(Self {
             len,
-            validator: format!("\"{:x}-{len:x}\"", age.as_nanos()).into(),
+            validator,
+            content,
+        })
+    }
+
+    /// The same without ever waiting: an error (`WouldBlock` and others) if the system does not have it in memory.
+    pub(crate) fn open_at_hand(file: File) -> io::Result<Self> {
+        let (len, validator) = look(&file)?;
+        let content = if len <= HEAP_BYTES {
+            let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+            if read_at_hand(&file, &mut bytes, 0)? != bytes.len() {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Content::Whole(Block::memory(bytes.into()))
+        } else if len <= WHOLE_BYTES {
+            // Best effort: what is there at every step is taken to be there in between.
+            let mut probe = [0];
+            let mut at = 0;
+            while at < len {
+                read_at_hand(&file, &mut probe, at)?;
+                at += PROBE_BYTES;
+            }
+            read_at_hand(&file, &mut probe, len - 1)?;
+            Content::Whole(Windows::whole(file, len, Touch::WhenUsed)?)
+        } else {
+            Content::Windows(Arc::new(Windows::new(file)))
+        };
+        Ok(Self {
+            len,
+            validator,
             content,
         })
     }
@@ -79,10 +105,18 @@ impl Kept {
         &self.validator
     }
 
+    /// The whole content, if it is small and so in memory (at most 64 KiB).
+    pub fn in_memory(&self) -> Option<&Bytes> {
+        match &self.content {
+            Content::Whole(block) if block.file.is_none() => Some(&block.bytes),
+            _ => None,
+        }
+    }
+
     /// The whole content, if it is in memory or one mapping (at most 40 MiB).
     pub fn whole(&self) -> Option<&Bytes> {
         match &self.content {
-            Content::Whole(bytes) => Some(bytes),
+            Content::Whole(block) => Some(&block.bytes),
             Content::Windows(_) => None,
         }
     }
@@ -92,13 +126,17 @@ impl Kept {
         let to = to.min(self.len);
         let from = from.min(to);
         match &self.content {
-            Content::Whole(bytes) =>
-            {
+            Content::Whole(block) => {
                 #[expect(
                     clippy::cast_possible_truncation,
                     reason = "in memory, so the length fits"
                 )]
-                Frames::whole(bytes.slice(from as usize..to as usize))
+                let bytes = block.bytes.slice(from as usize..to as usize);
+                let file = block.file.clone();
+                Frames::whole(Block {
+                    bytes,
+                    file: file.map(|(file, offset)| (file, offset + from)),
+                })
             }
             Content::Windows(windows) => Frames::windows(Arc::clone(windows), from, to),
         }
@@ -108,10 +146,33 @@ impl Kept {
     pub(crate) fn weight(&self) -> u32 {
         const OPEN_FILE: u32 = 256 << 10;
         match &self.content {
-            Content::Whole(bytes) => u32::try_from(bytes.len())
+            Content::Whole(block) => u32::try_from(block.bytes.len())
                 .unwrap_or(u32::MAX)
                 .saturating_add(512),
             Content::Windows(_) => OPEN_FILE,
         }
     }
+}
+
+/// Length and validator of a regular file.
+fn look(file: &File) -> io::Result<(u64, Bytes)> {
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "not a regular file",
+        ));
+    }
+    let len = meta.len();
+    let age = meta
+        .modified()?
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Ok((len, format!("\"{:x}-{len:x}\"", age.as_nanos()).into()))
+}
+
+/// Reads what the page cache has, without waiting for the disk.
+fn read_at_hand(file: &File, into: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut into = [IoSliceMut::new(into)];
+    Ok(preadv2(file, &mut into, at, ReadWriteFlags::NOWAIT)?)
 }

@@ -20,7 +20,7 @@ mod spool;
 mod store;
 mod window;
 
-pub use frames::{FrameError, Frames};
+pub use frames::{Block, FrameError, Frames};
 pub use kept::Kept;
 pub use key::{Key, KeyError};
 pub use spool::{Spool, SpoolError, SpoolWriter, Spooled};

@@ -15,9 +15,17 @@ use std::{fs::File, io};
 
 use memmap2::{Advice, Mmap, MmapOptions};
 
-/// Maps `len` bytes of `file` from `offset` (a multiple of the page size) and reads them in, so that no
-/// later access waits for the disk. `len` must not exceed what the file holds.
-pub(crate) fn map_range(file: &File, offset: u64, len: usize) -> io::Result<Mmap> {
+/// When the pages of a mapping are read in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Touch {
+    /// Now, so that no later access waits for the disk.
+    Now,
+    /// When they are used: they were just written, or are sent without being touched.
+    WhenUsed,
+}
+
+/// Maps `len` bytes of `file` from `offset` (a multiple of the page size). `len` must not exceed what the file holds.
+pub(crate) fn map_range(file: &File, offset: u64, len: usize, touch: Touch) -> io::Result<Mmap> {
     if file.metadata()?.len() < offset + len as u64 {
         return Err(io::Error::new(
             io::ErrorKind::UnexpectedEof,
@@ -27,7 +35,9 @@ pub(crate) fn map_range(file: &File, offset: u64, len: usize) -> io::Result<Mmap
     // SAFETY: the range exists (checked above) and nobody writes or truncates it any more: see the module's
     // comment for why that holds for every file that is passed here.
     let map = unsafe { MmapOptions::new().offset(offset).len(len).map(file)? };
-    // Best effort: old kernels (before 5.14) do not know it, and pages are then read at first use.
-    let _ = map.advise(Advice::PopulateRead);
+    if touch == Touch::Now {
+        // Best effort: old kernels (before 5.14) do not know it, and pages are then read at first use.
+        let _ = map.advise(Advice::PopulateRead);
+    }
     Ok(map)
 }

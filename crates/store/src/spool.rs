@@ -5,7 +5,6 @@
 //! download that turns out bad sees it break off, never a whole wrong body.
 
 use std::{
-    collections::VecDeque,
     fmt,
     fs::File,
     future::Future,
@@ -13,7 +12,7 @@ use std::{
     os::unix::fs::FileExt,
     path::PathBuf,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -21,8 +20,9 @@ use bytes::Bytes;
 use tokio::{sync::watch, task::spawn_blocking};
 
 use crate::{
-    frames::{FrameError, Frames},
-    window::{WINDOW_BYTES, Windows},
+    frames::{Block, FrameError, Frames},
+    map::Touch,
+    window::Windows,
 };
 
 /// What readers do not get before the whole is released, in bytes.
@@ -50,8 +50,6 @@ struct State {
 #[derive(Debug)]
 pub struct Spool {
     windows: Arc<Windows>,
-    /// What was written last, for readers at the front; others read the file.
-    recent: Mutex<Recent>,
     expected: Option<u64>,
     state: watch::Sender<State>,
 }
@@ -95,7 +93,6 @@ impl SpoolWriter {
         });
         let spool = Arc::new(Spool {
             windows: Arc::new(Windows::new(file)),
-            recent: Mutex::default(),
             expected,
             state,
         });
@@ -120,7 +117,6 @@ impl SpoolWriter {
     /// Appends `blocks` and shows them to the readers. A full disk is an error.
     pub async fn write(&mut self, blocks: Vec<Bytes>) -> io::Result<()> {
         let (windows, mut at) = (Arc::clone(&self.spool.windows), self.written);
-        let recent = blocks.clone();
         self.written = spawn_blocking(move || {
             for block in blocks {
                 windows.file().write_all_at(&block, at)?;
@@ -130,7 +126,6 @@ impl SpoolWriter {
         })
         .await
         .map_err(io::Error::other)??;
-        self.spool.recent().push(recent);
         self.spool
             .state
             .send_modify(|state| state.written = self.written);
@@ -256,10 +251,6 @@ impl Spool {
         }
     }
 
-    fn recent(&self) -> MutexGuard<'_, Recent> {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// How many bytes readers may have now.
     fn visible(&self, state: &State) -> u64 {
         match (&state.phase, self.expected) {
@@ -272,46 +263,6 @@ impl Spool {
     fn fail(&self, reason: &str) {
         self.state
             .send_modify(|state| state.phase = Phase::Failed(reason.into()));
-    }
-}
-
-/// The last blocks written, in memory: at least a window, so that whoever is behind them finds whole windows
-/// in the file.
-#[derive(Debug, Default)]
-struct Recent {
-    blocks: VecDeque<(u64, Bytes)>,
-    end: u64,
-    bytes: u64,
-}
-
-const RECENT_BYTES: u64 = 2 * WINDOW_BYTES;
-
-impl Recent {
-    fn push(&mut self, blocks: Vec<Bytes>) {
-        for block in blocks {
-            let len = block.len() as u64;
-            self.blocks.push_back((self.end, block));
-            self.end += len;
-            self.bytes += len;
-        }
-        while let Some((_, first)) = self.blocks.front()
-            && self.bytes - first.len() as u64 >= RECENT_BYTES
-        {
-            self.bytes -= first.len() as u64;
-            self.blocks.pop_front();
-        }
-    }
-
-    /// The rest of the block that holds `at`, up to `end`.
-    fn read(&self, at: u64, end: u64) -> Option<Bytes> {
-        let index = self
-            .blocks
-            .partition_point(|(start, _)| *start <= at)
-            .checked_sub(1)?;
-        let (start, block) = self.blocks.get(index)?;
-        let from = usize::try_from(at - start).ok()?;
-        let to = usize::try_from((end - start).min(block.len() as u64)).ok()?;
-        (from < to).then(|| block.slice(from..to))
     }
 }
 
@@ -340,7 +291,7 @@ impl SpoolReader {
     pub(crate) fn poll_window(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Bytes>, FrameError>> {
+    ) -> Poll<Result<Option<Block>, FrameError>> {
         loop {
             let mut receiver = match &mut self.changed {
                 None => self.spool.state.subscribe(),
@@ -359,13 +310,9 @@ impl SpoolReader {
             }
             if visible > self.at {
                 // Just written, so in the page cache: no trip to the blocking pool.
-                let recent = self.spool.recent().read(self.at, visible);
-                let bytes = match recent {
-                    Some(bytes) => bytes,
-                    None => self.spool.windows.read(self.at, visible)?,
-                };
-                self.at += bytes.len() as u64;
-                return Poll::Ready(Ok(Some(bytes)));
+                let block = self.spool.windows.read(self.at, visible, Touch::WhenUsed)?;
+                self.at += block.bytes.len() as u64;
+                return Poll::Ready(Ok(Some(block)));
             }
             if matches!(phase, Phase::Released) {
                 return Poll::Ready(Ok(None));

@@ -1,15 +1,22 @@
 //! The data folder: who owns it, what is kept in it, how it gets there.
 
 use std::{
+    collections::HashMap,
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
 use rustix::fs::{
-    CWD, FallocateFlags, FlockOperation, RenameFlags, fallocate, flock, renameat_with,
+    CWD, FallocateFlags, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags, fallocate, flock,
+    openat2, renameat_with,
 };
 use tokio::task::spawn_blocking;
 
@@ -56,11 +63,17 @@ pub enum Committed {
     Present,
 }
 
+type Opening = Shared<BoxFuture<'static, Result<Option<Arc<Kept>>, Arc<io::Error>>>>;
+
 /// Kept files in a data folder, and the way into it.
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
+    /// The same, open.
+    root: OwnedFd,
     hot: Hot,
+    /// Files being looked up now, so that a crowd costs one trip to the disk.
+    opening: Mutex<HashMap<Key, Opening>>,
     /// Holds the lock for as long as the store lives.
     _lock: File,
 }
@@ -87,8 +100,11 @@ impl Store {
             _ => {}
         }
         fs::create_dir(&tmp).map_err(fault("making tmp/"))?;
+        let root = File::open(&folder).map_err(fault("opening it"))?.into();
         Ok(Self {
+            root,
             hot: Hot::new(settings.hot_bytes),
+            opening: Mutex::default(),
             _lock: lock,
             folder,
         })
@@ -99,9 +115,26 @@ impl Store {
         &self.folder
     }
 
-    /// What is kept under `key`, if it is open already: no disk, no waiting.
-    pub fn hot(&self, key: &str) -> Option<Arc<Kept>> {
-        self.hot.get(key)
+    /// What is kept under `key`, if it is open or the system has it in memory: no disk, no waiting.
+    pub fn at_hand(&self, key: String) -> Option<Arc<Kept>> {
+        if let Some(kept) = self.hot.get(&key) {
+            return Some(kept);
+        }
+        self.open_at_hand(&Key::new(key).ok()?).ok()
+    }
+
+    /// Opens a file whose folder, entry and content are all in the system's memory.
+    fn open_at_hand(&self, key: &Key) -> io::Result<Arc<Kept>> {
+        let file = openat2(
+            &self.root,
+            key.as_str(),
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+            ResolveFlags::CACHED | ResolveFlags::BENEATH,
+        )?;
+        let kept = Arc::new(Kept::open_at_hand(file.into())?);
+        self.hot.insert(key.clone(), Arc::clone(&kept));
+        Ok(kept)
     }
 
     /// What is kept under `key`.
@@ -109,19 +142,50 @@ impl Store {
         if let Some(kept) = self.hot.get(key.as_str()) {
             return Ok(Some(kept));
         }
-        let (store, key) = (Arc::clone(self), key.clone());
-        spawn_blocking(move || store.load(key))
+        match self.open_at_hand(key) {
+            Ok(kept) => return Ok(Some(kept)),
+            // The system knows that there is no such entry.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(_) => {}
+        }
+        self.open_once(key)
             .await
-            .map_err(io::Error::other)?
+            .map_err(|error| io::Error::new(error.kind(), error.to_string()))
     }
 
-    fn load(&self, key: Key) -> io::Result<Option<Arc<Kept>>> {
-        let path = self.path(&key);
-        let open = || Ok(Arc::new(Kept::open(File::open(path)?)?));
-        match self.hot.get_or_open(key, open) {
-            Ok(kept) => Ok(Some(kept)),
+    /// The opening of a file that is under way, or a new one. It goes on if nobody waits any more.
+    fn open_once(self: &Arc<Self>, key: &Key) -> Opening {
+        let mut opening = self.opening();
+        if let Some(opening) = opening.get(key) {
+            return opening.clone();
+        }
+        let (store, wanted) = (Arc::clone(self), key.clone());
+        let loading = spawn_blocking(move || {
+            let loaded = store.load(&wanted);
+            store.opening().remove(&wanted);
+            loaded.map_err(Arc::new)
+        });
+        let loading = loading
+            .map(|joined| joined.unwrap_or_else(|error| Err(Arc::new(io::Error::other(error)))))
+            .boxed()
+            .shared();
+        opening.insert(key.clone(), loading.clone());
+        loading
+    }
+
+    fn opening(&self) -> MutexGuard<'_, HashMap<Key, Opening>> {
+        self.opening.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn load(&self, key: &Key) -> io::Result<Option<Arc<Kept>>> {
+        match File::open(self.path(key)).and_then(Kept::open) {
+            Ok(kept) => {
+                let kept = Arc::new(kept);
+                self.hot.insert(key.clone(), Arc::clone(&kept));
+                Ok(Some(kept))
+            }
             Err(error) if is_absent(&error) => Ok(None),
-            Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+            Err(error) => Err(error),
         }
     }
 

@@ -13,7 +13,10 @@ use std::{
 use bytes::Bytes;
 use memmap2::Mmap;
 
-use crate::map::map_range;
+use crate::{
+    frames::Block,
+    map::{Touch, map_range},
+};
 
 /// Bytes of a window; a multiple of every page size in use.
 pub(crate) const WINDOW_BYTES: u64 = 2 << 20;
@@ -31,14 +34,14 @@ impl AsRef<[u8]> for Shared {
 /// The windows of one file.
 #[derive(Debug)]
 pub(crate) struct Windows {
-    file: File,
+    file: Arc<File>,
     slots: Mutex<Vec<Weak<Mmap>>>,
 }
 
 impl Windows {
     pub(crate) fn new(file: File) -> Self {
         Self {
-            file,
+            file: Arc::new(file),
             slots: Mutex::new(Vec::new()),
         }
     }
@@ -51,7 +54,7 @@ impl Windows {
     ///
     /// `end` is how much of the file is final: its length, or for a spool the windows that are written whole.
     /// May wait for the disk, unless the range was just written.
-    pub(crate) fn read(&self, offset: u64, end: u64) -> io::Result<Bytes> {
+    pub(crate) fn read(&self, offset: u64, end: u64, touch: Touch) -> io::Result<Block> {
         let index = offset / WINDOW_BYTES;
         let start = index * WINDOW_BYTES;
         let len = usize::try_from((end - start).min(WINDOW_BYTES)).map_err(io::Error::other)?;
@@ -59,14 +62,18 @@ impl Windows {
             usize::try_from(index).map_err(io::Error::other)?,
             start,
             len,
+            touch,
         )?;
         let from = usize::try_from(offset - start).map_err(io::Error::other)?;
-        Ok(Bytes::from_owner(Shared(map)).slice(from..len))
+        Ok(Block {
+            bytes: Bytes::from_owner(Shared(map)).slice(from..len),
+            file: Some((Arc::clone(&self.file), offset)),
+        })
     }
 
     /// A mapping of `len` bytes of window `index`, shared with whoever reads there now. The lock is held while it
     /// is made, so that a crowd at one place makes one mapping.
-    fn window(&self, index: usize, start: u64, len: usize) -> io::Result<Arc<Mmap>> {
+    fn window(&self, index: usize, start: u64, len: usize, touch: Touch) -> io::Result<Arc<Mmap>> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(map) = slots
             .get(index)
@@ -75,7 +82,7 @@ impl Windows {
         {
             return Ok(map);
         }
-        let map = Arc::new(map_range(&self.file, start, len)?);
+        let map = Arc::new(map_range(&self.file, start, len, touch)?);
         if slots.len() <= index {
             slots.resize_with(index + 1, Weak::new);
         }
@@ -84,10 +91,12 @@ impl Windows {
     }
 
     /// The whole file as one mapping.
-    pub(crate) fn whole(file: &File, len: u64) -> io::Result<Bytes> {
+    pub(crate) fn whole(file: File, len: u64, touch: Touch) -> io::Result<Block> {
         let len = usize::try_from(len).map_err(io::Error::other)?;
-        Ok(Bytes::from_owner(Shared(Arc::new(map_range(
-            file, 0, len,
-        )?))))
+        let map = map_range(&file, 0, len, touch)?;
+        Ok(Block {
+            bytes: Bytes::from_owner(Shared(Arc::new(map))),
+            file: Some((Arc::new(file), 0)),
+        })
     }
 }

@@ -6,6 +6,7 @@ use std::io::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use zip::write::SimpleFileOptions;
 
@@ -112,17 +113,24 @@ impl Module {
 
 /// `h1:` over files that come sorted by name (golang.org/x/mod/sumdb/dirhash, Hash1).
 fn h1<'a>(files: impl Iterator<Item = (String, &'a [u8])>) -> String {
+    h1_of_sums(files.map(|(name, content)| (name, Sha256::digest(content).into())))
+}
+
+/// The same over the SHA-256 sums of the files.
+fn h1_of_sums(sums: impl Iterator<Item = (String, [u8; 32])>) -> String {
     let mut lines = Sha256::new();
-    for (name, content) in files {
-        let digest: [u8; 32] = Sha256::digest(content).into();
-        let mut line = String::with_capacity(2 * digest.len() + name.len() + 3);
-        for byte in digest {
-            write!(line, "{byte:02x}").expect("a string can be written");
-        }
-        writeln!(line, "  {name}").expect("a string can be written");
-        lines.update(line);
+    for (name, sum) in sums {
+        lines.update(format!("{}  {name}\n", hex(&sum)));
     }
     format!("h1:{}", STANDARD.encode(lines.finalize()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        write!(text, "{byte:02x}").expect("a string can be written");
+    }
+    text
 }
 
 /// A module of `mib` MiB that deflate cannot make smaller, in files of at most 8 MiB. The content depends on the path,
@@ -141,6 +149,109 @@ pub fn big(path: &str, version: &str, mib: usize) -> Module {
         left -= bytes;
     }
     module
+}
+
+/// A module version with a zip so large that it is kept as pieces of which many are the same memory: all its data files
+/// have one content.
+#[derive(Debug, Clone)]
+pub struct Huge {
+    module: Module,
+    zip: Vec<Bytes>,
+    h1: String,
+}
+
+impl Huge {
+    /// Path, version, `.info` and `.mod`. Its own zip lacks the data files.
+    pub fn module(&self) -> &Module {
+        &self.module
+    }
+
+    /// The zip, in pieces.
+    pub fn zip(&self) -> &[Bytes] {
+        &self.zip
+    }
+
+    /// The length of the zip in bytes.
+    pub fn zip_bytes(&self) -> u64 {
+        self.zip.iter().map(|piece| piece.len() as u64).sum()
+    }
+
+    /// SHA-256 of the zip, in hexadecimal digits.
+    pub fn zip_sha256(&self) -> String {
+        let mut digest = Sha256::new();
+        self.zip.iter().for_each(|piece| digest.update(piece));
+        hex(&digest.finalize())
+    }
+
+    /// The `h1:` hash of the zip, as in go.sum.
+    pub fn h1(&self) -> &str {
+        &self.h1
+    }
+}
+
+/// A module whose zip has `mib` MiB of data that is not compressed, in memory as large as one file of 8 MiB.
+///
+/// # Panics
+/// If that makes no zip: it is limited to 4 GiB.
+pub fn huge(path: &str, version: &str, mib: usize) -> Huge {
+    let module = Module::new(path, version).file("m.go", "package m\n");
+    let data = Bytes::from(noise(path, BIG_FILE_BYTES));
+    let data_sum = Sha256::digest(&data);
+    let mut entries: Vec<(String, Bytes)> = Vec::new();
+    let mut left = mib << 20;
+    while left > 0 {
+        let bytes = left.min(BIG_FILE_BYTES);
+        let name = format!("data/{:04}.bin", entries.len());
+        entries.push((module.entry_name(&name), data.slice(..bytes)));
+        left -= bytes;
+    }
+    for (name, content) in &module.files {
+        entries.push((module.entry_name(name), content.clone().into()));
+    }
+    let sums = entries.iter().map(|(name, content)| {
+        let sum = if content.len() == data.len() {
+            data_sum
+        } else {
+            Sha256::digest(content)
+        };
+        (name.clone(), sum.into())
+    });
+    Huge {
+        h1: h1_of_sums(sums),
+        zip: stored_zip(&entries),
+        module,
+    }
+}
+
+/// A zip of files as they are (APPNOTE.TXT 4.3): for each a head and its content, then the directory.
+fn stored_zip(entries: &[(String, Bytes)]) -> Vec<Bytes> {
+    let short = |n: usize| u16::try_from(n).expect("below 64 KiB").to_le_bytes();
+    let long = |n: usize| u32::try_from(n).expect("below 4 GiB").to_le_bytes();
+    let (mut pieces, mut directory, mut at) = (Vec::new(), Vec::new(), 0);
+    for (name, content) in entries {
+        // Version 2.0, no flags, stored, 1980-01-01.
+        let mut common = [20, 0, 0, 0, 0, 0, 0, 0, 0x21, 0].to_vec();
+        common.extend(crc32fast::hash(content).to_le_bytes());
+        common.extend(long(content.len()));
+        common.extend(long(content.len()));
+        common.extend(short(name.len()));
+        common.extend([0; 2]);
+        let head = [b"PK\x03\x04", &*common, name.as_bytes()].concat();
+        // Made by version 2.0; no comment, first disk, no attributes.
+        directory.extend([b"PK\x01\x02", &[20, 0][..], &common, &[0; 10]].concat());
+        directory.extend(long(at));
+        directory.extend(name.as_bytes());
+        at += head.len() + content.len();
+        pieces.extend([head.into(), content.clone()]);
+    }
+    let mut end = b"PK\x05\x06\0\0\0\0".to_vec();
+    end.extend(short(entries.len()));
+    end.extend(short(entries.len()));
+    end.extend(long(directory.len()));
+    end.extend(long(at));
+    end.extend([0; 2]);
+    pieces.extend([directory.into(), end.into()]);
+    pieces
 }
 
 /// `bytes` bytes that look random and are always the same for one seed (SplitMix64).

@@ -4,7 +4,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +14,8 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::watch;
 
+use crate::tls::Pem;
+
 /// How long the gateway may take until it listens.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
@@ -23,6 +24,12 @@ const STOP_LIMIT: Duration = Duration::from_mins(1);
 
 /// How long one request may take, body and all.
 const REQUEST_LIMIT: Duration = Duration::from_mins(2);
+
+/// How long [`Modgate::logged`] waits.
+const LOG_LIMIT: Duration = Duration::from_secs(20);
+
+/// The name of the configuration in a gateway's own folder.
+const CONFIG_FILE: &str = "modgate.toml";
 
 /// How long [`Modgate::raw`] waits for more.
 const RAW_LIMIT: Duration = Duration::from_secs(5);
@@ -38,6 +45,9 @@ pub struct Options {
     pub config: Option<String>,
     /// `--data`, or else a temporary folder that goes with the [`Modgate`].
     pub data: Option<PathBuf>,
+    /// Speak TLS with this certificate. Its files are named by environment variables; see
+    /// [`rewrite_tls`](Modgate::rewrite_tls).
+    pub tls: Option<Pem>,
     /// Variables to set. GOPROXY, GOSUMDB, the proxy variables and all that begin with `MODGATE_` are not passed on
     /// from the test's own environment.
     pub env: Vec<(String, String)>,
@@ -84,11 +94,12 @@ pub struct Modgate {
     child: Child,
     pid: u32,
     addr: SocketAddr,
-    logs: Arc<Mutex<String>>,
+    tls: bool,
+    logs: watch::Receiver<String>,
     client: reqwest::Client,
     data: PathBuf,
-    /// The configuration, and the data unless it was given.
-    _folder: TempDir,
+    /// The configuration, certificates, and the data unless it was given.
+    folder: TempDir,
 }
 
 impl Modgate {
@@ -126,7 +137,7 @@ impl Modgate {
             command.arg("--sumdb").arg(sumdb);
         }
         if let Some(config) = options.config {
-            let file = folder.path().join("modgate.toml");
+            let file = folder.path().join(CONFIG_FILE);
             std::fs::write(&file, config).expect("a file can be written");
             command.arg("--config").arg(file);
         }
@@ -134,6 +145,12 @@ impl Modgate {
             if key.to_str().is_some_and(is_cleared) {
                 command.env_remove(key);
             }
+        }
+        if let Some(tls) = &options.tls {
+            let files = TlsFiles::of(&folder);
+            files.write(tls);
+            command.env("MODGATE_TLS_CERT", files.cert);
+            command.env("MODGATE_TLS_KEY", files.key);
         }
         let mut child = command
             .envs(options.env)
@@ -145,9 +162,9 @@ impl Modgate {
             .unwrap_or_else(|error| panic!("{} could not be run: {error}", bin.display()));
         let pid = child.id().expect("it was not waited for yet");
         let stderr = child.stderr.take().expect("stderr is a pipe");
-        let logs = Arc::new(Mutex::new(String::new()));
+        let (sender, logs) = watch::channel(String::new());
         let (found, mut listens) = watch::channel(None);
-        let reader = tokio::spawn(read_logs(stderr, Arc::clone(&logs), found));
+        let reader = tokio::spawn(read_logs(stderr, sender, found));
 
         // The sender goes at the end of stderr, so this ends when the process does.
         let listening = listens.wait_for(Option::is_some);
@@ -165,34 +182,101 @@ impl Modgate {
             let _ = reader.await;
             return Err(NotStarted {
                 status,
-                logs: text(&logs),
+                logs: logs.borrow().clone(),
             });
         };
+        // Without those of the system, which take long to read.
+        let trusted = options.tls.iter().map(|tls| {
+            reqwest::Certificate::from_pem(tls.ca.as_bytes()).expect("the authority is PEM")
+        });
         let client = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .timeout(REQUEST_LIMIT)
+            .tls_certs_only(trusted)
             .build()
             .expect("a client can be made");
         Ok(Modgate {
             child,
             pid,
             addr,
+            tls: options.tls.is_some(),
             logs,
             client,
             data,
-            _folder: folder,
+            folder,
         })
     }
 
-    /// `http://127.0.0.1:<port>`.
+    /// `http://127.0.0.1:<port>`, or `https` with TLS.
     pub fn url(&self) -> String {
-        format!("http://{}", self.addr)
+        let scheme = if self.tls { "https" } else { "http" };
+        format!("{scheme}://{}", self.addr)
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
     }
 
     /// All it wrote to stderr so far.
     pub fn logs(&self) -> String {
-        text(&self.logs)
+        self.logs.borrow().clone()
+    }
+
+    /// Waits until what it wrote to stderr has this text `times` times, and returns all of it.
+    ///
+    /// # Panics
+    /// If that is not so within 20 s; the message has all it wrote.
+    pub async fn logged(&self, text: &str, times: usize) -> String {
+        let mut logs = self.logs.clone();
+        let found = logs.wait_for(|logs| logs.matches(text).count() >= times);
+        match tokio::time::timeout(LOG_LIMIT, found).await {
+            Ok(Ok(logs)) => logs.clone(),
+            Ok(Err(_)) | Err(_) => panic!("not logged {times} times: {text}\n{}", self.logs()),
+        }
+    }
+
+    /// Writes another configuration in place of the one it was started with, as editors do: a new file that is renamed.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn rewrite_config(&self, config: &str) {
+        replace(&self.folder.path().join(CONFIG_FILE), config);
+    }
+
+    /// Writes another certificate and key in place of those it was started with.
+    ///
+    /// # Panics
+    /// If they cannot be written.
+    pub fn rewrite_tls(&self, tls: &Pem) {
+        TlsFiles::of(&self.folder).write(tls);
+    }
+
+    /// A PEM file with the authority of the certificate that was written last, for `SSL_CERT_FILE`.
+    pub fn ca_file(&self) -> PathBuf {
+        TlsFiles::of(&self.folder).ca
+    }
+
+    /// Sends it SIGHUP.
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn hang_up(&self) {
+        send(self.pid, rustix::process::Signal::HUP).expect("the gateway can be sent a signal");
+    }
+
+    /// Sends it SIGTERM and does not wait; see [`terminate`](Modgate::terminate).
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn begin_to_end(&self) {
+        send(self.pid, rustix::process::Signal::TERM).expect("the gateway can be sent a signal");
+    }
+
+    /// The client with which it is asked, for tests that read an answer piece by piece.
+    pub fn client(&self) -> reqwest::Client {
+        self.client.clone()
     }
 
     /// Gets a path, which begins with a slash and is normalised as URLs are; see [`raw`](Modgate::raw).
@@ -286,8 +370,16 @@ impl Modgate {
     pub async fn terminate(&mut self) -> ExitStatus {
         // With no id it has been waited for, and the number may be another's by now.
         if let Some(pid) = self.child.id() {
-            terminate(pid).expect("the gateway can be sent a signal");
+            send(pid, rustix::process::Signal::TERM).expect("the gateway can be sent a signal");
         }
+        self.ended().await
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Panics
+    /// If it has not after 60 s.
+    pub async fn ended(&mut self) -> ExitStatus {
         match tokio::time::timeout(STOP_LIMIT, self.child.wait()).await {
             Ok(status) => status.expect("a child can be waited for"),
             Err(limit) => panic!("modgate did not end ({limit}):\n{}", self.logs()),
@@ -301,10 +393,20 @@ impl Modgate {
 
     /// Its memory now (VmRSS) in KiB; 0 if it has ended.
     pub fn rss_kib(&self) -> u64 {
+        self.memory_kib("VmRSS:")
+    }
+
+    /// What of its memory now is its own (RssAnon) in KiB: heap and stacks, without mapped files, which are the
+    /// system's to take back at any time; 0 if it has ended.
+    pub fn rss_anon_kib(&self) -> u64 {
+        self.memory_kib("RssAnon:")
+    }
+
+    fn memory_kib(&self, line_begin: &str) -> u64 {
         std::fs::read_to_string(format!("/proc/{}/status", self.pid))
             .unwrap_or_default()
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .find_map(|line| line.strip_prefix(line_begin))
             .and_then(|value| value.trim().trim_end_matches(" kB").parse().ok())
             .unwrap_or(0)
     }
@@ -324,7 +426,7 @@ fn is_cleared(key: &str) -> bool {
 /// Keeps all lines, and tells the first address in the first line that says `listening`.
 async fn read_logs(
     stderr: ChildStderr,
-    logs: Arc<Mutex<String>>,
+    logs: watch::Sender<String>,
     found: watch::Sender<Option<SocketAddr>>,
 ) {
     let mut lines = BufReader::new(stderr);
@@ -334,9 +436,7 @@ async fn read_logs(
         if found.borrow().is_none() && text.contains("listening") {
             found.send_replace(address(&text));
         }
-        let mut logs = logs.lock().unwrap_or_else(PoisonError::into_inner);
-        logs.push_str(&text);
-        drop(logs);
+        logs.send_modify(|logs| logs.push_str(&text));
         line.clear();
     }
 }
@@ -365,17 +465,44 @@ fn sum_metric(metrics: &str, substring: &str) -> f64 {
         .sum()
 }
 
-fn text(logs: &Mutex<String>) -> String {
-    logs.lock().unwrap_or_else(PoisonError::into_inner).clone()
+/// The files of a gateway that speaks TLS.
+struct TlsFiles {
+    ca: PathBuf,
+    cert: PathBuf,
+    key: PathBuf,
 }
 
-fn terminate(pid: u32) -> io::Result<()> {
+impl TlsFiles {
+    fn of(folder: &TempDir) -> TlsFiles {
+        let file = |name: &str| folder.path().join("tls").join(name);
+        TlsFiles {
+            ca: file("ca.pem"),
+            cert: file("server.pem"),
+            key: file("server.key"),
+        }
+    }
+
+    /// The key first: whoever reads them again when the certificate changes finds a pair.
+    fn write(&self, pem: &Pem) {
+        let folder = self.ca.parent().expect("it has a folder");
+        std::fs::create_dir_all(folder).expect("a folder can be made");
+        replace(&self.key, &pem.key);
+        replace(&self.cert, &pem.cert);
+        replace(&self.ca, &pem.ca);
+    }
+}
+
+/// Writes a file under another name and renames it.
+fn replace(file: &Path, content: &str) {
+    let new = file.with_extension("new");
+    std::fs::write(&new, content).expect("a file can be written");
+    std::fs::rename(&new, file).expect("a file can be renamed");
+}
+
+fn send(pid: u32, signal: rustix::process::Signal) -> io::Result<()> {
     let pid = i32::try_from(pid).map_err(io::Error::other)?;
     let pid = rustix::process::Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound)?;
-    Ok(rustix::process::kill_process(
-        pid,
-        rustix::process::Signal::TERM,
-    )?)
+    Ok(rustix::process::kill_process(pid, signal)?)
 }
 
 #[cfg(test)]

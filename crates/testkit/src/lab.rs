@@ -3,6 +3,7 @@
 
 mod answer;
 mod body;
+mod dark;
 mod hold;
 mod server;
 
@@ -19,8 +20,9 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::fixture::Module;
+use crate::fixture::{Huge, Module};
 pub use crate::tls::Certificate;
+pub use dark::DarkPort;
 pub use hold::Hold;
 use hold::Waiting;
 
@@ -38,6 +40,8 @@ pub enum Fault {
     StallMidBody,
     /// The head with the true `Content-Length` and one half of the body come, then the connection is closed.
     Truncate,
+    /// The head and one half of the body come, then the connection is reset (TCP RST). Over HTTP/2 the stream alone is.
+    ResetMidBody,
     /// The last half of the body is missing, and `Content-Length` fits what is left.
     Short,
     /// One bit in the middle of the body is changed.
@@ -50,10 +54,14 @@ pub enum Fault {
     RedirectLoop,
     /// A redirect (302) to this URL, whatever was asked.
     RedirectTo(String),
+    /// A redirect (302) to the path that was asked below this URL, such as that of another lab.
+    RedirectBelow(String),
     /// The body comes 16 bytes at a time, every 50 ms.
     Drip,
     /// The body comes chunked, with no `Content-Length`. It is right otherwise.
     NoLength,
+    /// One half of the body comes chunked, with no `Content-Length`, then the connection is closed before the last chunk.
+    CutNoLength,
     /// A page of HTML with status 200, as from a captive portal, whatever was asked.
     Html,
     /// The right answer, 404 too, this much later.
@@ -155,6 +163,11 @@ impl Lab {
         format!("{scheme}://{}", self.addr)
     }
 
+    /// The address it listens on, when it does.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
     /// The certificate to trust, PEM; empty without TLS.
     pub fn ca_pem(&self) -> &str {
         self.ca_pem.as_deref().unwrap_or_default()
@@ -170,12 +183,25 @@ impl Lab {
         let files = Files {
             info: module.info().into(),
             go_mod: module.mod_file().into(),
-            zip: module.zip().into(),
+            zip: vec![module.zip().into()],
         };
-        let path = crate::escape(module.path());
+        self.insert(module.path(), module.version(), files);
+    }
+
+    /// Adds a module version with a zip in pieces; see [`Huge`]. Faults that change a body put it together in memory.
+    pub fn add_huge(&self, huge: &Huge) {
+        let files = Files {
+            info: huge.module().info().into(),
+            go_mod: huge.module().mod_file().into(),
+            zip: huge.zip().to_vec(),
+        };
+        self.insert(huge.module().path(), huge.module().version(), files);
+    }
+
+    fn insert(&self, path: &str, version: &str, files: Files) {
         let mut state = self.shared.lock();
-        let versions = state.modules.entry(path).or_default();
-        versions.insert(module.version().to_owned(), files);
+        let versions = state.modules.entry(crate::escape(path)).or_default();
+        versions.insert(version.to_owned(), files);
     }
 
     /// Takes a module version away. Path and version are unescaped. A module without versions has an empty list.
@@ -238,6 +264,17 @@ impl Lab {
     /// Ends all faults. Answers that hang or drip already go on to do so.
     pub fn heal(&self) {
         self.shared.lock().faults.clear();
+    }
+
+    /// Lets answers to requests with `path_substring` in their path stop after one half of their body until the hold is
+    /// released or dropped. [`Hold::arrived`] counts those that have stopped.
+    pub fn hold_mid_body(&self, path_substring: &str) -> Hold {
+        let (hold, waiting) = hold::new();
+        self.shared
+            .lock()
+            .body_holds
+            .push((path_substring.to_owned(), waiting));
+        hold
     }
 
     /// Lets requests with `path_substring` in their path wait, after they are recorded and before anything else, until
@@ -315,6 +352,7 @@ struct State {
     requests: Vec<Recorded>,
     faults: Vec<ActiveFault>,
     holds: Vec<(String, Waiting)>,
+    body_holds: Vec<(String, Waiting)>,
 }
 
 impl State {
@@ -336,6 +374,14 @@ impl State {
             .map(|(_, waiting)| waiting.clone())
             .collect()
     }
+
+    /// The hold that the body of this answer has to pass.
+    fn waits_in_body(&self, path: &str) -> Option<Waiting> {
+        let mut holds = self.body_holds.iter();
+        holds
+            .find(|(substring, _)| path.contains(substring))
+            .map(|(_, waiting)| waiting.clone())
+    }
 }
 
 #[derive(Debug)]
@@ -351,5 +397,6 @@ struct ActiveFault {
 struct Files {
     info: Bytes,
     go_mod: Bytes,
-    zip: Bytes,
+    /// In pieces, which may be the same memory many times.
+    zip: Vec<Bytes>,
 }

@@ -5,7 +5,7 @@ pub mod gate;
 pub mod go;
 pub mod lab;
 pub mod sumdb;
-mod tls;
+pub mod tls;
 
 /// The escaped form of a path or version: `!` and the lower case for each upper-case letter.
 fn escape(text: &str) -> String {

@@ -1,11 +1,12 @@
-//! A certificate authority that lives as long as one lab, and a server certificate for 127.0.0.1, good or bad.
+//! Certificate authorities made for one test, and server certificates of theirs for 127.0.0.1, good or bad.
 
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
 /// What a server needs to speak TLS, and what a client needs to trust it.
@@ -15,8 +16,8 @@ pub(crate) struct Tls {
     pub(crate) ca_pem: String,
 }
 
-/// Which certificate a lab shows. Its clients are told to trust the authority of [`Lab::ca_pem`](crate::lab::Lab::ca_pem)
-/// each time, so each of these but the first is an error of its own.
+/// Which certificate a server shows. Its clients are told to trust the authority (that of a lab is
+/// [`Lab::ca_pem`](crate::lab::Lab::ca_pem)) each time, so each of these but the first is an error of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Certificate {
     /// Signed by the authority, for `127.0.0.1` and `localhost`.
@@ -29,11 +30,28 @@ pub enum Certificate {
     OtherName,
 }
 
-/// Makes a new authority and a certificate. `protocols` are what the server offers by ALPN, the best first.
-pub(crate) fn make(
-    certificate: Certificate,
-    protocols: &[&str],
-) -> Result<Tls, Box<dyn std::error::Error>> {
+/// A new authority and a server certificate, all of it as PEM texts.
+#[derive(Debug, Clone)]
+pub struct Pem {
+    /// The authority's certificate, for clients to trust.
+    pub ca: String,
+    /// The server's certificate.
+    pub cert: String,
+    /// The server's private key.
+    pub key: String,
+}
+
+impl Pem {
+    /// Makes a new authority and a certificate of it.
+    ///
+    /// # Panics
+    /// If the system has no randomness to give.
+    pub fn new(certificate: Certificate) -> Pem {
+        pem(certificate).expect("a certificate can be made")
+    }
+}
+
+fn pem(certificate: Certificate) -> Result<Pem, rcgen::Error> {
     let mut ca = CertificateParams::new(Vec::new())?;
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     ca.distinguished_name
@@ -53,17 +71,31 @@ pub(crate) fn make(
         Certificate::SelfSigned => leaf.self_signed(&key)?,
         _ => leaf.signed_by(&key, &ca)?,
     };
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    Ok(Pem {
+        ca: ca.pem(),
+        cert: leaf.pem(),
+        key: key.serialize_pem(),
+    })
+}
+
+/// Makes a new authority and a certificate. `protocols` are what the server offers by ALPN, the best first.
+pub(crate) fn make(
+    certificate: Certificate,
+    protocols: &[&str],
+) -> Result<Tls, Box<dyn std::error::Error>> {
+    let pem = pem(certificate)?;
+    let leaf = CertificateDer::from_pem_slice(pem.cert.as_bytes())?;
+    let key = PrivateKeyDer::from_pem_slice(pem.key.as_bytes())?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_single_cert(vec![leaf.der().clone()], key)?;
+        .with_single_cert(vec![leaf], key)?;
     config.alpn_protocols = protocols
         .iter()
         .map(|name| name.as_bytes().to_vec())
         .collect();
     Ok(Tls {
         acceptor: TlsAcceptor::from(Arc::new(config)),
-        ca_pem: ca.pem(),
+        ca_pem: pem.ca,
     })
 }

@@ -1,7 +1,7 @@
 //! The body of an answer, as it comes.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
@@ -9,6 +9,9 @@ use crate::peer::Pass;
 
 /// Room made at first for a body collected into memory.
 const FIRST_ROOM: u64 = 64 * 1024;
+/// Fewest bytes a second, on the average since the head came, once that is longer ago than the idle limit: who drips
+/// just fast enough not to be silent would hold all that wait for as long as it likes.
+const LEAST_RATE: f64 = 1024.0;
 
 /// Why a body did not come whole.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +22,14 @@ pub enum BodyError {
     /// Silence for longer than the upstream's idle limit.
     #[error("the body stalled for {} s", .0.as_secs_f64())]
     Idle(Duration),
+    /// Not silent, but too slow to wait for.
+    #[error("the body drips: {seen} bytes in {} s", .after.as_secs())]
+    Dripping {
+        /// Bytes that came.
+        seen: u64,
+        /// In this time.
+        after: Duration,
+    },
     /// More bytes than the caller wanted.
     #[error("the body is larger than {0} bytes")]
     TooLarge(usize),
@@ -31,6 +42,7 @@ pub struct Body {
     length: Option<u64>,
     seen: u64,
     idle: Duration,
+    begun: Instant,
     /// Gone once the body has ended, well or not.
     pass: Option<Pass>,
     ended: Option<Result<(), BodyError>>,
@@ -48,6 +60,7 @@ impl Body {
             length,
             seen: 0,
             idle,
+            begun: Instant::now(),
             pass: Some(pass),
             ended: None,
         }
@@ -65,7 +78,10 @@ impl Body {
                     Some(length) if self.seen > length => Err(BodyError::Broken(format!(
                         "more than the {length} bytes announced"
                     ))),
-                    _ => return Ok(Some(chunk)),
+                    _ => match self.dripping() {
+                        Some(error) => Err(error),
+                        None => return Ok(Some(chunk)),
+                    },
                 }
             }
             Ok(Ok(None)) => match self.length {
@@ -103,6 +119,17 @@ impl Body {
             all.extend_from_slice(&chunk);
         }
         Ok(all.freeze())
+    }
+
+    fn dripping(&self) -> Option<BodyError> {
+        let after = self.begun.elapsed();
+        let least = after.as_secs_f64() * LEAST_RATE;
+        #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
+        let slow = (self.seen as f64) < least && self.length != Some(self.seen);
+        (after > self.idle && slow).then_some(BodyError::Dripping {
+            seen: self.seen,
+            after,
+        })
     }
 
     fn short(&self, length: u64) -> BodyError {

@@ -22,7 +22,7 @@ pub use failure::{Attempt, Cause, Failure, FailureKind, Trouble};
 pub use peer::Snapshot;
 pub use settings::{NetworkSettings, UpstreamSettings};
 
-use client::Clients;
+use egress::Egress;
 use peer::Peer;
 
 /// How long [`Upstreams::mark_bad`] lasts.
@@ -55,7 +55,7 @@ pub struct Fetched {
 pub struct Upstreams {
     default: UpstreamSettings,
     by_url: HashMap<String, UpstreamSettings>,
-    clients: Arc<Clients>,
+    egress: Egress,
     /// By real URL. Grows only with the chains configured.
     peers: RwLock<HashMap<String, Arc<Peer>>>,
     /// (masked name, path) whose content was bad lately.
@@ -63,17 +63,18 @@ pub struct Upstreams {
 }
 
 impl Upstreams {
-    /// `by_url` is keyed by the base URL without userinfo and without trailing slash
+    /// All requests go by `egress`, with the credential that it has for an upstream's URL unless the upstream's own
+    /// settings say more. `by_url` is keyed by the base URL without userinfo and without trailing slash
     /// ([`BaseUrl::key`]); upstreams without an entry get `default`.
     pub fn new(
-        network: NetworkSettings,
+        egress: Egress,
         default: UpstreamSettings,
         by_url: HashMap<String, UpstreamSettings>,
     ) -> Self {
         Self {
             default,
             by_url,
-            clients: Arc::new(Clients::new(network)),
+            egress,
             peers: RwLock::new(HashMap::new()),
             bad: moka::sync::Cache::builder()
                 .max_capacity(MAX_BAD)
@@ -132,7 +133,7 @@ impl Upstreams {
             return Arc::clone(peer);
         }
         let settings = self.by_url.get(base.key()).unwrap_or(&self.default);
-        let peer = Peer::new(base.clone(), settings.clone(), Arc::clone(&self.clients));
+        let peer = Peer::new(base.clone(), settings.clone(), self.egress.clone());
         let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(
             peers

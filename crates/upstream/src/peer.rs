@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use egress::Egress;
 use http::StatusCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::breaker::{Admission, Breaker};
 use crate::chain::BaseUrl;
-use crate::client::{Clients, SendError, seconds, tidy};
+use crate::client::{SendError, Sent, get_path, seconds, tidy};
 use crate::failure::{Cause, Miss, Trouble};
 use crate::settings::UpstreamSettings;
 use crate::{Body, Fetched};
@@ -75,7 +76,7 @@ pub(crate) struct Peer {
     base: BaseUrl,
     name: Arc<str>,
     settings: UpstreamSettings,
-    clients: Arc<Clients>,
+    egress: Egress,
     breaker: Mutex<Breaker>,
     places: Arc<Semaphore>,
     samples: Mutex<Samples>,
@@ -83,13 +84,13 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(base: BaseUrl, settings: UpstreamSettings, clients: Arc<Clients>) -> Self {
+    pub(crate) fn new(base: BaseUrl, settings: UpstreamSettings, egress: Egress) -> Self {
         let places = settings.max_concurrent.clamp(1, Semaphore::MAX_PERMITS);
         Self {
             name: base.shown(),
             base,
             settings,
-            clients,
+            egress,
             breaker: Mutex::new(Breaker::new()),
             places: Arc::new(Semaphore::new(places)),
             samples: Mutex::new(Samples::default()),
@@ -189,9 +190,9 @@ impl Peer {
         };
         pass.place = Some(place);
         let begin = Instant::now();
-        let sent = self.clients.get_path(&self.base, path, &self.settings);
-        let response = match tokio::time::timeout(limit, sent).await {
-            Ok(Ok(response)) => response,
+        let sent = get_path(&self.egress, &self.base, path, &self.settings);
+        let Sent { response, grant } = match tokio::time::timeout(limit, sent).await {
+            Ok(Ok(sent)) => sent,
             Ok(Err(error)) => {
                 self.count(match error.cause {
                     Cause::Timeout => TIMEOUT,
@@ -236,6 +237,13 @@ impl Peer {
             return Err((Miss::Absent { gone }, false));
         }
         self.count(STATUS);
+        let mut text = format!("answered {}", actual.as_u16());
+        if matches!(actual, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+            && let Some(grant) = grant
+        {
+            self.egress.credentials().refused(&grant).await;
+            text = format!("{text} to {}", grant.name());
+        }
         // Statuses about the request (not about load) say that the upstream is well.
         if (400..500).contains(&status) && !matches!(status, 408 | 425 | 429) {
             pass.succeeded();
@@ -247,7 +255,7 @@ impl Peer {
                 cause: Cause::Status,
                 status: Some(status),
                 upstream: Arc::clone(&self.name),
-                text: format!("answered {}", actual.as_u16()),
+                text: tidy(&text),
             },
             answered: true,
         };

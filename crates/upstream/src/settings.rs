@@ -1,8 +1,10 @@
-//! What an operator can set: per upstream, and for the network as a whole.
+//! What an operator can set per upstream.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
+
+pub use egress::NetworkSettings;
 
 /// Settings of one upstream.
 #[derive(Clone, PartialEq, Eq)]
@@ -58,38 +60,6 @@ impl fmt::Debug for UpstreamSettings {
     }
 }
 
-/// Settings shared by all upstreams. The environment is not looked at: the caller fills these.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct NetworkSettings {
-    /// PEM certificates trusted besides the system's.
-    pub ca_pem: Option<Vec<u8>>,
-    /// Forward proxy for all upstreams: `http://`, `https://`, `socks5://` or `socks5h://`.
-    pub proxy: Option<String>,
-    /// Hosts, domains or CIDR ranges asked without the proxy.
-    pub no_proxy: Vec<String>,
-    /// The value of `Via` on each request, for example `1.1 modgate-ab12`; none if empty.
-    pub via: String,
-}
-
-impl fmt::Debug for NetworkSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let proxy = self.proxy.as_deref().map(|proxy| {
-            // Up to the last `@`, whatever the rest looks like.
-            match (proxy.split_once("://"), proxy.rsplit_once('@')) {
-                (Some((scheme, _)), Some((_, host))) => format!("{scheme}://***@{host}"),
-                (None, Some((_, host))) => format!("***@{host}"),
-                (_, None) => proxy.to_owned(),
-            }
-        });
-        f.debug_struct("NetworkSettings")
-            .field("ca_pem", &self.ca_pem.as_ref().map(Vec::len))
-            .field("proxy", &proxy)
-            .field("no_proxy", &self.no_proxy)
-            .field("via", &self.via)
-            .finish()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,12 +70,7 @@ mod tests {
             headers: vec![("Authorization".to_owned(), "secret".to_owned())],
             ..UpstreamSettings::default()
         };
-        let network = NetworkSettings {
-            proxy: Some("http://me:secret@proxy.example:3128".to_owned()),
-            ..NetworkSettings::default()
-        };
-        let shown = format!("{settings:?} {network:?}");
+        let shown = format!("{settings:?}");
         assert!(!shown.contains("secret"), "{shown}");
-        assert!(shown.contains("proxy.example"), "{shown}");
     }
 }

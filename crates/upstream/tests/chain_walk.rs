@@ -5,8 +5,9 @@ mod common;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use common::{Reply, Server, ask, get, line, nowhere, quick, upstreams};
-use upstream::UpstreamSettings;
+use common::{Reply, Server, ask, get, line, nowhere, quick, upstreams, with};
+use egress::{Credential, Credentials, Hidden, Kind, Secret};
+use upstream::{NetworkSettings, UpstreamSettings};
 
 #[tokio::test]
 async fn walk_table() {
@@ -68,6 +69,47 @@ async fn statuses_are_mapped_and_headers_stay_home() {
 }
 
 #[tokio::test]
+async fn credentials_stay_home_and_refusals_name_them() {
+    let other = Server::always(Reply::Ok("file"));
+    let to = format!("{}/there", other.url());
+    let redirects = Server::start(move |_, _| Reply::Redirect(to.clone()));
+    let refused = Server::always(Reply::Status(401));
+    let own = Server::always(Reply::Status(403));
+    let for_host = |url: &str| Credential {
+        matches: url.parse().unwrap(),
+        kind: Kind::Basic {
+            username: "ci".to_owned(),
+            password: Secret::Plain(Hidden::new("s3cret")),
+        },
+    };
+    let credentials = [&redirects, &refused, &own, &other].map(|server| for_host(&server.url()));
+    let credentials = Credentials::new(credentials.to_vec());
+    let u = with(NetworkSettings::default(), credentials, quick());
+    assert_eq!(line(&u, &redirects.url()).await, "file");
+    let head = |server: &Server| server.heads.lock().unwrap()[0].to_lowercase();
+    assert!(
+        head(&redirects).contains("authorization: basic y2k6cznjcmv0"),
+        "{}",
+        head(&redirects)
+    );
+    assert!(!head(&other).contains("authorization"), "{}", head(&other));
+    let named = line(&u, &refused.url()).await;
+    let want = format!(
+        "Status: answered 401 to the credential for {} (user ci)",
+        refused.url()
+    );
+    assert_eq!(named, want);
+    // An upstream's own userinfo goes before.
+    let url = own.url().replace("http://", "http://me:mine@");
+    assert_eq!(line(&u, &url).await, "Status: answered 403");
+    assert!(
+        head(&own).contains("authorization: basic bwu6bwluzq=="),
+        "{}",
+        head(&own)
+    );
+}
+
+#[tokio::test]
 async fn redirect_loops_end() {
     let server = Server::always(Reply::Redirect("/again".to_owned()));
     let got = line(&upstreams(quick()), &server.url()).await;
@@ -98,6 +140,9 @@ async fn faults_of_a_single_upstream() {
     let stall = Server::always(Reply::Stall);
     let got = line(&upstreams(quick()), &stall.url()).await;
     assert_eq!(got, "body: the body stalled for 0.3 s");
+    let drip = Server::always(Reply::Drip);
+    let got = line(&upstreams(quick()), &drip.url()).await;
+    assert!(got.starts_with("body: the body drips: "), "{got}");
 
     let reset = Server::always(Reply::Reset);
     let got = line(&upstreams(quick()), &reset.url()).await;

@@ -2,13 +2,13 @@
 
 mod common;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{Reply, Server, line, listen, nowhere, quick, upstreams};
+use common::{Reply, Server, line, listen, nowhere, quick, upstreams, with};
+use egress::Credentials;
 use tokio_rustls::TlsAcceptor;
-use upstream::{NetworkSettings, Upstreams};
+use upstream::NetworkSettings;
 
 #[tokio::test]
 async fn a_dead_upstream_is_passed_over_and_comes_back_within_five_seconds() {
@@ -111,7 +111,7 @@ async fn certificates_are_checked_and_own_roots_trusted() {
         ca_pem: Some(made.cert.pem().into_bytes()),
         ..NetworkSettings::default()
     };
-    let u = Upstreams::new(network, settings, HashMap::new());
+    let u = with(network, Credentials::default(), settings);
     assert_eq!(line(&u, &url).await, "file");
     let by_address = line(&u, &format!("https://127.0.0.1:{port}")).await;
     assert!(

@@ -4,23 +4,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use egress::Egress;
+use futures_util::{FutureExt as _, future::BoxFuture};
 use gomod::{ModulePath, Version};
+use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
-use crate::discover::{self, Kind, Root};
+use crate::discover::page::from_egress;
+use crate::discover::{Discovery, Kind, Probe, Root};
 use crate::git::{GitRepository, Mirror, Mirrors};
+use crate::hg::HgRepository;
+use crate::incident::{Incidents, Watch};
 use crate::module::Module;
 use crate::process::{Place, Places};
+use crate::proxy::ModProxy;
+use crate::reach::Reach;
 use crate::repository::{Repository, Trouble};
-use crate::{DirectError, DirectSettings, ErrorKind, Reach, Revision};
+use crate::{DirectError, DirectSettings, ErrorKind, Revision};
 
 /// Direct fetch: asks repositories themselves, from mirrors that are kept. Shared by reference.
 #[derive(Debug)]
 pub struct Direct {
     settings: DirectSettings,
     reach: Reach,
+    discovery: Discovery,
     mirrors: Mirrors,
     places: Places,
+    watch: Arc<Watch>,
 }
 
 /// A module zip on its way: blocks of bytes, the same for the same version every time. An error ends it; without one
@@ -35,14 +45,22 @@ impl ZipStream {
     }
 }
 
+/// How many blocks of a module proxy's zip wait for the one who reads them.
+const PROXY_BLOCKS: usize = 8;
 /// How often a question is asked again when what is kept turns out to be damaged.
 const TRIES: usize = 2;
 
 impl Direct {
-    /// With these settings; nothing is touched before the first question.
-    pub fn new(settings: DirectSettings, reach: Reach) -> Self {
+    /// With these settings, and `egress` as the way out; nothing is touched before the first question.
+    pub fn new(settings: DirectSettings, egress: Egress) -> Self {
+        let reach = Reach::new(egress, settings.folder.clone());
+        let watch = Arc::new(Watch::default());
+        // Only what HTTP cannot tell is asked by programs.
+        let probe: Probe = Arc::new(|_, _| Box::pin(async { Ok(false) }));
         Self {
-            mirrors: Mirrors::new(&settings),
+            discovery: Discovery::new(&settings, reach.egress().clone(), probe),
+            mirrors: Mirrors::new(&settings, Arc::clone(&watch)),
+            watch,
             places: Places::new(settings.max_processes, settings.process_timeout),
             settings,
             reach,
@@ -51,13 +69,14 @@ impl Direct {
 
     /// The tagged versions of a module, sorted: what `list` says (protocol.md 1.2, 2.3). Always asks the repository.
     pub async fn versions(&self, module: &ModulePath) -> Result<Vec<Version>, DirectError> {
-        let mut question = self.question(module, Duration::ZERO).await?;
-        loop {
-            let answer = question.module().await?.versions().await;
-            if let Some(versions) = question.settle(answer).await? {
-                return Ok(versions);
-            }
+        if let Some(proxy) = self.proxy(module).await? {
+            return proxy.versions(module).await;
         }
+        let _place = self.place(module).await?;
+        self.ask(module, Duration::ZERO, |mut module| {
+            async move { module.versions().await }.boxed()
+        })
+        .await
     }
 
     /// What `@latest` says: the highest release, else the highest pre-release, else the tip of the default branch, and
@@ -74,17 +93,26 @@ impl Direct {
         module: &ModulePath,
         query: &str,
     ) -> Result<Revision, DirectError> {
+        if let Some(proxy) = self.proxy(module).await? {
+            let (info, _) = match query {
+                "latest" => proxy.latest(module).await?,
+                query => proxy.revision(module, &escaped(query)).await?,
+            };
+            return Ok(Revision {
+                version: info.version,
+                time: info.time,
+                origin: None,
+            });
+        }
+        let _place = self.place(module).await?;
         let believe = match Version::parse(query) {
             Ok(_) => self.settings.refs_life,
             Err(_) => Duration::ZERO,
         };
-        let mut question = self.question(module, believe).await?;
-        loop {
-            let answer = question.module().await?.revision(query).await;
-            if let Some(revision) = question.settle(answer).await? {
-                return Ok(revision);
-            }
-        }
+        self.ask(module, believe, |mut module| {
+            async move { module.revision(query).await }.boxed()
+        })
+        .await
     }
 
     /// The go.mod of a version, made up if the module has none.
@@ -93,13 +121,14 @@ impl Direct {
         module: &ModulePath,
         version: &Version,
     ) -> Result<Bytes, DirectError> {
-        let mut question = self.question(module, self.settings.refs_life).await?;
-        loop {
-            let answer = question.module().await?.go_mod(version).await;
-            if let Some(go_mod) = question.settle(answer).await? {
-                return Ok(go_mod);
-            }
+        if let Some(proxy) = self.proxy(module).await? {
+            return proxy.go_mod(module, version).await;
         }
+        let _place = self.place(module).await?;
+        self.ask(module, self.settings.refs_life, |mut module| {
+            async move { module.go_mod(version).await }.boxed()
+        })
+        .await
     }
 
     /// The zip of a version. What no zip can be made of is an error here; trouble on the way ends the stream.
@@ -108,23 +137,40 @@ impl Direct {
         module: &ModulePath,
         version: &Version,
     ) -> Result<ZipStream, DirectError> {
-        let mut question = self.question(module, self.settings.refs_life).await?;
-        loop {
-            let answer = question
-                .module()
-                .await?
-                .zip(version, self.settings.max_zip_bytes)
-                .await;
-            if let Some(plan) = question.settle(answer).await? {
-                return Ok(ZipStream(plan.start(question.place)));
-            }
+        if let Some(proxy) = self.proxy(module).await? {
+            let mut answer = proxy.zip(module, version).await?;
+            let what = format!("{module}@{version}");
+            let (sender, receiver) = mpsc::channel(PROXY_BLOCKS);
+            tokio::spawn(async move {
+                // Ends when nobody reads any more.
+                while let Some(block) = answer.next_chunk().await.transpose() {
+                    let block = block.map_err(|error| from_egress(&what, error));
+                    let last = block.is_err();
+                    if sender.send(block).await.is_err() || last {
+                        return;
+                    }
+                }
+            });
+            return Ok(ZipStream(receiver));
         }
+        let place = self.place(module).await?;
+        let max = self.settings.max_zip_bytes;
+        let plan = self
+            .ask(module, self.settings.refs_life, |found| {
+                async move { found.zip(version, max).await }.boxed()
+            })
+            .await?;
+        Ok(ZipStream(plan.start(place)))
     }
 
-    /// How many tags of versions were seen to point elsewhere than before, since the start: each is an incident, and told
-    /// in the log. What is kept of these versions elsewhere is not touched by it.
-    pub fn moved_tags(&self) -> u64 {
-        self.mirrors.moves()
+    /// What happened since the start that an operator should look at. It is also in the log, as errors.
+    pub fn incidents(&self) -> Incidents {
+        self.watch.seen()
+    }
+
+    /// Calls `listener` with the kind of each incident from now on: `moved_tag`. Only the first listener is called.
+    pub fn on_incident(&self, listener: impl Fn(&'static str) + Send + Sync + 'static) {
+        self.watch.listen(Box::new(listener));
     }
 
     /// Looks after the mirrors: evicts what is too much, repacks what has grown. For the background, now and then.
@@ -134,24 +180,63 @@ impl Direct {
         }
     }
 
-    async fn question<'a>(
-        &'a self,
-        path: &'a ModulePath,
+    /// Asks a question about a module, again with a new mirror if the one that is kept is damaged.
+    async fn ask<'a, T>(
+        &self,
+        path: &ModulePath,
         believe: Duration,
-    ) -> Result<Question<'a>, DirectError> {
-        let root = discover::find(&self.settings, path)?;
+        question: impl Fn(Module) -> BoxFuture<'a, Result<T, Trouble>>,
+    ) -> Result<T, DirectError> {
+        let root = self.discovery.find(path).await?;
         self.allowed(path, &root)?;
+        // Where it is asked; its name stays the one that was found.
+        let mut asked = root.clone();
+        let mut tries = 1;
+        loop {
+            let (repository, mirror) = self.repository(&asked, believe).await?;
+            let generation = mirror.as_ref().map(|mirror| mirror.generation());
+            let module = Module::new(path.clone(), root.clone(), repository)?;
+            match question(module).await {
+                Ok(answer) => return Ok(answer),
+                Err(Trouble::Mirror(why)) if tries < TRIES => {
+                    tracing::warn!(
+                        repository = root.url,
+                        why,
+                        "its mirror is damaged and made anew"
+                    );
+                    if let (Some(mirror), Some(generation)) = (mirror, generation) {
+                        GitRepository::discard(&mirror, generation).await?;
+                    }
+                    tries += 1;
+                }
+                Err(Trouble::Other(error)) if asked == root && redirected(&error) => {
+                    asked = self.reach.moved(&root).await?.ok_or(error)?;
+                }
+                Err(trouble) => return Err(trouble.into()),
+            }
+        }
+    }
+
+    /// The module proxy that a module's page names in place of a repository.
+    async fn proxy(&self, module: &ModulePath) -> Result<Option<ModProxy>, DirectError> {
+        let root = self.discovery.find(module).await?;
+        if root.vcs != Kind::Mod {
+            return Ok(None);
+        }
+        let insecure = self.discovery.is_insecure(module.as_str(), &root.url);
+        Ok(Some(ModProxy::new(
+            self.reach.egress().clone(),
+            &root,
+            insecure,
+        )))
+    }
+
+    /// A place to ask the host of a module's repository.
+    async fn place(&self, module: &ModulePath) -> Result<Place, DirectError> {
+        let root = self.discovery.find(module).await?;
         let host = root.url.split("://").nth(1).unwrap_or_default();
         let host = host.split('/').next().unwrap_or_default();
-        Ok(Question {
-            direct: self,
-            path,
-            place: self.places.enter(Some(host)).await?,
-            root,
-            believe,
-            mirror: None,
-            tries: 0,
-        })
+        self.places.enter(Some(host)).await
     }
 
     /// Whether GOVCS lets the repository be asked.
@@ -170,20 +255,29 @@ impl Direct {
             root.vcs, root.prefix
         );
         Err(DirectError::new(ErrorKind::Refused, text)
-            .hint("see the setting govcs, which has the syntax of GOVCS"))
+            .hint("`direct.vcs` says what is allowed, in the syntax of GOVCS"))
     }
 
     async fn repository(
         &self,
         root: &Root,
         believe: Duration,
-    ) -> Result<(Repository, Arc<Mirror>), DirectError> {
+    ) -> Result<(Repository, Option<Arc<Mirror>>), DirectError> {
         match root.vcs {
             Kind::Git => {
                 let mirror = self.mirrors.open(&root.url, root.credentials).await?;
                 let way = self.reach.way(root).await?;
                 let git = GitRepository::new(Arc::clone(&mirror), way, &self.settings, believe);
-                Ok((Repository::Git(Box::new(git)), mirror))
+                Ok((Repository::Git(Box::new(git)), Some(mirror)))
+            }
+            Kind::Hg => {
+                let name = hex::encode(
+                    &Sha256::digest(format!("{} {}", root.url, root.credentials))[..16],
+                );
+                let folder = self.settings.folder.join(format!("{name}.hg"));
+                let way = self.reach.way(root).await?;
+                let hg = HgRepository::new(folder, way, self.settings.process_timeout);
+                Ok((Repository::Hg(Box::new(hg)), None))
             }
             other => {
                 let text = format!(
@@ -196,41 +290,19 @@ impl Direct {
     }
 }
 
-/// A question about a module, asked again with a new mirror if the one that is kept is damaged.
-struct Question<'a> {
-    direct: &'a Direct,
-    path: &'a ModulePath,
-    place: Place,
-    root: Root,
-    believe: Duration,
-    /// The mirror that is asked, and which making of it.
-    mirror: Option<(Arc<Mirror>, u64)>,
-    tries: usize,
+/// A query as it stands in a module proxy's URL.
+fn escaped(query: &str) -> String {
+    query.chars().fold(String::new(), |mut out, c| {
+        if c.is_ascii_uppercase() {
+            out.push('!');
+        }
+        out.push(c.to_ascii_lowercase());
+        out
+    })
 }
 
-impl Question<'_> {
-    /// The module, to be asked.
-    async fn module(&mut self) -> Result<Module, DirectError> {
-        self.tries += 1;
-        let (repository, mirror) = self.direct.repository(&self.root, self.believe).await?;
-        self.mirror = Some((Arc::clone(&mirror), mirror.generation()));
-        Module::new(self.path.clone(), self.root.clone(), repository)
-    }
-
-    /// The answer; `None` if it is to be asked again.
-    async fn settle<T>(&mut self, answer: Result<T, Trouble>) -> Result<Option<T>, DirectError> {
-        match (answer, &self.mirror) {
-            (Ok(answer), _) => Ok(Some(answer)),
-            (Err(Trouble::Mirror(why)), Some((mirror, generation))) if self.tries < TRIES => {
-                tracing::warn!(
-                    repository = self.root.url,
-                    why,
-                    "its mirror is damaged and made anew"
-                );
-                GitRepository::discard(mirror, *generation).await?;
-                Ok(None)
-            }
-            (Err(trouble), _) => Err(trouble.into()),
-        }
-    }
+/// Whether git was redirected, which it does not follow.
+fn redirected(error: &DirectError) -> bool {
+    let is = |status: &&str| error.text.contains(&format!("returned error: {status}"));
+    ["301", "302", "303", "307", "308"].iter().any(is)
 }

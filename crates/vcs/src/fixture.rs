@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use egress::{Credentials, Egress, NetworkSettings};
 use gomod::{ModulePath, Version};
 use tempfile::TempDir;
 
 use crate::discover::{Kind, Mapping};
-use crate::{Direct, DirectError, DirectSettings, Reach};
+use crate::{Direct, DirectError, DirectSettings};
 
 /// A folder with repositories and a [`Direct`] that knows `test.example/NAME` as the repository `NAME`.
 pub(crate) struct Lab {
@@ -33,7 +34,7 @@ impl Lab {
         settings.refs_life = Duration::from_mins(1);
         change(&mut settings);
         Self {
-            direct: Direct::new(settings, Reach::default()),
+            direct: Direct::new(settings, no_network()),
             folder,
         }
     }
@@ -109,6 +110,11 @@ impl Lab {
         names.sort();
         Ok(names)
     }
+}
+
+/// A way out without settings.
+pub(crate) fn no_network() -> Egress {
+    Egress::new(NetworkSettings::default(), Credentials::default())
 }
 
 pub(crate) fn module(path: &str) -> ModulePath {

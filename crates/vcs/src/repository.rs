@@ -1,16 +1,19 @@
 //! What Go's rules ask of a repository, whatever its version control system.
 
 use bytes::Bytes;
+use gomod::zip::Kind;
 use time::OffsetDateTime;
 
-use crate::git::GitRepository;
-use crate::zip::Files;
+use crate::git::{Archive, GitRepository};
+use crate::hg::HgRepository;
+use crate::zip::{Content, Entry, Files};
 use crate::{DirectError, ErrorKind};
 
 /// A repository, for the time of one question.
 #[derive(Debug)]
 pub(crate) enum Repository {
     Git(Box<GitRepository>),
+    Hg(Box<HgRepository>),
 }
 
 /// Trouble with a repository.
@@ -102,6 +105,7 @@ impl Repository {
     pub(crate) fn vcs(&self) -> &'static str {
         match self {
             Self::Git(_) => "git",
+            Self::Hg(_) => "hg",
         }
     }
 
@@ -109,6 +113,7 @@ impl Repository {
     pub(crate) async fn sums(&mut self, prefix: &str) -> Result<Sums, Trouble> {
         match self {
             Self::Git(git) => git.sums(prefix).await,
+            Self::Hg(_) => Ok(Sums::default()),
         }
     }
 
@@ -116,6 +121,7 @@ impl Repository {
     pub(crate) async fn tags(&mut self, prefix: &str) -> Result<Vec<Tag>, Trouble> {
         match self {
             Self::Git(git) => git.tags(prefix).await,
+            Self::Hg(hg) => hg.tags(prefix).await,
         }
     }
 
@@ -123,6 +129,7 @@ impl Repository {
     pub(crate) async fn stat(&mut self, revision: &str, plan: Plan<'_>) -> Result<Commit, Trouble> {
         match self {
             Self::Git(git) => git.stat(revision, plan).await,
+            Self::Hg(hg) => hg.stat(revision).await,
         }
     }
 
@@ -130,6 +137,7 @@ impl Repository {
     pub(crate) async fn latest(&mut self, plan: Plan<'_>) -> Result<Commit, Trouble> {
         match self {
             Self::Git(git) => git.latest(plan).await,
+            Self::Hg(hg) => hg.latest().await,
         }
     }
 
@@ -142,6 +150,7 @@ impl Repository {
     ) -> Result<Option<Bytes>, Trouble> {
         match self {
             Self::Git(git) => git.read(hash, file, max).await,
+            Self::Hg(hg) => hg.read(hash, file, max).await,
         }
     }
 
@@ -153,6 +162,7 @@ impl Repository {
     ) -> Result<Vec<String>, Trouble> {
         match self {
             Self::Git(git) => git.merged_tags(commit, prefix).await,
+            Self::Hg(hg) => hg.merged_tags(commit, prefix).await,
         }
     }
 
@@ -164,6 +174,7 @@ impl Repository {
     ) -> Result<bool, Trouble> {
         match self {
             Self::Git(git) => git.descends_from(commit, tag).await,
+            Self::Hg(hg) => hg.descends_from(commit, tag).await,
         }
     }
 
@@ -171,6 +182,38 @@ impl Repository {
     pub(crate) async fn files(self, hash: &str, folder: &str) -> Result<Files, Trouble> {
         match self {
             Self::Git(git) => git.files(hash, folder).await,
+            Self::Hg(hg) => hg_files(*hg, hash, folder).await,
         }
     }
+}
+
+/// The files of a folder, as hg archives them.
+async fn hg_files(mut hg: HgRepository, hash: &str, folder: &str) -> Result<Files, Trouble> {
+    let inside = if folder.is_empty() {
+        String::new()
+    } else {
+        format!("{folder}/")
+    };
+    let listed = hg.list(hash, folder).await?;
+    let entries = listed.into_iter().filter_map(|file| {
+        Some(Entry {
+            name: file.name.strip_prefix(inside.as_bytes())?.to_owned(),
+            kind: if file.link {
+                Kind::Symlink
+            } else {
+                Kind::Regular
+            },
+            size: file.size,
+        })
+    });
+    let prefix = format!("{}/{inside}", HgRepository::prefix());
+    let archive = Archive::new(
+        hg.archive(hash, folder).await?,
+        prefix.trim_end_matches('/'),
+    )?;
+    Ok(Files {
+        entries: entries.collect(),
+        content: Content::Archive(Box::new(archive)),
+        mirror: None,
+    })
 }

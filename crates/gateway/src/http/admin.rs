@@ -104,10 +104,7 @@ fn greeting(request: &Request<Incoming>) -> String {
 fn metrics_page(gateway: &Gateway, recorder: &Recorder) -> String {
     recorder.metrics.page(|page| {
         gateway.samples(page);
-        let dropped = recorder
-            .log
-            .as_ref()
-            .map_or(0, crate::access_log::AccessLog::dropped);
+        let dropped = recorder.log.dropped();
         #[expect(clippy::cast_precision_loss, reason = "a count of lines")]
         let dropped = dropped as f64;
         metrics::family(

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use store::{FrameError, Frames};
+use store::{Block, FrameError, Frames};
 
 use super::guard::Pulse;
 use crate::record::{Record, Recorder};
@@ -79,7 +79,7 @@ impl http_body::Body for Body {
         let this = self.get_mut();
         let next = match &mut this.content {
             Content::Once(bytes) if bytes.is_empty() => None,
-            Content::Once(bytes) => Some(Ok(std::mem::take(bytes))),
+            Content::Once(bytes) => Some(Ok(Block::memory(std::mem::take(bytes)))),
             Content::Frames(frames) => {
                 if this.turn >= TURN_BYTES {
                     this.turn = 0;
@@ -96,13 +96,15 @@ impl http_body::Body for Body {
                 Poll::Ready(None)
             }
             Some(Ok(block)) => {
-                record.bytes += block.len() as u64;
-                this.turn += block.len() as u64;
+                this.open.pulse.announced.push(&block);
+                let bytes = block.bytes;
+                record.bytes += bytes.len() as u64;
+                this.turn += bytes.len() as u64;
                 record.complete = match &this.content {
                     Content::Once(_) => true,
                     Content::Frames(frames) => frames.remaining() == Some(0),
                 };
-                Poll::Ready(Some(Ok(Frame::data(block))))
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Some(Err(error)) => {
                 record.complete = false;

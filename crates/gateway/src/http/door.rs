@@ -13,8 +13,9 @@ use std::{
     time::Instant,
 };
 
+use arc_swap::ArcSwap;
 use gomod::Request as Asking;
-use http::{Method, Request, Response, header::VIA};
+use http::{Method, Request, Response, Version, header::VIA};
 use hyper::body::Incoming;
 
 use super::{
@@ -41,8 +42,16 @@ pub struct Door {
     gateway: Arc<Gateway>,
     recorder: Arc<Recorder>,
     next_id: AtomicU64,
-    max_path_bytes: usize,
-    metrics_page: bool,
+    settings: ArcSwap<DoorSettings>,
+}
+
+/// What may change while the door is open.
+#[derive(Clone, Copy, Debug)]
+pub struct DoorSettings {
+    /// The longest path of a request, in bytes.
+    pub max_path_bytes: usize,
+    /// Whether `/metrics` is served.
+    pub metrics_page: bool,
 }
 
 /// A response that is there already, or one that must be waited for.
@@ -69,12 +78,7 @@ impl Future for Answering {
 
 impl Door {
     /// A door to `gateway`.
-    pub fn new(
-        gateway: Arc<Gateway>,
-        recorder: Arc<Recorder>,
-        max_path_bytes: usize,
-        metrics_page: bool,
-    ) -> Self {
+    pub fn new(gateway: Arc<Gateway>, recorder: Arc<Recorder>, settings: DoorSettings) -> Self {
         let mut seed = [0; 8];
         // Without randomness ids still differ within this process, which is what they are for.
         let _ = getrandom::fill(&mut seed);
@@ -82,9 +86,13 @@ impl Door {
             gateway,
             recorder,
             next_id: AtomicU64::new(u64::from_le_bytes(seed)),
-            max_path_bytes,
-            metrics_page,
+            settings: ArcSwap::from_pointee(settings),
         }
+    }
+
+    /// Takes new settings, for requests from now on.
+    pub fn set(&self, settings: DoorSettings) {
+        self.settings.store(Arc::new(settings));
     }
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
@@ -183,16 +191,17 @@ impl Door {
             );
             return Err(Refusal::new(Code::MethodNotAllowed, "", why));
         }
-        if path.len() > self.max_path_bytes {
+        let settings = **self.settings.load();
+        if path.len() > settings.max_path_bytes {
             let why = format!(
                 "the path has {} bytes, more than the limit of {}",
                 path.len(),
-                self.max_path_bytes
+                settings.max_path_bytes
             );
             return Err(Refusal::new(Code::PathTooLong, "", why));
         }
-        if let Some(page) =
-            admin::Page::at(path).filter(|page| self.metrics_page || *page != admin::Page::Metrics)
+        if let Some(page) = admin::Page::at(path)
+            .filter(|page| settings.metrics_page || *page != admin::Page::Metrics)
         {
             return Ok(Parsed::Admin(page));
         }
@@ -215,8 +224,10 @@ impl Door {
             || headers
                 .get(DISABLE_MODULE_FETCH)
                 .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
-        // A part or the bare length of a download can be told only when the whole is there.
+        // A part or the bare length of a download can be told only when the whole is there. And to HTTP/1.0 a body
+        // without a length is over when the connection is, broken off or not.
         let whole = *request.method() == Method::HEAD
+            || request.version() < Version::HTTP_11
             || headers.contains_key(http::header::RANGE)
             || headers.contains_key(http::header::IF_NONE_MATCH);
         Ok(Parsed::Module(asking, Want { cached_only, whole }))

@@ -16,6 +16,8 @@ use std::{
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 
+use super::socket::{Announced, Socket};
+
 /// How often connections are looked at: limits are kept to within this.
 pub(crate) const LOOK: Duration = Duration::from_millis(500);
 
@@ -42,6 +44,8 @@ pub(crate) struct Pulse {
     stalled_since: AtomicU64,
     /// When something last happened.
     last: AtomicU64,
+    /// What is to be sent out of files.
+    pub(crate) announced: Announced,
 }
 
 /// What a look found.
@@ -61,6 +65,7 @@ impl Pulse {
             head_since: AtomicU64::new(1),
             stalled_since: AtomicU64::new(0),
             last: AtomicU64::new(1),
+            announced: Announced::default(),
         }
     }
 
@@ -108,14 +113,14 @@ impl Pulse {
 
 /// A connection that notes its movements.
 #[derive(Debug)]
-pub(crate) struct Guarded<S> {
-    stream: S,
+pub(crate) struct Guarded {
+    socket: Socket,
     pulse: Arc<Pulse>,
 }
 
-impl<S> Guarded<S> {
-    pub(crate) fn new(stream: S, pulse: Arc<Pulse>) -> Self {
-        Self { stream, pulse }
+impl Guarded {
+    pub(crate) fn new(socket: Socket, pulse: Arc<Pulse>) -> Self {
+        Self { socket, pulse }
     }
 
     fn wrote<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -132,13 +137,13 @@ impl<S> Guarded<S> {
     }
 }
 
-impl<S: Read + Unpin> Read for Guarded<S> {
+impl Read for Guarded {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         into: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        let result = Pin::new(&mut self.stream).poll_read(cx, into);
+        let result = self.socket.poll_read(cx, into);
         let pulse = &self.pulse;
         if result.is_ready()
             && pulse.active.load(Ordering::Relaxed) == 0
@@ -150,34 +155,37 @@ impl<S: Read + Unpin> Read for Guarded<S> {
     }
 }
 
-impl<S: Write + Unpin> Write for Guarded<S> {
+impl Write for Guarded {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        let result = self.socket.poll_write(cx, bytes);
         self.wrote(result)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        self.socket.poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        self.socket.poll_shutdown(cx)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.socket.is_write_vectored()
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
+        slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
-        self.wrote(result)
+        let this = self.get_mut();
+        let result = this
+            .socket
+            .poll_write_vectored(cx, slices, &this.pulse.announced);
+        this.wrote(result)
     }
 }

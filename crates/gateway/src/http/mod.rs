@@ -7,6 +7,7 @@ mod guard;
 mod range;
 mod respond;
 pub mod server;
+mod socket;
 pub mod tls;
 
 pub use body::Body;

@@ -10,7 +10,7 @@ use http::{
         ETAG, IF_NONE_MATCH, IF_RANGE, LOCATION, RANGE, RETRY_AFTER, WARNING,
     },
 };
-use store::{Frames, Kept};
+use store::{Block, Frames, Kept};
 
 use super::{
     body::{Body, Open},
@@ -93,10 +93,8 @@ fn kept(kept: &Arc<Kept>, answer: &Answer, asked: &Asked<'_>, open: Open) -> Res
         StatusCode::NOT_MODIFIED | StatusCode::RANGE_NOT_SATISFIABLE => head_only(status, open),
         _ if asked.method == Method::HEAD => head_only(status, open),
         _ => {
-            let body = match kept.whole() {
-                Some(bytes) if part.is_none() && bytes.len() <= 1 << 20 => {
-                    Body::once(bytes.clone(), open)
-                }
+            let body = match kept.in_memory() {
+                Some(bytes) if part.is_none() => Body::once(bytes.clone(), open),
                 _ => Body::frames(kept.frames(from, to), open),
             };
             ready(status, body)
@@ -298,7 +296,10 @@ fn set_status(response: &mut Response<Body>, status: StatusCode) {
 }
 
 fn head_only(status: StatusCode, open: Open) -> Response<Body> {
-    ready(status, Body::frames(Frames::whole(Bytes::new()), open))
+    ready(
+        status,
+        Body::frames(Frames::whole(Block::memory(Bytes::new())), open),
+    )
 }
 
 /// A header value; what cannot be one becomes empty.

@@ -1,10 +1,10 @@
 //! Connections: accepting, TLS, limits, and an orderly end.
 
-use std::{future::pending, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::service::service_fn;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioExecutor, TokioTimer},
     server::conn::auto,
 };
 use rustls::ServerConfig;
@@ -19,6 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     door::Door,
     guard::{ConnectionLimits, Guarded, LOOK, Pulse, Verdict},
+    socket::Socket,
 };
 use crate::metrics::Metrics;
 
@@ -31,8 +32,6 @@ pub struct ServerLimits {
     pub max_header_bytes: usize,
     /// Times of one connection.
     pub connection: ConnectionLimits,
-    /// How long running answers may take after the server was told to stop.
-    pub drain_timeout: Duration,
 }
 
 /// Binds the address; the port is open when this returns.
@@ -47,15 +46,14 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(4096)
 }
 
-/// Accepts and answers until `stop`, then waits for running answers, at most the drain time.
-/// Returns whether all of them ended by themselves.
+/// Accepts and answers until `stop`, then waits for running answers. How long is for the caller to limit.
 pub async fn serve(
     listener: TcpListener,
     door: Arc<Door>,
     tls: Option<Arc<ServerConfig>>,
     limits: ServerLimits,
     stop: CancellationToken,
-) -> bool {
+) {
     let places = Arc::new(Semaphore::new(limits.max_connections));
     let connections = TaskTracker::new();
     let tls = tls.map(TlsAcceptor::from);
@@ -87,9 +85,7 @@ pub async fn serve(
     }
     drop(listener);
     connections.close();
-    timeout(limits.drain_timeout, connections.wait())
-        .await
-        .is_ok()
+    connections.wait().await;
 }
 
 type Place = tokio::sync::OwnedSemaphorePermit;
@@ -143,38 +139,33 @@ struct Connection {
 impl Connection {
     async fn run(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
         let Some(tls) = tls else {
-            return self.http(TokioIo::new(stream)).await;
+            let socket = Socket::plain(stream, &self.pulse.announced);
+            return self.http(socket).await;
         };
         // A handshake is part of the head as far as patience goes.
         match timeout(self.limits.header_timeout, tls.accept(stream)).await {
-            Ok(Ok(stream)) => self.http(TokioIo::new(stream)).await,
+            Ok(Ok(stream)) => self.http(Socket::tls(stream)).await,
             Ok(Err(error)) => {
                 tracing::debug!(client = %self.client, %error, "TLS handshake failed")
             }
-            Err(_) => Metrics::count(&self.door.metrics().connections_cut, "slow_handshake"),
+            Err(_) => self.cut("slow_handshake"),
         }
     }
 
-    async fn http<S>(self, stream: S)
-    where
-        S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
-    {
+    fn cut(&self, why: &'static str) {
+        Metrics::count(&self.door.metrics().connections_cut, why);
+    }
+
+    async fn http(self, socket: Socket) {
         let service = service_fn(|request| self.door.answer(request, self.client, &self.pulse));
         self.pulse.ready();
         let connection = self
             .builder
-            .serve_connection(Guarded::new(stream, Arc::clone(&self.pulse)), service);
+            .serve_connection(Guarded::new(socket, Arc::clone(&self.pulse)), service);
         tokio::pin!(connection);
         let mut look = interval(LOOK);
         let mut stopping = false;
         loop {
-            let stopped = async {
-                if stopping {
-                    pending().await
-                } else {
-                    self.stop.cancelled().await
-                }
-            };
             tokio::select! {
                 biased;
                 result = connection.as_mut() => {
@@ -183,17 +174,20 @@ impl Connection {
                     }
                     return;
                 }
-                () = stopped => {
-                    stopping = true;
-                    connection.as_mut().graceful_shutdown();
+                _ = look.tick() => {
+                    // Looked at now and then, not waited for: all connections would queue for one lock at every request.
+                    if self.stop.is_cancelled() && !stopping {
+                        stopping = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    match self.pulse.look(&self.limits) {
+                        Verdict::Fine => {}
+                        Verdict::Idle if stopping => return,
+                        Verdict::Idle => connection.as_mut().graceful_shutdown(),
+                        Verdict::SlowHead => return self.cut("slow_head"),
+                        Verdict::Stalled => return self.cut("stalled"),
+                    }
                 }
-                _ = look.tick() => match self.pulse.look(&self.limits) {
-                    Verdict::Fine => {}
-                    Verdict::Idle if stopping => return,
-                    Verdict::Idle => connection.as_mut().graceful_shutdown(),
-                    Verdict::SlowHead => return Metrics::count(&self.door.metrics().connections_cut, "slow_head"),
-                    Verdict::Stalled => return Metrics::count(&self.door.metrics().connections_cut, "stalled"),
-                },
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::io::{Read, Seek, SeekFrom};
 
 use flate2::{Decompress, FlushDecompress, Status};
+use libdeflater::Decompressor;
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -10,7 +11,11 @@ use super::{
     directory::{Entry, u16_at, u32_at},
 };
 
-const WINDOW_BYTES: usize = 256 << 10;
+/// What is read at once, if an entry does not need more.
+const WINDOW_BYTES: usize = 128 << 10;
+/// Entries up to these sizes are inflated in one go, at twice the speed of a stream; few are larger.
+const WHOLE_COMPRESSED: u64 = 1 << 20;
+const WHOLE_UNCOMPRESSED: u64 = 4 << 20;
 const LOCAL: u32 = 0x0403_4b50;
 const LOCAL_BYTES: usize = 30;
 const DESCRIPTOR: u32 = 0x0807_4b50;
@@ -62,8 +67,8 @@ impl<R: Read + Seek> Window<R> {
         let inside = offset >= self.start
             && offset + least.max(1) as u64 <= self.start + self.bytes.len() as u64;
         if !inside {
-            let want = usize::try_from((self.len - offset).min(WINDOW_BYTES as u64))
-                .unwrap_or(WINDOW_BYTES);
+            let want = (self.len - offset).min(WINDOW_BYTES.max(least) as u64);
+            let want = usize::try_from(want).unwrap_or(WINDOW_BYTES);
             self.bytes.resize(want, 0);
             self.reader.seek(SeekFrom::Start(offset))?;
             self.reader.read_exact(&mut self.bytes)?;
@@ -78,14 +83,16 @@ impl<R: Read + Seek> Window<R> {
 
 /// Inflates entries one after the other with the same memory.
 pub(super) struct Content {
-    inflater: Decompress,
+    whole: Decompressor,
+    stream: Decompress,
     out: Vec<u8>,
 }
 
 impl Content {
     pub(super) fn new() -> Self {
         Self {
-            inflater: Decompress::new(false),
+            whole: Decompressor::new(),
+            stream: Decompress::new(false),
             out: vec![0; WINDOW_BYTES],
         }
     }
@@ -126,7 +133,15 @@ impl Content {
             }
             return Ok(seen.sha.map(|sha| sha.finalize().into()));
         }
-        self.inflater.reset(false);
+        if entry.deflated
+            && self.whole(window, at, end, entry)?
+            && let Ok(len) = usize::try_from(entry.uncompressed)
+        {
+            seen.take(&self.out[..len]).map_err(fault)?;
+            descriptor(window, end, entry)?.map_err(fault)?;
+            return seen.finish(entry).map_err(fault);
+        }
+        self.stream.reset(false);
         let mut over = !entry.deflated;
         while at < end {
             let block = window.at(at, 1, end - at)?;
@@ -135,13 +150,13 @@ impl Content {
                 at += block.len() as u64;
                 continue;
             }
-            let (input, output) = (self.inflater.total_in(), self.inflater.total_out());
+            let (input, output) = (self.stream.total_in(), self.stream.total_out());
             let status = self
-                .inflater
+                .stream
                 .decompress(block, &mut self.out, FlushDecompress::None)
                 .map_err(|_| fault("damaged content"))?;
-            let consumed = self.inflater.total_in() - input;
-            let produced = usize::try_from(self.inflater.total_out() - output).unwrap_or(0);
+            let consumed = self.stream.total_in() - input;
+            let produced = usize::try_from(self.stream.total_out() - output).unwrap_or(0);
             seen.take(&self.out[..produced]).map_err(fault)?;
             at += consumed;
             if status == Status::StreamEnd {
@@ -154,37 +169,69 @@ impl Content {
         }
         // Input may be used up with output still inside.
         while !over {
-            let output = self.inflater.total_out();
+            let output = self.stream.total_out();
             let status = self
-                .inflater
+                .stream
                 .decompress(&[], &mut self.out, FlushDecompress::Finish);
-            let produced = usize::try_from(self.inflater.total_out() - output).unwrap_or(0);
+            let produced = usize::try_from(self.stream.total_out() - output).unwrap_or(0);
             seen.take(&self.out[..produced]).map_err(fault)?;
             over = matches!(status, Ok(Status::StreamEnd));
             if !over && produced == 0 {
                 return Err(fault("its content is cut short"));
             }
         }
-        if seen.bytes != entry.uncompressed {
-            return Err(fault("shorter than declared"));
-        }
-        if seen.crc.finalize() != entry.crc32 {
-            return Err(fault("its checksum does not match"));
-        }
-        if entry.descriptor {
-            let start = window.at(end, 12, 12)?;
-            // Its signature is optional; its sizes are not looked at, as Go does not.
-            let crc32 = if u32_at(start, 0) == DESCRIPTOR {
-                u32_at(window.at(end, 16, 16)?, 4)
-            } else {
-                u32_at(start, 0)
-            };
-            if crc32 != entry.crc32 {
-                return Err(fault("its checksum is another one in the data descriptor"));
-            }
-        }
-        Ok(seen.sha.map(|sha| sha.finalize().into()))
+        descriptor(window, end, entry)?.map_err(fault)?;
+        seen.finish(entry).map_err(fault)
     }
+
+    /// Inflates a small entry into `out` in one go. False if it is not small, or if that fails: then the stream
+    /// says what is wrong with it.
+    fn whole<R: Read + Seek>(
+        &mut self,
+        window: &mut Window<R>,
+        at: u64,
+        end: u64,
+        entry: &Entry,
+    ) -> Result<bool, ZipError> {
+        let sizes = (
+            usize::try_from(end - at),
+            usize::try_from(entry.uncompressed),
+        );
+        let (Ok(compressed), Ok(uncompressed)) = sizes else {
+            return Ok(false);
+        };
+        if compressed == 0 || end - at > WHOLE_COMPRESSED || entry.uncompressed > WHOLE_UNCOMPRESSED
+        {
+            return Ok(false);
+        }
+        if self.out.len() < uncompressed {
+            self.out.resize(uncompressed, 0);
+        }
+        let block = window.at(at, compressed, end - at)?;
+        let out = &mut self.out[..uncompressed];
+        Ok(self.whole.deflate_decompress(block, out) == Ok(uncompressed))
+    }
+}
+
+/// Whether the data descriptor after an entry, if it says to have one, has the same CRC. Its signature is optional;
+/// its sizes are not looked at, as Go does not.
+fn descriptor<R: Read + Seek>(
+    window: &mut Window<R>,
+    end: u64,
+    entry: &Entry,
+) -> Result<Result<(), &'static str>, ZipError> {
+    if !entry.descriptor {
+        return Ok(Ok(()));
+    }
+    let start = window.at(end, 12, 12)?;
+    let crc32 = if u32_at(start, 0) == DESCRIPTOR {
+        u32_at(window.at(end, 16, 16)?, 4)
+    } else {
+        u32_at(start, 0)
+    };
+    Ok((crc32 == entry.crc32)
+        .then_some(())
+        .ok_or("its checksum is another one in the data descriptor"))
 }
 
 struct Seen {
@@ -195,6 +242,17 @@ struct Seen {
 }
 
 impl Seen {
+    /// Whether size and CRC are as declared; the SHA-256, if it was taken.
+    fn finish(self, entry: &Entry) -> Result<Option<[u8; 32]>, &'static str> {
+        if self.bytes != entry.uncompressed {
+            return Err("shorter than declared");
+        }
+        if self.crc.finalize() != entry.crc32 {
+            return Err("its checksum does not match");
+        }
+        Ok(self.sha.map(|sha| sha.finalize().into()))
+    }
+
     fn take(&mut self, block: &[u8]) -> Result<(), &'static str> {
         self.bytes += block.len() as u64;
         if self.bytes > self.declared {

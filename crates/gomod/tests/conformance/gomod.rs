@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 
 use crate::{
     exceptions::Exception,
+    names::some_path,
     random::Random,
-    reference::{Case, Difference, agree, ask, case, text},
+    reference::{Case, Difference, agree, case, text, unicode_tables},
 };
 
 const REAL: &[&str] = &[
@@ -238,13 +239,14 @@ fn hashes_and_synthesized() {
     let ours = |case: &Case| json!({"h1": hash_go_mod(&case[0]).to_string()});
     agree("h1mod", &cases, ours, |_| None, &[]);
 
-    let paths = [
-        "a.com/m",
-        "git.sr.ht/~a/b_c-d.e",
-        "gopkg.in/x.v1-unstable",
-        "a.com/Z/v2",
-    ];
-    let cases: Vec<Case> = paths.iter().map(|path| case([path])).collect();
+    // No valid path needs quotes.
+    let mut random = Random::new(10);
+    let cases: Vec<Case> = (0..20_000)
+        .map(|_| some_path(&mut random))
+        .filter(|path| ModulePath::parse(path).is_ok())
+        .map(|path| case([&path]))
+        .collect();
+    assert!(cases.len() > 500, "only {} paths are good", cases.len());
     let ours = |case: &Case| {
         let path = ModulePath::parse(text(case, 0)).unwrap();
         json!({"file": String::from_utf8(synthesized(&path)).unwrap()})
@@ -255,7 +257,7 @@ fn hashes_and_synthesized() {
 /// Every code point, as part of a word.
 #[test]
 fn printable() {
-    let tables = ask("unicode", &[vec![]]).remove(0);
+    let tables = unicode_tables();
     let boundaries: Vec<u64> = serde_json::from_value(tables["printable"].clone()).unwrap();
     for c in '\u{80}'..=char::MAX {
         let theirs = boundaries.partition_point(|at| *at <= u64::from(u32::from(c))) % 2 == 1;

@@ -179,7 +179,7 @@ const REAL_VERSIONS: &[&str] = &[
     "v1.2.3-0.20190101000000-abcdefabcdef+a.b-c",
 ];
 
-fn some_path(random: &mut Random) -> String {
+pub(crate) fn some_path(random: &mut Random) -> String {
     match random.below(3) {
         0 => random.sentence(PATH_PIECES, 1, 8),
         1 => {

@@ -117,7 +117,7 @@ fn shown(case: &Case) -> String {
 }
 
 /// The reference's answers, one for each case.
-pub(crate) fn ask(operation: &str, cases: &[Case]) -> Vec<Value> {
+fn ask(operation: &str, cases: &[Case]) -> Vec<Value> {
     let mut child = Command::new(program())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -143,6 +143,16 @@ pub(crate) fn ask(operation: &str, cases: &[Case]) -> Vec<Value> {
         .expect("the reference speaks JSON");
     assert_eq!(answers.len(), cases.len(), "an answer for each case");
     answers
+}
+
+/// The Unicode tables of the Go release that built the reference.
+pub(crate) fn unicode_tables() -> Value {
+    let tables = ask("unicode", &[vec![]]).remove(0);
+    assert_eq!(
+        tables["version"], "15.0.0",
+        "Go has other Unicode tables now: write crates/gomod/src/unicode.rs anew, see conformance/README.md"
+    );
+    tables
 }
 
 /// Builds the reference, once.

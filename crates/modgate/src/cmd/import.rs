@@ -4,6 +4,7 @@ use std::{
     io::{self, IsTerminal as _, Write as _},
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
 use gateway::{
@@ -72,7 +73,7 @@ async fn import(args: &ImportArgs, config: &Config) -> io::Result<ExitCode> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    gateway.settle().await;
+    gateway.settle(Duration::MAX).await;
     let mut out = io::stdout().lock();
     if args.json {
         let refused: Vec<_> = refused

@@ -13,7 +13,7 @@ use gateway::{
     AccessLog, Gateway, Metrics, Recorder,
     http::{
         ConnectionLimits,
-        door::Door,
+        door::{Door, DoorSettings},
         server::{self, ServerLimits},
         tls::{Certificate, TlsFiles},
     },
@@ -24,7 +24,7 @@ use store::{Store, StoreSettings};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
-    time::sleep,
+    time::{Instant, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +34,9 @@ use crate::{
     config::{Config, Env, Loaded, Sources, changes_needing_restart},
     wire,
 };
+
+/// For what is verified and on its way to the disk when the drain time is over.
+const LAST_WRITES: Duration = Duration::from_secs(1);
 
 /// Several events in a row are one change.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -90,22 +93,13 @@ async fn serve(
         stop.clone(),
     )
     .map_err(text)?;
-    let log = config
-        .log
-        .access
-        .then(|| AccessLog::to(io::stderr()))
-        .transpose()
-        .map_err(text)?;
-    let recorder = Arc::new(Recorder {
-        metrics: Arc::clone(&metrics),
-        log,
-        json,
-    });
+    let log = AccessLog::to(io::stderr()).map_err(text)?;
+    let recorder = Arc::new(Recorder::new(Arc::clone(&metrics), log, json));
+    recorder.set_logging(config.log.access);
     let door = Arc::new(Door::new(
         Arc::clone(&gateway),
         Arc::clone(&recorder),
-        config.limits.max_path_bytes,
-        config.metrics.enabled,
+        door_settings(config),
     ));
     let certificate = config
         .tls
@@ -127,7 +121,7 @@ async fn serve(
     );
     let serving = tokio::spawn(server::serve(
         listener,
-        door,
+        Arc::clone(&door),
         tls,
         limits(config),
         stop.clone(),
@@ -136,16 +130,23 @@ async fn serve(
         sources,
         loaded,
         gateway: Arc::clone(&gateway),
+        door,
+        recorder,
         certificate,
         metrics,
         via,
     };
-    running.attend(&stop, level).await.map_err(text)?;
+    let drain = running.attend(&stop, level).await.map_err(text)?;
     tracing::info!("told to stop: finishing what is under way");
-    if !serving.await.unwrap_or(false) {
+    // One limit for answers and for fetches that nobody waits for: an upstream that dribbles must not hold up the end.
+    let end = Instant::now() + drain;
+    if timeout_at(end, serving).await.is_err() {
         tracing::warn!("some answers were not finished within the drain time");
     }
-    gateway.settle().await;
+    let left = end.saturating_duration_since(Instant::now());
+    if !gateway.settle(left.max(LAST_WRITES)).await {
+        tracing::warn!("some fetches were not finished within the drain time, and are not kept");
+    }
     tracing::info!("stopped");
     Ok(())
 }
@@ -178,7 +179,13 @@ fn limits(config: &Config) -> ServerLimits {
             idle_timeout: config.limits.idle_timeout,
             write_stall_timeout: config.limits.write_stall_timeout,
         },
-        drain_timeout: config.limits.drain_timeout,
+    }
+}
+
+fn door_settings(config: &Config) -> DoorSettings {
+    DoorSettings {
+        max_path_bytes: config.limits.max_path_bytes,
+        metrics_page: config.metrics.enabled,
     }
 }
 
@@ -204,18 +211,20 @@ struct Running {
     sources: Sources,
     loaded: Loaded,
     gateway: Arc<Gateway>,
+    door: Arc<Door>,
+    recorder: Arc<Recorder>,
     certificate: Option<Arc<Certificate>>,
     metrics: Arc<Metrics>,
     via: String,
 }
 
 impl Running {
-    /// Takes changes until told to stop.
+    /// Takes changes until told to stop, and says how long the rest may take.
     async fn attend(
         mut self,
         stop: &CancellationToken,
         level: &wire::LogLevelHandle,
-    ) -> io::Result<()> {
+    ) -> io::Result<Duration> {
         let (mut term, mut int, mut hup) = (
             signal(SignalKind::terminate())?,
             signal(SignalKind::interrupt())?,
@@ -249,7 +258,7 @@ impl Running {
         }
         drop(watcher);
         stop.cancel();
-        Ok(())
+        Ok(self.loaded.config.limits.drain_timeout)
     }
 
     fn tombstones(&self) -> PathBuf {
@@ -332,6 +341,8 @@ impl Running {
             tracing::error!(%error, "the new certificate is refused, the old one stays");
         }
         self.gateway.reconfigure(settings);
+        self.door.set(door_settings(&loaded.config));
+        self.recorder.set_logging(loaded.config.log.access);
         self.reload_tombstones();
         level.set(&loaded.config);
         for notice in &loaded.notices {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use super::{
     checked::{
-        Background, Cache, Config, Direct, Freshness, Limits, Log, LogFormat, LogLevel, Metrics,
-        Mode, Negative, Sumdb, Tls, Unknown, Unreachable,
+        Background, Cache, Config, Freshness, Limits, Log, LogFormat, LogLevel, Metrics, Mode,
+        Negative, Sumdb, Tls, Unknown, Unreachable,
     },
     itself::Itself,
     kinds,
@@ -19,6 +19,7 @@ use super::{
 
 mod chain;
 mod credentials;
+mod direct;
 mod network;
 mod routes;
 mod sumdb;
@@ -123,7 +124,8 @@ fn sections(reader: &mut Reader<'_>, scope: &Scope) -> Config {
             enabled: reader.switch(scope, "metrics.enabled"),
         },
         network: network::read(reader, scope),
-        direct: direct(reader, scope),
+        direct: direct::read(reader, scope),
+        vcs: direct::mappings(reader, scope, &private_patterns),
         credentials: credentials::read(reader, scope),
     }
 }
@@ -230,36 +232,6 @@ fn log(reader: &mut Reader<'_>, scope: &Scope) -> Log {
             _ => LogLevel::Info,
         },
         access: reader.switch(scope, "log.access"),
-    }
-}
-
-fn direct(reader: &mut Reader<'_>, scope: &Scope) -> Direct {
-    let show = |rules: &Vec<super::VcsRule>| {
-        let rules: Vec<String> = rules
-            .iter()
-            .map(|rule| format!("{}:{}", rule.pattern, rule.allowed.join("|")))
-            .collect();
-        quoted(&rules.join(","))
-    };
-    let vcs = reader.read(
-        scope,
-        "direct.vcs",
-        |_, node, kind| kinds::vcs(node, kind),
-        show,
-    );
-    not_in_effect(reader, scope, "direct.vcs");
-    Direct {
-        vcs: vcs.unwrap_or_default(),
-    }
-}
-
-/// Says that a setting waits for direct fetch, if it is set.
-fn not_in_effect(reader: &mut Reader<'_>, scope: &Scope, name: &str) {
-    if let Some(node) = scope.node(name) {
-        let origin = Origin::of(node);
-        reader.notices.push(format!(
-            "`{name}` ({origin}) has no effect before direct fetch"
-        ));
     }
 }
 

@@ -10,7 +10,7 @@ use gomod::pattern::Patterns;
 use tlog::note::VerifierKey;
 use upstream::chain::{BaseUrl, Chain};
 
-use super::secret::{Secret, SecretSource};
+use super::secret::Secret;
 
 /// Everything that can be set, with its final values.
 #[derive(Debug, Clone)]
@@ -56,8 +56,10 @@ pub struct Config {
     pub network: Network,
     /// Direct fetch from version control.
     pub direct: Direct,
-    /// Credentials by URL prefix, for direct fetch.
-    pub credentials: Vec<Credential>,
+    /// Where the modules below some prefixes are.
+    pub vcs: Vec<VcsMapping>,
+    /// Credentials by URL prefix, for upstreams and direct fetch.
+    pub credentials: Vec<egress::Credential>,
 }
 
 /// How a module that is not kept yet is answered (`mode`).
@@ -294,12 +296,20 @@ pub struct Metrics {
 pub struct Network {
     /// Certificates trusted besides the system's, with the file they are from.
     pub ca: Option<CaFile>,
-    /// HTTP proxy every request goes out by.
-    pub proxy: Option<BaseUrl>,
+    /// Whether only these are trusted.
+    pub ca_only: bool,
+    /// Forward proxy of every request, unless its scheme has one of its own.
+    pub proxy: Option<Secret>,
+    /// Forward proxy of http requests.
+    pub http_proxy: Option<Secret>,
+    /// Forward proxy of https requests.
+    pub https_proxy: Option<Secret>,
     /// Host patterns that are reached without the proxy.
     pub no_proxy: Vec<String>,
     /// Hosts that may resolve to private or loopback addresses.
     pub internal_hosts: Vec<String>,
+    /// Modules and hosts that may be asked without encryption (GOINSECURE's matching).
+    pub insecure_hosts: Patterns,
 }
 
 /// A bundle of CA certificates.
@@ -316,6 +326,60 @@ pub struct CaFile {
 pub struct Direct {
     /// Which version control may be used for which modules, in order.
     pub vcs: Vec<VcsRule>,
+    /// How long the refs of a repository are believed for versions that they can answer.
+    pub refs_life: Duration,
+    /// How long a module's repository, once found, is believed.
+    pub discovery_life: Duration,
+    /// How long it is believed that a path has no repository.
+    pub discovery_negative_life: Duration,
+    /// Mirrors kept.
+    pub max_mirrors: usize,
+    /// Bytes of all mirrors together.
+    pub max_mirror_bytes: u64,
+    /// Limit for one run of a version control program.
+    pub process_timeout: Duration,
+    /// Version control programs at once.
+    pub max_processes: usize,
+}
+
+/// One `[[vcs]]`: where the modules below a path prefix are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VcsMapping {
+    /// The module path prefix.
+    pub prefix: String,
+    /// URL template, with `{1}` for the first path element behind the prefix, up to `{9}`.
+    pub repo: String,
+    /// The version control system: `git`, `hg`, `svn`, `bzr` or `fossil`.
+    pub vcs: &'static str,
+    /// The folder in the repository that the module of the repository's path is in; empty for its root.
+    pub subdir: String,
+}
+
+impl VcsMapping {
+    /// The host of the repositories with its port, if the template names one: `host:port`.
+    pub fn host(&self) -> Option<String> {
+        let (scheme, rest) = self.repo.split_once("://").unwrap_or(("ssh", &self.repo));
+        let short = !self.repo.contains("://");
+        let authority = rest.split('/').next()?;
+        let host = authority.rsplit('@').next()?;
+        // `git@host:path` has no port.
+        let (host, port) = match host.rsplit_once(':') {
+            Some((host, _)) if short => (host, None),
+            Some((host, port)) if !host.ends_with(':') && !port.ends_with(']') => {
+                (host, Some(port))
+            }
+            _ => (host, None),
+        };
+        let own = match scheme {
+            "https" => "443",
+            "http" => "80",
+            "svn" => "3690",
+            "git" => "9418",
+            _ => "22",
+        };
+        let named = !host.is_empty() && !host.contains(['{', '}']);
+        named.then(|| format!("{host}:{}", port.unwrap_or(own)))
+    }
 }
 
 /// One `pattern:vcs|vcs` of GOVCS.
@@ -325,15 +389,4 @@ pub struct VcsRule {
     pub pattern: String,
     /// Names of version control systems; `all` and `off` stand alone.
     pub allowed: Vec<String>,
-}
-
-/// One `[[credential]]`.
-#[derive(Debug, Clone)]
-pub struct Credential {
-    /// URL prefix it is sent to, and to no other.
-    pub matches: BaseUrl,
-    /// User name of Basic authentication.
-    pub username: Option<String>,
-    /// Where the password comes from.
-    pub password: SecretSource,
 }

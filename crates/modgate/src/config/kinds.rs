@@ -2,6 +2,7 @@
 
 use std::{fmt::Display, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
+use egress::UrlPrefix;
 use gomod::pattern::Patterns;
 use upstream::chain::{BaseUrl, Chain};
 
@@ -10,6 +11,7 @@ use super::{
     mistake::Mistake,
     nearest::nearest,
     redact::redacted,
+    secret::Secret,
     setting::Kind,
     source::{Node, Value},
     units::{UnitError, format_duration, format_size, parse_duration, parse_size},
@@ -235,6 +237,64 @@ pub(super) fn url(node: &Node, kind: &Kind) -> Checked<BaseUrl> {
         "a URL",
         "write it as \"https://host/path\"",
     )
+}
+
+/// The URL of a forward proxy. What is wrong with it is told without the text, which may hold a password anywhere.
+pub(super) fn proxy(node: &Node, kind: &Kind) -> Checked<Secret> {
+    let text = text(node, kind)?;
+    let hint = "write it as \"http://user:password@host:3128\", with special characters of the password as %XX";
+    let wrong = |message: &str| Err(vec![node.mistake(message).hint(hint)]);
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return wrong("a proxy is a URL with a scheme");
+    };
+    if !matches!(scheme, "http" | "https" | "socks5" | "socks5h") {
+        let schemes = ["http", "https", "socks5", "socks5h"];
+        let near = nearest(scheme, schemes).map(|near| format!("did you mean `{near}`?"));
+        let message = format!("`{}` is no scheme of a proxy", shown(scheme));
+        let mistake = node.mistake_in(0..scheme.len(), message);
+        return Err(vec![
+            mistake
+                .hint(format!("known are {}", schemes.join(", ")))
+                .maybe_hint(near),
+        ]);
+    }
+    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return wrong("the URL has white space in it");
+    }
+    // The same rules as for other URLs, whatever the scheme.
+    match format!("http://{rest}").parse::<BaseUrl>() {
+        Ok(_) => Ok(Secret::new(text.to_owned())),
+        Err(_) => wrong("it is not the URL of a proxy"),
+    }
+}
+
+/// What a credential is for.
+pub(super) fn prefix(node: &Node, kind: &Kind) -> Checked<UrlPrefix> {
+    parsed(
+        node,
+        text(node, kind)?,
+        "a URL prefix",
+        "write \"git.corp.example\", \"https://git.corp.example/team\" or \"ssh://git@git.corp.example\"",
+    )
+}
+
+/// A program and its arguments.
+pub(super) fn command(node: &Node) -> Checked<Vec<String>> {
+    let Value::Array(items) = &node.value else {
+        let message = format!("expected an array of texts, found {}", node.kind());
+        return Err(vec![
+            node.mistake(message)
+                .hint("write [\"program\", \"argument\"]"),
+        ]);
+    };
+    let mut words = Vec::with_capacity(items.len());
+    for item in items {
+        words.push(text(item, &Kind::Text)?.to_owned());
+    }
+    if words.is_empty() {
+        return Err(vec![node.mistake("the command is empty")]);
+    }
+    Ok(words)
 }
 
 /// The chain that a text says, whose mistakes are shown at `node`.

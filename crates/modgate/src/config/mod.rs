@@ -30,9 +30,9 @@ mod units;
 
 pub use check::Loaded;
 pub use checked::{
-    Background, CaFile, Cache, Config, Credential, Database, Direct, Freshness, Limits, Log,
-    LogFormat, LogLevel, Metrics, Mode, Negative, Network, Route, Sumdb, Tls, Unknown, Unreachable,
-    Upstream, VcsRule,
+    Background, CaFile, Cache, Config, Database, Direct, Freshness, Limits, Log, LogFormat,
+    LogLevel, Metrics, Mode, Negative, Network, Route, Sumdb, Tls, Unknown, Unreachable, Upstream,
+    VcsMapping, VcsRule,
 };
 pub use env::Env;
 pub use itself::upstream_key;

@@ -59,6 +59,12 @@ pub enum Kind {
     Path,
     /// `http://` or `https://` URL.
     Url,
+    /// URL of a forward proxy.
+    Proxy,
+    /// What a credential is for.
+    Prefix,
+    /// Program and arguments.
+    Command,
     /// GOPROXY's list.
     Chain,
     /// Array of module path patterns.
@@ -123,6 +129,9 @@ impl Kind {
             Self::Address => "IP address and port".to_owned(),
             Self::Path => "path".to_owned(),
             Self::Url => "URL".to_owned(),
+            Self::Proxy => "URL (`http`, `https`, `socks5` or `socks5h`)".to_owned(),
+            Self::Prefix => "host, or URL prefix, such as `\"git.corp.example/team\"` or `\"ssh://git@git.corp.example\"`".to_owned(),
+            Self::Command => "array of strings: a program and its arguments".to_owned(),
             Self::Chain => "chain (GOPROXY's syntax)".to_owned(),
             Self::Patterns => "array of module path patterns (GOPRIVATE's)".to_owned(),
             Self::Hosts => "array of host patterns".to_owned(),

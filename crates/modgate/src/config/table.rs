@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::setting::{
     Fallback::{Found, Unset, Value},
     Kind::{
-        Address, ByUrl, Chain, Choice, Count, Database, Hosts, Items, Path, Patterns, Size, Switch,
-        Time, TimeOrForever, Url, Vcs,
+        Address, ByUrl, Chain, Choice, Count, Database, Hosts, Items, Path, Patterns, Proxy, Size,
+        Switch, Time, TimeOrForever, Url, Vcs,
     },
     Setting,
 };
@@ -14,7 +14,7 @@ use super::setting::{
 mod items;
 mod sections;
 
-use items::{CREDENTIAL, ROUTE, UPSTREAM};
+use items::{CREDENTIAL, ROUTE, UPSTREAM, VCS};
 pub use sections::{SECTIONS, Section};
 
 const ZERO: Duration = Duration::ZERO;
@@ -23,6 +23,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
+const MONTH: Duration = Duration::from_hours(30 * 24);
 const YEAR: Duration = Duration::from_hours(365 * 24);
 
 const KIB: u64 = 1 << 10;
@@ -353,11 +354,35 @@ pub static SETTINGS: &[Setting] = &[
         restart: false,
     },
     Setting {
+        name: "network.ca_only",
+        kind: Switch,
+        default: Value("false"),
+        doc: "Trust the certificates of `ca_file` instead of the system's.",
+        example: "true",
+        restart: false,
+    },
+    Setting {
         name: "network.proxy",
-        kind: Url,
+        kind: Proxy,
         default: Unset,
-        doc: "Egress proxy for everything modgate asks. A password in it is never shown.",
+        doc: "Egress proxy for everything modgate asks over http and https. A password in it is never shown. The proxy resolves names: what it lets pass to inside is its affair.",
         example: "\"http://user@egress:3128\"",
+        restart: false,
+    },
+    Setting {
+        name: "network.http_proxy",
+        kind: Proxy,
+        default: Unset,
+        doc: "Another egress proxy for http.",
+        example: "\"http://egress:3128\"",
+        restart: false,
+    },
+    Setting {
+        name: "network.https_proxy",
+        kind: Proxy,
+        default: Unset,
+        doc: "Another egress proxy for https.",
+        example: "\"socks5h://egress:1080\"",
         restart: false,
     },
     Setting {
@@ -372,8 +397,16 @@ pub static SETTINGS: &[Setting] = &[
         name: "network.internal_hosts",
         kind: Hosts,
         default: Value("[]"),
-        doc: "Hosts that may resolve to private or loopback addresses. Checked now, in effect with direct fetch.",
+        doc: "Hosts that may have private or loopback addresses although module paths, pages and redirects name them: `host` or `*.domain`, with an optional `:port`. Upstreams and hosts in `[[vcs]]` need not be listed.",
         example: "[\"git.corp.example\"]",
+        restart: false,
+    },
+    Setting {
+        name: "network.insecure_hosts",
+        kind: Patterns,
+        default: Value("[]"),
+        doc: "Modules and hosts that direct fetch may ask over http and other schemes without encryption (GOINSECURE's patterns). Certificates are checked all the same.",
+        example: "[\"old.corp.example\"]",
         restart: false,
     },
     Setting {
@@ -382,6 +415,70 @@ pub static SETTINGS: &[Setting] = &[
         default: Value("\"public:git|hg,private:all\""),
         doc: "Which version control may be used for which modules.",
         example: "\"public:git,private:all\"",
+        restart: false,
+    },
+    Setting {
+        name: "direct.refs_life",
+        kind: Time(ZERO, HOUR),
+        default: Value("\"60s\""),
+        doc: "How long the branches and tags of a repository are believed for single versions. Lists and branches always ask anew.",
+        example: "\"10s\"",
+        restart: false,
+    },
+    Setting {
+        name: "direct.discovery_life",
+        kind: Time(ZERO, MONTH),
+        default: Value("\"1h\""),
+        doc: "How long a module's repository, once found, is believed.",
+        example: "\"1d\"",
+        restart: false,
+    },
+    Setting {
+        name: "direct.discovery_negative_life",
+        kind: Time(ZERO, DAY),
+        default: Value("\"60s\""),
+        doc: "How long it is believed that a path has no repository.",
+        example: "\"10s\"",
+        restart: false,
+    },
+    Setting {
+        name: "direct.max_mirrors",
+        kind: Count(1, 1_000_000),
+        default: Value("2000"),
+        doc: "Mirrors of repositories kept; the least recently used goes.",
+        example: "100",
+        restart: false,
+    },
+    Setting {
+        name: "direct.max_mirror_bytes",
+        kind: Size(16 * MIB, 64 * 1024 * GIB),
+        default: Value("\"20GiB\""),
+        doc: "All mirrors together; the least recently used goes.",
+        example: "\"100GiB\"",
+        restart: false,
+    },
+    Setting {
+        name: "direct.process_timeout",
+        kind: Time(SECOND, DAY),
+        default: Value("\"10m\""),
+        doc: "For one run of a version control program, such as a fetch.",
+        example: "\"2m\"",
+        restart: false,
+    },
+    Setting {
+        name: "direct.max_processes",
+        kind: Count(1, 1024),
+        default: Value("32"),
+        doc: "Version control programs at once; more wait.",
+        example: "4",
+        restart: false,
+    },
+    Setting {
+        name: "vcs",
+        kind: Items(VCS),
+        default: Unset,
+        doc: "Where the modules below a path prefix are.",
+        example: "[{ prefix = \"git.corp.example/team\", repo = \"ssh://git@git.corp.example/team/{1}.git\" }]",
         restart: false,
     },
     Setting {

@@ -354,8 +354,8 @@ fn items_are_checked() {
         (
             "[[credential]]\nmatch = \"https://a.example\"",
             1,
-            "`password` is missing",
-            "env",
+            "nothing to present",
+            "`password`",
         ),
         (
             "[[credential]]\nmatch = \"https://a.example\"\npassword = { environ = \"X\" }",

@@ -39,7 +39,11 @@ fn every_example_is_valid() {
         .var("GIT_TOKEN", "t")
         .var("UPSTREAM_AUTH", "t");
     for setting in SETTINGS {
-        if matches!(setting.name, "tls.cert" | "tls.key" | "network.ca_file") {
+        // These need files, and have tests of their own.
+        if matches!(
+            setting.name,
+            "tls.cert" | "tls.key" | "network.ca_file" | "network.ca_only"
+        ) {
             continue;
         }
         let (section, key) = setting.section_and_key();
@@ -55,18 +59,32 @@ fn every_example_is_valid() {
         bench.loaded();
         for item in setting.items().unwrap_or_default() {
             let (own, rest) = (format!("{} = {}\n", item.name, item.example), setting.name);
-            let toml = match (setting.kind, item.name) {
-                (Kind::ByUrl(_), _) => format!("[{rest}.\"https://up.example\"]\n{own}"),
-                (_, "match") if rest == "credential" => {
-                    format!("[[{rest}]]\n{own}password = {{ env = \"GIT_TOKEN\" }}\n")
+            let secret = "{ env = \"GIT_TOKEN\" }";
+            let toml = match (setting.kind, rest, item.name) {
+                (Kind::ByUrl(_), ..) => format!("[{rest}.\"https://up.example\"]\n{own}"),
+                (
+                    _,
+                    "credential",
+                    "client_cert" | "client_key" | "ssh_key" | "known_hosts" | "netrc",
+                ) => continue,
+                (_, "credential", "match") => format!("[[{rest}]]\n{own}password = {secret}\n"),
+                (_, "credential", "username") => {
+                    format!("[[{rest}]]\nmatch = \"https://x.example\"\npassword = {secret}\n{own}")
                 }
-                (_, "password") => format!("[[{rest}]]\nmatch = \"https://x.example\"\n{own}"),
-                (_, "username") => {
+                (_, "credential", "header") => {
+                    format!("[[{rest}]]\nmatch = \"https://x.example\"\ntoken = {secret}\n{own}")
+                }
+                (_, "credential", _) => {
+                    format!("[[{rest}]]\nmatch = \"https://x.example\"\n{own}")
+                }
+                (_, "vcs", "prefix") => format!("[[{rest}]]\n{own}repo = \"https://x.example\"\n"),
+                (_, "vcs", "repo") => format!("[[{rest}]]\nprefix = \"x.example\"\n{own}"),
+                (_, "vcs", _) => {
                     format!(
-                        "[[{rest}]]\nmatch = \"https://x.example\"\npassword = {{ env = \"GIT_TOKEN\" }}\n{own}"
+                        "[[{rest}]]\nprefix = \"x.example\"\nrepo = \"https://x.example\"\n{own}"
                     )
                 }
-                (_, "match") => format!("[[{rest}]]\n{own}"),
+                (_, _, "match") => format!("[[{rest}]]\n{own}"),
                 _ => format!("[[{rest}]]\nmatch = [\"x.example\"]\n{own}"),
             };
             bench.write("modgate.toml", &toml);

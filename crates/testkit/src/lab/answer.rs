@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use zip::write::SimpleFileOptions;
 
 use super::body::{End, LabBody};
+use super::hold::Waiting;
 use super::{Fault, Recorded, Shared, State};
 
 /// One answer before it becomes a response.
@@ -19,7 +20,8 @@ use super::{Fault, Recorded, Shared, State};
 struct Answer {
     status: StatusCode,
     content_type: HeaderValue,
-    body: Bytes,
+    /// In pieces.
+    body: Vec<Bytes>,
 }
 
 impl Answer {
@@ -27,7 +29,19 @@ impl Answer {
         Answer {
             status,
             content_type: HeaderValue::from_static(content_type),
-            body: body.into(),
+            body: vec![body.into()],
+        }
+    }
+
+    fn length(&self) -> usize {
+        self.body.iter().map(Bytes::len).sum()
+    }
+
+    /// The body in one piece.
+    fn whole(&self) -> Bytes {
+        match &*self.body {
+            [one] => one.clone(),
+            pieces => pieces.concat().into(),
         }
     }
 
@@ -41,7 +55,7 @@ impl Answer {
     }
 
     /// A file, with the content type that its ending asks for.
-    fn file(path: &str, content: impl Into<Bytes>) -> Answer {
+    fn file(path: &str, content: Vec<Bytes>) -> Answer {
         let content_type = if has_ending(path, "zip") {
             "application/zip"
         } else if has_ending(path, "info") || path.ends_with("/@latest") {
@@ -49,7 +63,11 @@ impl Answer {
         } else {
             "text/plain; charset=utf-8"
         };
-        Answer::new(StatusCode::OK, content_type, content)
+        Answer {
+            status: StatusCode::OK,
+            content_type: HeaderValue::from_static(content_type),
+            body: content,
+        }
     }
 }
 
@@ -92,6 +110,7 @@ pub(super) async fn answer(
         Some(Fault::Hang) => return std::future::pending().await,
         Some(Fault::RedirectLoop) => return redirect(&asked),
         Some(Fault::RedirectTo(url)) => return redirect(url),
+        Some(Fault::RedirectBelow(url)) => return redirect(&format!("{url}{asked}")),
         Some(Fault::Html) => {
             let page = "<!DOCTYPE html>\n<html><body>Please log in.</body></html>\n";
             return Ok(right(Answer::new(
@@ -106,9 +125,13 @@ pub(super) async fn answer(
 
     let path = asked.split_once('?').map_or(&*asked, |(path, _)| path);
     let answer = true_answer(&shared, path).await;
+    let held = shared.lock().waits_in_body(path);
     match fault {
-        Some(fault) if answer.status == StatusCode::OK => spoiled(path, answer, &fault),
-        _ => Ok(right(answer)),
+        Some(fault) if answer.status == StatusCode::OK => spoiled(path, answer, &fault, &reset),
+        _ => Ok(match held {
+            Some(waiting) => held_mid_body(answer, waiting),
+            None => right(answer),
+        }),
     }
 }
 
@@ -137,7 +160,7 @@ async fn true_answer(shared: &Shared, path: &str) -> Answer {
         })
         .await
         {
-            Ok(Ok(content)) => Answer::file(path, content),
+            Ok(Ok(content)) => Answer::file(path, vec![content.into()]),
             _ => Answer::not_found(path),
         },
         None => Answer::not_found(path),
@@ -145,29 +168,29 @@ async fn true_answer(shared: &Shared, path: &str) -> Answer {
 }
 
 /// The answer from the modules that were added.
-fn of_module(state: &State, path: &str) -> Option<Bytes> {
+fn of_module(state: &State, path: &str) -> Option<Vec<Bytes>> {
     let path = state.resolved.get(path).map_or(path, String::as_str);
     if let Some(module) = path.strip_suffix("/@latest") {
         let versions = state.modules.get(module)?;
         let (_, files) = versions
             .iter()
             .max_by_key(|(version, _)| precedence(version))?;
-        return Some(files.info.clone());
+        return Some(vec![files.info.clone()]);
     }
     let (module, name) = path.rsplit_once("/@v/")?;
     let versions = state.modules.get(module)?;
     if name == "list" {
         let listed = versions.keys().filter(|version| !is_pseudo(version));
         let list: String = listed.flat_map(|version| [version, "\n"]).collect();
-        return Some(list.into());
+        return Some(vec![list.into()]);
     }
     let (wanted, ending) = name.rsplit_once('.')?;
     let (_, files) = versions
         .iter()
         .find(|(version, _)| crate::escape(version) == wanted)?;
     Some(match ending {
-        "info" => files.info.clone(),
-        "mod" => files.go_mod.clone(),
+        "info" => vec![files.info.clone()],
+        "mod" => vec![files.go_mod.clone()],
         "zip" => files.zip.clone(),
         _ => return None,
     })
@@ -210,7 +233,7 @@ async fn relayed(client: &reqwest::Client, url: &str) -> reqwest::Result<Answer>
     Ok(Answer {
         status: reply.status(),
         content_type: content_type.unwrap_or(HeaderValue::from_static("text/plain")),
-        body: reply.bytes().await?,
+        body: vec![reply.bytes().await?],
     })
 }
 
@@ -222,43 +245,64 @@ fn redirect(url: &str) -> io::Result<Response<LabBody>> {
 }
 
 fn right(answer: Answer) -> Response<LabBody> {
-    let length = answer.body.len();
-    let body = LabBody::new(answer.body);
+    let length = answer.length();
+    let body = LabBody::of(answer.body);
+    respond(answer.status, answer.content_type, Some(length), body)
+}
+
+/// The right answer, which stops halfway until it is let go on.
+fn held_mid_body(answer: Answer, waiting: Waiting) -> Response<LabBody> {
+    let length = answer.length();
+    let body = LabBody::of(answer.body).held_after(length / 2, waiting);
     respond(answer.status, answer.content_type, Some(length), body)
 }
 
 /// The answer with a fault that needs one to spoil.
-fn spoiled(path: &str, mut answer: Answer, fault: &Fault) -> io::Result<Response<LabBody>> {
-    let mut length = Some(answer.body.len());
-    let half = answer.body.slice(..answer.body.len() / 2);
+fn spoiled(
+    path: &str,
+    mut answer: Answer,
+    fault: &Fault,
+    reset: &Arc<AtomicBool>,
+) -> io::Result<Response<LabBody>> {
+    let mut length = Some(answer.length());
+    let whole = answer.whole();
+    let half = whole.slice(..whole.len() / 2);
     let body = match fault {
         Fault::StallMidBody => LabBody::new(half).ending(End::Stall),
         Fault::Truncate => LabBody::new(half).ending(End::Cut),
+        Fault::ResetMidBody => {
+            reset.store(true, Ordering::Relaxed);
+            LabBody::new(half).ending(End::Cut)
+        }
         Fault::Short => {
             length = Some(half.len());
             LabBody::new(half)
         }
         Fault::Corrupt => {
-            let mut bytes = answer.body.to_vec();
+            let mut bytes = whole.to_vec();
             if let Some(byte) = bytes.get_mut(half.len()) {
                 *byte ^= 1;
             }
             LabBody::new(bytes.into())
         }
         Fault::AlteredZip if has_ending(path, "zip") => {
-            answer.body = altered_zip(&answer.body)?.into();
+            answer.body = vec![altered_zip(&whole)?.into()];
             return Ok(right(answer));
         }
         Fault::AlteredMod if has_ending(path, "mod") => {
-            answer.body = [&answer.body, &b"\n// Altered.\n"[..]].concat().into();
+            answer.body.push(Bytes::from_static(b"\n// Altered.\n"));
             return Ok(right(answer));
         }
-        Fault::Drip => LabBody::new(answer.body).paced(16, Duration::from_millis(50)),
+        Fault::Drip => LabBody::new(whole).paced(16, Duration::from_millis(50)),
+        Fault::CutNoLength => {
+            length = None;
+            LabBody::new(half).ending(End::Cut)
+        }
         Fault::NoLength => {
             length = None;
-            LabBody::new(answer.body)
+            LabBody::new(whole)
         }
-        _ => LabBody::new(answer.body),
+        _ => LabBody::new(whole),
     };
     Ok(respond(answer.status, answer.content_type, length, body))
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use egress::{Credentials, Egress};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use upstream::{Ask, BodyError, Failure, NetworkSettings, UpstreamSettings, Upstreams};
@@ -31,6 +32,8 @@ pub enum Reply {
     Short,
     /// 200, ten bytes announced, four sent, then silence.
     Stall,
+    /// 200, a hundred bytes announced, one every 20 ms.
+    Drip,
 }
 
 /// A running server; stops when dropped.
@@ -139,6 +142,15 @@ async fn answer(mut stream: TcpStream, reply: Reply) {
             return;
         }
         Reply::Short => ten.to_owned(),
+        Reply::Drip => {
+            let _ = stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")
+                .await;
+            while stream.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            return;
+        }
         Reply::Stall => {
             let _ = stream.write_all(ten.as_bytes()).await;
             return std::future::pending().await;
@@ -163,8 +175,16 @@ pub fn quick() -> UpstreamSettings {
     }
 }
 
+pub fn with(
+    network: NetworkSettings,
+    credentials: Credentials,
+    settings: UpstreamSettings,
+) -> Upstreams {
+    Upstreams::new(Egress::new(network, credentials), settings, HashMap::new())
+}
+
 pub fn upstreams(settings: UpstreamSettings) -> Upstreams {
-    Upstreams::new(NetworkSettings::default(), settings, HashMap::new())
+    with(NetworkSettings::default(), Credentials::default(), settings)
 }
 
 pub fn ask() -> Ask {

@@ -5,20 +5,18 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex as StdMutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex as StdMutex};
+use std::time::SystemTime;
 
 use tokio::sync::Mutex;
-use tokio::time::Instant;
 
 use super::refs::Refs;
 use super::remote::Asked;
 use crate::DirectError;
+use crate::incident::Watch;
 
 /// How old the stamp of the last use may grow before it is renewed, in seconds.
 const STAMP_AGE: u64 = 60;
-/// How long a mirror that was thrown away is not suspected again.
-const YOUNG: Duration = Duration::from_mins(10);
 
 /// A mirror. What is on disk may not exist yet.
 #[derive(Debug)]
@@ -27,10 +25,9 @@ pub(crate) struct Mirror {
     pub(crate) folder: PathBuf,
     /// The file that says the URL; its time is that of the last use.
     stamp: PathBuf,
-    /// The file of the tags of versions, as they were last seen.
-    pub(super) tags: PathBuf,
-    /// How many tags of versions moved, of all mirrors.
-    pub(super) moves: Arc<AtomicU64>,
+    /// The tags of versions that were seen, for as long as the mirror is kept; a damaged mirror leaves them.
+    tags: PathBuf,
+    watch: Arc<Watch>,
     /// What `ls-remote` last said.
     pub(crate) asked: Mutex<Asked>,
     /// Held by the one who changes what is on disk.
@@ -39,8 +36,6 @@ pub(crate) struct Mirror {
     pub(crate) wanted: StdMutex<BTreeMap<String, String>>,
     /// How often it was made anew.
     generation: AtomicU64,
-    /// When it was last thrown away.
-    discarded: StdMutex<Option<Instant>>,
     /// When the stamp was renewed, in seconds since 1970.
     stamped: AtomicU64,
 }
@@ -56,17 +51,16 @@ pub(crate) struct Disk {
 
 impl Mirror {
     /// Named by `name` in `folder`; nothing is touched.
-    pub(super) fn new(folder: &Path, name: &str, moves: &Arc<AtomicU64>) -> Self {
+    pub(super) fn new(folder: &Path, name: &str, watch: Arc<Watch>) -> Self {
         Self {
             folder: folder.join(format!("{name}.git")),
             stamp: folder.join(format!("{name}.url")),
             tags: folder.join(format!("{name}.tags")),
-            moves: Arc::clone(moves),
+            watch,
             asked: Mutex::default(),
             disk: Mutex::default(),
             wanted: StdMutex::default(),
             generation: AtomicU64::new(0),
-            discarded: StdMutex::default(),
             stamped: AtomicU64::new(0),
         }
     }
@@ -79,15 +73,6 @@ impl Mirror {
     /// The number of this making of it.
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
-    }
-
-    /// Whether it was thrown away a short time ago, so that doing it again will hardly help.
-    pub(crate) fn is_young(&self) -> bool {
-        let discarded = self
-            .discarded
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        discarded.is_some_and(|at| at.elapsed() < YOUNG)
     }
 
     /// Whether only heads and tags that were fetched are there, without what came before.
@@ -187,10 +172,6 @@ impl Mirror {
             return Ok(());
         }
         *disk = Disk::default();
-        *self
-            .discarded
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         self.generation.fetch_add(1, Ordering::AcqRel);
         let folder = self.folder.clone();
         blocking(move || remove(&folder)).await
@@ -226,13 +207,33 @@ impl Mirror {
     /// Removes it for good; nobody may use it any more.
     pub(super) fn remove(&self) -> io::Result<()> {
         remove(&self.folder)?;
-        for file in [&self.stamp, &self.tags] {
+        for file in [&self.tags, &self.stamp] {
             match fs::remove_file(file) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
         }
         Ok(())
+    }
+
+    /// Its bytes on disk.
+    pub(super) fn bytes(&self) -> u64 {
+        let tags = fs::metadata(&self.tags).map_or(0, |data| data.len());
+        bytes(&self.folder) + tags
+    }
+
+    /// Looks whether tags moved since they were last seen, even before a restart. That this cannot be told is no reason
+    /// not to answer.
+    pub(crate) async fn watch_tags(&self, url: &str, tags: Vec<(String, String)>) {
+        let (watch, file) = (Arc::clone(&self.watch), self.tags.clone());
+        let repository = url.to_owned();
+        let seen = blocking(move || {
+            let tags = tags.iter().map(|(tag, hash)| (&**tag, &**hash));
+            watch.tags(&file, &repository, tags)
+        });
+        if let Err(error) = seen.await {
+            tracing::warn!(repository = url, %error, "the tags of a repository cannot be remembered");
+        }
     }
 }
 

@@ -7,7 +7,6 @@ mod find;
 mod history;
 mod mirror;
 mod mirrors;
-mod moves;
 mod objects;
 pub(crate) mod refs;
 mod remote;
@@ -109,8 +108,10 @@ impl GitRepository {
         let refs = match before {
             // One copy in memory is enough.
             Some(before) if *before == refs => before,
-            before => {
-                self.mirror.compare(before, &refs, &self.way.url).await;
+            _ => {
+                let tags = refs.tags("");
+                let tags = tags.map(|(tag, hash)| (tag.to_owned(), hash.to_owned()));
+                self.mirror.watch_tags(&self.way.url, tags.collect()).await;
                 Arc::new(refs)
             }
         };
@@ -302,7 +303,7 @@ impl GitRepository {
 
     /// What a fetch means that fails again and again while the references are to be had: perhaps the mirror is damaged.
     async fn suspect(&self, error: DirectError) -> Trouble {
-        if error.kind != ErrorKind::Unavailable || self.mirror.is_young() {
+        if error.kind != ErrorKind::Unavailable {
             return error.into();
         }
         let mut git = command::local(&self.mirror.folder);

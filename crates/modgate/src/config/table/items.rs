@@ -1,10 +1,11 @@
-//! Settings of the items of `route`, `upstream` and `credential`.
+//! Settings of the items of `route`, `upstream`, `vcs` and `credential`.
 
 use super::{
     super::setting::{
         Fallback::{Found, Required, Unset, Value},
         Kind::{
-            Chain, Choice, Count, Headers, Patterns, Secret, StatusMap, Switch, Text, Time, Url,
+            Chain, Choice, Command, Count, Headers, Path, Patterns, Prefix, Secret, StatusMap,
+            Switch, Text, Time, Url,
         },
         Setting,
     },
@@ -115,30 +116,130 @@ pub(super) static UPSTREAM: &[Setting] = &[
     },
 ];
 
+/// Keys of a `[[vcs]]`.
+pub(super) static VCS: &[Setting] = &[
+    Setting {
+        name: "prefix",
+        kind: Text,
+        default: Required,
+        doc: "Beginning of the module paths it holds for, in whole elements. The longest one wins.",
+        example: "\"git.corp.example/team\"",
+        restart: false,
+    },
+    Setting {
+        name: "repo",
+        kind: Text,
+        default: Required,
+        doc: "Where the repository is. `{1}` stands for the first path element behind `prefix`, `{2}` for the second, up to `{9}`; these elements belong to the path of the repository's root, what follows is a folder in it. Plain http only for what `network.insecure_hosts` lists. A host written here may have an internal address.",
+        example: "\"ssh://git@git.corp.example/team/{1}.git\"",
+        restart: false,
+    },
+    Setting {
+        name: "vcs",
+        kind: Choice(&["git", "hg", "svn", "bzr", "fossil"]),
+        default: Value("\"git\""),
+        doc: "The version control system.",
+        example: "\"hg\"",
+        restart: false,
+    },
+    Setting {
+        name: "subdir",
+        kind: Text,
+        default: Unset,
+        doc: "Folder in the repository that stands for its path, if that is not its root.",
+        example: "\"go\"",
+        restart: false,
+    },
+];
+
 /// Keys of a `[[credential]]`.
 pub(super) static CREDENTIAL: &[Setting] = &[
     Setting {
         name: "match",
-        kind: Url,
-        default: Required,
-        doc: "URL prefix the credential is for.",
+        kind: Prefix,
+        default: Found("must be set; with `netrc` and `helper` `\"*\"`, all hosts that these know"),
+        doc: "What the credential is for: a host, a host and the beginning of a path, `*.domain`, with or without scheme and port. Without a scheme it is used for https and ssh; over plain http only if `http://` is written. The last path element also stands for the repository of that name with `.git`.",
         example: "\"https://git.corp.example/team\"",
         restart: false,
     },
     Setting {
         name: "username",
         kind: Text,
-        default: Unset,
-        doc: "User name of Basic authentication.",
+        default: Found("`git` with `password`, the user in the URL with `ssh_key`"),
+        doc: "User of Basic authentication, or who logs in over ssh.",
         example: "\"ci\"",
         restart: false,
     },
     Setting {
         name: "password",
         kind: Secret,
-        default: Required,
-        doc: "Where the password comes from. It is never shown.",
+        default: Unset,
+        doc: "Basic authentication: where the password comes from. It is never shown. A file is read again when it changes, a command is asked again every 5 minutes and after a refusal.",
         example: "{ env = \"GIT_TOKEN\" }",
+        restart: false,
+    },
+    Setting {
+        name: "token",
+        kind: Secret,
+        default: Unset,
+        doc: "A token, sent as `Authorization: Bearer`, or in the header that `header` names. Where it comes from, as for `password`.",
+        example: "{ command = [\"vault\", \"read\", \"-field=token\", \"secret/git\"] }",
+        restart: false,
+    },
+    Setting {
+        name: "header",
+        kind: Text,
+        default: Unset,
+        doc: "The header that carries `token`.",
+        example: "\"Private-Token\"",
+        restart: false,
+    },
+    Setting {
+        name: "client_cert",
+        kind: Path,
+        default: Unset,
+        doc: "TLS client certificate: PEM file, leaf first. May stand beside a password or token in a `[[credential]]` of its own.",
+        example: "\"/etc/modgate/client.crt\"",
+        restart: false,
+    },
+    Setting {
+        name: "client_key",
+        kind: Path,
+        default: Unset,
+        doc: "PEM file with the key of `client_cert`.",
+        example: "\"/etc/modgate/client.key\"",
+        restart: false,
+    },
+    Setting {
+        name: "ssh_key",
+        kind: Path,
+        default: Unset,
+        doc: "Private SSH key without passphrase, which nobody but modgate's user may read.",
+        example: "\"/etc/modgate/id_ed25519\"",
+        restart: false,
+    },
+    Setting {
+        name: "known_hosts",
+        kind: Path,
+        default: Unset,
+        doc: "The keys of SSH servers, as `ssh-keyscan` prints them. Without it those that modgate's user and the system know. A server with another key is never asked.",
+        example: "\"/etc/modgate/known_hosts\"",
+        restart: false,
+    },
+    Setting {
+        name: "netrc",
+        kind: Path,
+        default: Unset,
+        doc: "A `.netrc` with users and passwords by host; `default` in it does not count. Read again when it changes.",
+        example: "\"/etc/modgate/netrc\"",
+        restart: false,
+    },
+    Setting {
+        name: "helper",
+        kind: Command,
+        default: Unset,
+        doc: "A git credential helper: the program with its arguments, to which `get` is added. It has 30 s and no terminal. What it says is believed for 5 minutes.",
+        example: "[\"git\", \"credential-store\", \"--file\", \"/etc/modgate/git-credentials\"]",
         restart: false,
     },
 ];

@@ -61,14 +61,18 @@ pub static SECTIONS: &[Section] = &[
     },
     Section {
         name: "network",
-        doc: "The way out. `ca_file`, `proxy` and `no_proxy` hold for upstreams and the checksum database.",
+        doc: "The way out, for upstreams, the checksum database and direct fetch.",
     },
     Section {
         name: "direct",
-        doc: "Fetching from version control. Checked now, in effect with direct fetch; until then a chain that reaches `direct` ends in a 404 that says so.",
+        doc: "Fetching from version control, where a chain says `direct`.",
+    },
+    Section {
+        name: "vcs",
+        doc: "Where the modules below a path prefix are, so that nothing needs to be discovered: for forges that do not answer `?go-get=1`, or that want ssh.",
     },
     Section {
         name: "credential",
-        doc: "What direct fetch sends to whom. Checked now, in effect with direct fetch. Credentials of an upstream are its `headers`, or user and password in its URL.",
+        doc: "What is presented to whom: upstreams, pages that say where a module is, repositories. Each is one of a password, a token, a client certificate, an SSH key, a `.netrc` or a git credential helper. Of several that match, the one with the longest path counts. It goes to the origin it is for and to no other, also after redirects. An upstream's own `headers` and the user and password in its URL go before.",
     },
 ];

@@ -1,0 +1,209 @@
+//! Requests to addresses that strangers name.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{HeaderMap, HeaderValue, VIA};
+use reqwest::{Response, Url};
+use tokio::time::{Instant, timeout_at};
+
+use crate::error::{EgressError, EgressErrorKind, explain};
+use crate::redirect::{MAX_REDIRECTS, redirect};
+use crate::{Egress, Grant};
+
+/// Longest wait for a connection to an address that a stranger named.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// What is asked, and how.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// http or https; userinfo in it is dropped.
+    pub url: Url,
+    /// Longest wait for the head of the answer, redirects included, and then for each piece of the body.
+    pub timeout: Duration,
+    /// Whether http will do, here and after redirects.
+    pub plain_http: bool,
+    /// Whether the credential for the URL is sent, to its origin alone. Not for what a stranger could name to have it
+    /// read for him.
+    pub credentials: bool,
+}
+
+/// A whole answer, or the beginning of one.
+#[derive(Debug)]
+pub struct Page {
+    /// The status.
+    pub status: u16,
+    /// Where it came from in the end.
+    pub url: Url,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, at most as much as was asked for.
+    pub body: Bytes,
+    /// Whether the body was longer.
+    pub cut: bool,
+    /// The name of the credential sent, see [`Grant::name`].
+    pub credential: Option<String>,
+}
+
+/// An answer whose body is still to come.
+pub struct Answer {
+    response: Response,
+    url: Url,
+    timeout: Duration,
+    credential: Option<String>,
+}
+
+impl Egress {
+    /// GETs a stranger's URL: each host on the way, redirects included, must have public addresses only or be listed as
+    /// internal. Any status is an answer.
+    pub async fn open(&self, ask: Ask) -> Result<Answer, EgressError> {
+        let end = Instant::now() + ask.timeout;
+        let timeout = ask.timeout;
+        timeout_at(end, self.follow(ask))
+            .await
+            .unwrap_or_else(|_| Err(too_slow(timeout)))
+    }
+
+    /// The same, with up to `max_bytes` of the body, all within the time limit.
+    pub async fn get_guarded(&self, ask: Ask, max_bytes: usize) -> Result<Page, EgressError> {
+        let timeout = ask.timeout;
+        let get = async {
+            let mut answer = self.follow(ask).await?;
+            let mut body = BytesMut::new();
+            let mut cut = false;
+            while let Some(chunk) = answer.next_chunk().await? {
+                let room = max_bytes - body.len();
+                cut = chunk.len() > room;
+                body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+                if cut {
+                    break;
+                }
+            }
+            Ok(Page {
+                status: answer.status(),
+                headers: answer.headers().clone(),
+                body: body.freeze(),
+                cut,
+                url: answer.url,
+                credential: answer.credential,
+            })
+        };
+        timeout_at(Instant::now() + timeout, get)
+            .await
+            .unwrap_or_else(|_| Err(too_slow(timeout)))
+    }
+
+    async fn follow(&self, ask: Ask) -> Result<Answer, EgressError> {
+        let mut home = ask.url;
+        let _ = home.set_username("");
+        let _ = home.set_password(None);
+        let grant = if ask.credentials {
+            self.credentials().for_url(&home).await?
+        } else {
+            None
+        };
+        let via = HeaderValue::from_str(&self.network().via).ok();
+        let mut url = home.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            if !(url.scheme() == "https" || url.scheme() == "http" && ask.plain_http) {
+                let text = format!("{}:// is not asked: it is not encrypted", url.scheme());
+                return Err(EgressError::new(EgressErrorKind::Refused, text));
+            }
+            let granted = grant.as_ref().filter(|_| url.origin() == home.origin());
+            let client = self.guarded(&url, granted, CONNECT_WITHIN).await?;
+            let mut request = client.get(url.clone());
+            if let Some((name, value)) = granted.and_then(Grant::header) {
+                request = request.header(name, value);
+            }
+            if let Some(via) = via.clone().filter(|via| !via.is_empty()) {
+                request = request.header(VIA, via);
+            }
+            let response = request
+                .send()
+                .await
+                .map_err(|error| at(&url, explain(&error, CONNECT_WITHIN)))?;
+            match redirect(&home, &url, &response, ask.plain_http)? {
+                Some(next) => url = next,
+                None => {
+                    return Ok(Answer {
+                        credential: granted.map(|grant| grant.name().to_owned()),
+                        response,
+                        url,
+                        timeout: ask.timeout,
+                    });
+                }
+            }
+        }
+        Err(EgressError::broken(format!(
+            "more than {MAX_REDIRECTS} redirects"
+        )))
+    }
+}
+
+impl Answer {
+    /// The status.
+    pub fn status(&self) -> u16 {
+        self.response.status().as_u16()
+    }
+
+    /// Where it comes from in the end.
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// The headers.
+    pub fn headers(&self) -> &HeaderMap {
+        self.response.headers()
+    }
+
+    /// `Content-Length` in bytes, if there is one; a body that ends earlier is an error.
+    pub fn length(&self) -> Option<u64> {
+        self.response.content_length()
+    }
+
+    /// The name of the credential sent, see [`Grant::name`].
+    pub fn credential(&self) -> Option<&str> {
+        self.credential.as_deref()
+    }
+
+    /// The next piece of the body; `None` once it has come whole.
+    pub async fn next_chunk(&mut self) -> Result<Option<Bytes>, EgressError> {
+        match tokio::time::timeout(self.timeout, self.response.chunk()).await {
+            Ok(Ok(chunk)) => Ok(chunk),
+            Ok(Err(_)) => Err(EgressError::new(
+                EgressErrorKind::Connect,
+                "the body broke off",
+            )),
+            Err(_) => {
+                let text = format!("the body stalled for {} s", self.timeout.as_secs_f64());
+                Err(EgressError::new(EgressErrorKind::Timeout, text))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer")
+            .field("status", &self.status())
+            .field("url", &self.url.as_str())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The same error with the host in front, unless it names one: after redirects it is not clear who failed.
+fn at(url: &Url, error: EgressError) -> EgressError {
+    match error.kind {
+        EgressErrorKind::Refused | EgressErrorKind::Credential => error,
+        _ => EgressError {
+            text: format!("{}: {}", url.host_str().unwrap_or(""), error.text),
+            ..error
+        },
+    }
+}
+
+fn too_slow(timeout: Duration) -> EgressError {
+    let text = format!("no answer within {} s", timeout.as_secs_f64());
+    EgressError::new(EgressErrorKind::Timeout, text)
+}

@@ -1,0 +1,151 @@
+//! The ways out: private roots, client certificates, forward proxies that ask for a password.
+
+mod common;
+
+use common::{Ca, Proxy, Server, get, internal, names, ok};
+use egress::credential::ClientCertificate;
+use egress::{Credential, Credentials, Egress, Kind, NetworkSettings};
+
+#[tokio::test]
+async fn a_private_ca_beside_the_systems_or_instead() {
+    let ca = Ca::new();
+    let server = Server::start(Some(ca.acceptor(&["git.corp.example"], false)), |_| {
+        ok("tls")
+    })
+    .await;
+    let url = format!("https://git.corp.example:{}/", server.port());
+    for (pem, only, want) in [
+        (None, false, "x509: certificate signed by unknown authority"),
+        (Some(ca.pem()), false, "tls"),
+        (Some(ca.pem()), true, "tls"),
+        (Some(Ca::new().pem()), true, "x509: certificate"),
+    ] {
+        let network = NetworkSettings {
+            ca_pem: pem,
+            ca_only: only,
+            ..internal(&["git.corp.example"])
+        };
+        let lookup = names(&[("git.corp.example", &["127.0.0.1"])]);
+        let got = get(
+            &Egress::with_lookup(network, Credentials::default(), lookup),
+            &url,
+        )
+        .await;
+        assert!(got.contains(want), "{only}: {got}");
+    }
+}
+
+#[tokio::test]
+async fn client_certificates_are_presented_and_renewed() {
+    let ca = Ca::new();
+    let server = Server::start(Some(ca.acceptor(&["localhost"], true)), |_| ok("known")).await;
+    let dir = tempfile::tempdir().unwrap();
+    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    let put = |leaf: &common::Leaf| {
+        std::fs::write(&cert, &leaf.cert).unwrap();
+        std::fs::write(&key, &leaf.key).unwrap();
+    };
+    put(&Ca::new().leaf(&["stranger"]));
+    let kind = Kind::ClientCertificate(ClientCertificate {
+        cert: cert.clone(),
+        key: key.clone(),
+    });
+    let matches = format!("localhost:{}", server.port()).parse().unwrap();
+    let network = NetworkSettings {
+        ca_pem: Some(ca.pem()),
+        ..internal(&["localhost"])
+    };
+    let egress = Egress::new(
+        network,
+        Credentials::new(vec![Credential { matches, kind }]),
+    );
+    let url = format!("https://localhost:{}/", server.port());
+    let refused = get(&egress, &url).await;
+    assert!(
+        refused
+            .starts_with("Connect: localhost: the server does not accept the client certificate"),
+        "{refused}"
+    );
+    let bare = Egress::new(egress.network().clone(), Credentials::default());
+    assert_eq!(
+        get(&bare, &url).await,
+        "Connect: localhost: the server wants a client certificate"
+    );
+    put(&ca.leaf(&["modgate, the gateway of the corp"]));
+    assert_eq!(get(&egress, &url).await, "known");
+    std::fs::remove_file(&key).unwrap();
+    let gone = get(&egress, &url).await;
+    assert!(
+        gone.starts_with("Credential: the client certificate cannot be read"),
+        "{gone}"
+    );
+}
+
+#[tokio::test]
+async fn forward_proxies_with_a_password() {
+    let ca = Ca::new();
+    let inner = Server::start(Some(ca.acceptor(&["far.example"], false)), |_| ok("far")).await;
+    let connect = Proxy::connect(inner.addr).await;
+    let socks = Proxy::socks(inner.addr).await;
+    for (proxy, want) in [
+        (format!("http://ci:pa%3Ass@{}", connect.addr), "far"),
+        (
+            format!("http://ci:wrong@{}", connect.addr),
+            "Connect: far.example: the proxy",
+        ),
+        (
+            format!("http://{}", connect.addr),
+            "Connect: far.example: the proxy",
+        ),
+        (format!("socks5h://ci:pa%3Ass@{}", socks.addr), "far"),
+        (format!("socks5://ci:pa%3Ass@{}", socks.addr), "far"),
+        (
+            format!("socks5h://ci:wrong@{}", socks.addr),
+            "Connect: far.example: no connection by the proxy",
+        ),
+    ] {
+        let network = NetworkSettings {
+            ca_pem: Some(ca.pem()),
+            proxy_https: Some(proxy.clone()),
+            ..NetworkSettings::default()
+        };
+        let egress = Egress::with_lookup(network, Credentials::default(), names(&[]));
+        let got = get(&egress, "https://far.example/x").await;
+        assert!(got.starts_with(want), "{proxy}: {got}");
+        assert!(!got.contains("wrong"), "{got}");
+        assert_eq!(
+            egress.pin(&"https://far.example/".parse().unwrap()).await,
+            Ok(None)
+        );
+        let inside = get(&egress, "https://127.0.0.1/x").await;
+        assert!(inside.starts_with("Refused"), "{inside}");
+    }
+    assert_eq!(socks.asked(), ["far.example"; 2]);
+    assert!(
+        connect
+            .asked()
+            .iter()
+            .all(|line| line == "CONNECT far.example:443 HTTP/1.1")
+    );
+}
+
+#[tokio::test]
+async fn a_proxy_per_scheme_and_hosts_without() {
+    let plain = Server::start(None, |_| ok("plain")).await;
+    let proxy = Proxy::connect(plain.addr).await;
+    let network = NetworkSettings {
+        proxy_http: Some(format!("http://ci:pa%3Ass@{}", proxy.addr)),
+        no_proxy: vec!["near.example".to_owned()],
+        ..internal(&["near.example"])
+    };
+    let lookup = names(&[("near.example", &["127.0.0.1"])]);
+    let egress = Egress::with_lookup(network, Credentials::default(), lookup);
+    assert_eq!(get(&egress, "http://far.example/x").await, "plain");
+    let near = format!("http://near.example:{}/x", plain.port());
+    assert_eq!(get(&egress, &near).await, "plain");
+    assert_eq!(proxy.asked(), ["GET http://far.example/x HTTP/1.1"]);
+    assert_eq!(
+        egress.proxy_for(&"https://far.example/".parse().unwrap()),
+        None
+    );
+}

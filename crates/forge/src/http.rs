@@ -1,0 +1,254 @@
+//! One connection of the forge: pages, and git's smart protocol by `git http-backend`.
+
+use std::convert::Infallible;
+use std::fmt::Write as _;
+use std::io;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use bytes::{Bytes, BytesMut};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, LOCATION, WWW_AUTHENTICATE};
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::process::{Child, Command};
+
+use crate::history::quiet_git;
+use crate::site::{Fault, Found, Site};
+
+pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
+
+/// Serves a connection to its end. An error is a client that went away, or a fault that was asked for.
+pub(crate) async fn serve<S>(stream: S, scheme: &'static str, site: Arc<Site>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request| {
+        let site = Arc::clone(&site);
+        async move { Ok::<_, Infallible>(answer(scheme, &site, request).await) }
+    });
+    let _ = http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+/// Answers one request, by the host and path it names.
+pub(crate) async fn answer(
+    scheme: &str,
+    site: &Site,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let (head, body) = request.into_parts();
+    let host = head
+        .uri
+        .host()
+        .map(str::to_owned)
+        .or_else(|| {
+            let host = head.headers.get(HOST)?.to_str().ok()?;
+            Some(host.split(':').next()?.to_owned())
+        })
+        .unwrap_or_default();
+    let address = format!("{host}{}", head.uri.path());
+    let query = head.uri.query().unwrap_or_default().to_owned();
+    let given = credentials(&head.headers);
+    let whose = given.as_deref().unwrap_or("nobody");
+    site.record(format!(
+        "{} {scheme}://{address}?{query} by {whose}",
+        head.method
+    ));
+    let (login, fault) = site.rules(&address);
+    if login.is_some() && login != given {
+        let mut answer = text(StatusCode::UNAUTHORIZED, "who are you?\n");
+        let basic = "Basic realm=\"forge\"".parse().expect("plain");
+        answer.headers_mut().insert(WWW_AUTHENTICATE, basic);
+        return answer;
+    }
+    let found = site.find(&address);
+    let pack = address.ends_with("/git-upload-pack");
+    match fault {
+        Some((_, Fault::Stall)) => std::future::pending().await,
+        Some((_, Fault::Status(status))) => {
+            let status = StatusCode::from_u16(status).expect("a status");
+            return text(status, "out of order\n");
+        }
+        Some((url, Fault::Redirect(to))) => {
+            let to = format!("{to}{}?{query}", &address[url.len()..]);
+            let mut answer = text(StatusCode::FOUND, "elsewhere\n");
+            let to = to.parse().expect("a URL is a header's value");
+            answer.headers_mut().insert(LOCATION, to);
+            return answer;
+        }
+        Some((_, Fault::ManyRefs(count))) if !pack => return many_refs(count),
+        _ => {}
+    }
+    match found {
+        Found::Nothing => text(StatusCode::NOT_FOUND, "there is nothing\n"),
+        Found::Page(page) => {
+            let status = StatusCode::from_u16(page.status).expect("a status");
+            let mut answer = text(status, &page.body);
+            let html = "text/html; charset=utf-8".parse().expect("plain");
+            answer.headers_mut().insert(CONTENT_TYPE, html);
+            answer
+        }
+        Found::Git { folder, rest } => {
+            let Ok(body) = body.collect().await else {
+                return text(StatusCode::BAD_REQUEST, "cut short\n");
+            };
+            let body = body.to_bytes();
+            // With protocol version 2 one address is for references and for objects.
+            let objects = pack && body.windows(13).any(|at| at == b"command=fetch");
+            let limit = match fault {
+                Some((_, Fault::StallPack)) if objects => std::future::pending().await,
+                Some((_, Fault::CutPack(bytes))) if objects => Some(bytes),
+                _ => None,
+            };
+            let backend = backend(&folder, &rest, &query, &head.method, &head.headers);
+            match run(backend, body, limit).await {
+                Ok(answer) => answer,
+                Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
+            }
+        }
+    }
+}
+
+fn credentials(headers: &HeaderMap) -> Option<String> {
+    basic(headers.get(AUTHORIZATION)?.to_str().ok()?)
+}
+
+/// `user:secret` of a Basic header's value; another header as it is.
+pub(crate) fn basic(value: &str) -> Option<String> {
+    match value.strip_prefix("Basic ") {
+        Some(encoded) => String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok(),
+        None => Some(value.to_owned()),
+    }
+}
+
+pub(crate) fn text(status: StatusCode, body: &str) -> Response<Body> {
+    let body = Full::new(Bytes::from(body.to_owned()));
+    let mut answer = Response::new(body.map_err(|never| match never {}).boxed_unsync());
+    *answer.status_mut() = status;
+    answer
+}
+
+/// References in protocol version 0, in which they come with the first answer.
+fn many_refs(count: usize) -> Response<Body> {
+    let hash = "1111111111111111111111111111111111111111";
+    let mut body = String::with_capacity(count * 80);
+    body.push_str("001e# service=git-upload-pack\n0000");
+    let mut line = |content: String| {
+        let _ = write!(body, "{:04x}{content}", content.len() + 4);
+    };
+    for at in 0..count {
+        let more = if at == 0 { "\0agent=forge" } else { "" };
+        line(format!("{hash} refs/tags/v1.0.{at}{more}\n"));
+    }
+    body.push_str("0000");
+    let mut answer = self::text(StatusCode::OK, &body);
+    let kind = "application/x-git-upload-pack-advertisement";
+    let kind = kind.parse().expect("plain");
+    answer.headers_mut().insert(CONTENT_TYPE, kind);
+    answer
+}
+
+/// `git http-backend`, a CGI program.
+fn backend(
+    folder: &Path,
+    rest: &str,
+    query: &str,
+    method: &http::Method,
+    headers: &HeaderMap,
+) -> Command {
+    let header = |name: &str| {
+        let value = headers.get(name).and_then(|value| value.to_str().ok());
+        value.unwrap_or_default().to_owned()
+    };
+    let mut command = Command::new("git");
+    command
+        .arg("http-backend")
+        .env_clear()
+        .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+        .envs(quiet_git())
+        .env("GIT_PROJECT_ROOT", folder)
+        .env("GIT_HTTP_EXPORT_ALL", "1")
+        .env("PATH_INFO", rest)
+        .env("QUERY_STRING", query)
+        .env("REQUEST_METHOD", method.as_str())
+        .env("CONTENT_TYPE", header("content-type"))
+        .env("HTTP_CONTENT_ENCODING", header("content-encoding"))
+        .env("GIT_PROTOCOL", header("git-protocol"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
+/// Gives the program its input, reads the head of its answer and leaves the rest to a stream. With a limit the body
+/// breaks off after so many bytes.
+async fn run(
+    mut command: Command,
+    input: Bytes,
+    limit: Option<usize>,
+) -> io::Result<Response<Body>> {
+    let mut child = command.spawn()?;
+    let mut stdin = child.stdin.take().expect("it is piped");
+    // In a task of its own, since the program may write before it has read all.
+    tokio::spawn(async move {
+        let _ = stdin.write_all(&input).await;
+    });
+    let mut stdout = child.stdout.take().expect("it is piped");
+    let mut read = BytesMut::with_capacity(8192);
+    let end = loop {
+        if let Some(at) = read.windows(4).position(|at| at == b"\r\n\r\n") {
+            break at;
+        }
+        if stdout.read_buf(&mut read).await? == 0 {
+            return Err(io::Error::other("http-backend gave no answer"));
+        }
+    };
+    let head = read.split_to(end + 4);
+    let mut answer = Response::builder();
+    for line in String::from_utf8_lossy(&head).lines() {
+        match line.split_once(": ") {
+            Some(("Status", status)) => answer = answer.status(&status[..3]),
+            Some((name, value)) => answer = answer.header(name, value),
+            None => {}
+        }
+    }
+    let body = stream(child, stdout, read, limit);
+    answer.body(body).map_err(io::Error::other)
+}
+
+fn stream(
+    child: Child,
+    stdout: tokio::process::ChildStdout,
+    first: BytesMut,
+    limit: Option<usize>,
+) -> Body {
+    let left = limit.unwrap_or(usize::MAX);
+    let state = (child, stdout, first, left);
+    let frames = futures_util::stream::try_unfold(state, |state| async move {
+        let (mut child, mut stdout, mut ready, left) = state;
+        if ready.is_empty() {
+            ready.reserve(64 << 10);
+            if stdout.read_buf(&mut ready).await? == 0 {
+                child.wait().await?;
+                return Ok(None);
+            }
+        }
+        if left == 0 {
+            return Err(io::Error::other("cut, as asked"));
+        }
+        let part = ready.split_to(ready.len().min(left)).freeze();
+        let left = left - part.len();
+        Ok(Some((Frame::data(part), (child, stdout, ready, left))))
+    });
+    BodyExt::boxed_unsync(StreamBody::new(frames))
+}

@@ -1,0 +1,260 @@
+//! A client's socket: plain or TLS, and file bytes sent without being copied.
+//!
+//! hyper writes bodies from memory. A large body here is a mapping of a file, and over a plain connection the system
+//! can send those bytes from the page cache itself (`sendfile`), at a quarter of the CPU. So a body announces which
+//! bytes lie in which file, and when hyper comes to write exactly these addresses, the file is sent instead.
+//! What is announced is held until it is sent, so that no other bytes can come to lie at its addresses.
+
+use std::{
+    collections::VecDeque,
+    io,
+    pin::Pin,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use rustix::fs::sendfile;
+use store::Block;
+use tokio::{io::Interest, net::TcpStream};
+use tokio_rustls::server::TlsStream;
+
+/// Shorter blocks are copied: that costs less than a call of its own.
+const LEAST_BYTES: usize = 32 << 10;
+/// hyper queues a few blocks; what is announced beyond that is copied.
+const MOST_BLOCKS: usize = 32;
+
+/// What a body will hand to hyper from files, in the order of writing.
+#[derive(Debug, Default)]
+pub(crate) struct Announced {
+    /// Whether the connection can send files.
+    possible: AtomicBool,
+    blocks: Mutex<VecDeque<Block>>,
+}
+
+impl Announced {
+    /// From now on blocks may be announced.
+    fn allow(&self) {
+        self.possible.store(true, Ordering::Relaxed);
+    }
+
+    /// Announces a block that hyper will be given.
+    pub(crate) fn push(&self, block: &Block) {
+        if block.file.is_none()
+            || block.bytes.len() < LEAST_BYTES
+            || !self.possible.load(Ordering::Relaxed)
+        {
+            return;
+        }
+        let mut blocks = self.blocks();
+        if blocks.len() < MOST_BLOCKS {
+            blocks.push_back(block.clone());
+        }
+    }
+
+    fn blocks(&self) -> MutexGuard<'_, VecDeque<Block>> {
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where in `block` the bytes of `slice` lie, if they do.
+fn place(block: &Block, slice: &[u8]) -> Option<usize> {
+    let from = (slice.as_ptr() as usize).checked_sub(block.bytes.as_ptr() as usize)?;
+    (!slice.is_empty() && from + slice.len() <= block.bytes.len()).then_some(from)
+}
+
+/// A client's connection.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Plain(TokioIo<TcpStream>),
+    Tls(Box<TokioIo<TlsStream<TcpStream>>>),
+}
+
+impl Socket {
+    /// A plain connection, which can send files.
+    pub(crate) fn plain(stream: TcpStream, announced: &Announced) -> Self {
+        announced.allow();
+        Self::Plain(TokioIo::new(stream))
+    }
+
+    /// A connection with TLS.
+    pub(crate) fn tls(stream: TlsStream<TcpStream>) -> Self {
+        Self::Tls(Box::new(TokioIo::new(stream)))
+    }
+
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(io) => Pin::new(io).poll_read(cx, into),
+            Self::Tls(io) => Pin::new(io.as_mut()).poll_read(cx, into),
+        }
+    }
+
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(io) => Pin::new(io).poll_write(cx, bytes),
+            Self::Tls(io) => Pin::new(io.as_mut()).poll_write(cx, bytes),
+        }
+    }
+
+    /// Writes what comes first: bytes from memory up to an announced block, or that block from its file.
+    pub(crate) fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+        announced: &Announced,
+    ) -> Poll<io::Result<usize>> {
+        let io = match self {
+            Self::Plain(io) => io,
+            Self::Tls(io) => return Pin::new(io.as_mut()).poll_write_vectored(cx, slices),
+        };
+        let mut blocks = announced.blocks();
+        let found = slices.iter().enumerate().find_map(|(slice_at, slice)| {
+            let found = blocks.iter().enumerate();
+            let found = found.filter_map(|(at, block)| Some((at, place(block, slice)?)));
+            found.last().map(|(at, from)| (slice_at, at, from))
+        });
+        match found {
+            None => {
+                drop(blocks);
+                Pin::new(io).poll_write_vectored(cx, slices)
+            }
+            Some((0, at, from)) => {
+                let sent = ready!(poll_send(
+                    io.inner(),
+                    cx,
+                    &blocks[at],
+                    from,
+                    slices[0].len()
+                ))?;
+                if from + sent == blocks[at].bytes.len() {
+                    blocks.remove(at);
+                }
+                Poll::Ready(Ok(sent))
+            }
+            Some((before, ..)) => {
+                drop(blocks);
+                Pin::new(io).poll_write_vectored(cx, &slices[..before])
+            }
+        }
+    }
+
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(io) => Pin::new(io).poll_flush(cx),
+            Self::Tls(io) => Pin::new(io.as_mut()).poll_flush(cx),
+        }
+    }
+
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            Self::Tls(io) => Pin::new(io.as_mut()).poll_shutdown(cx),
+        }
+    }
+
+    pub(crate) fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(io) => io.is_write_vectored(),
+            Self::Tls(io) => io.is_write_vectored(),
+        }
+    }
+}
+
+/// Sends up to `len` bytes of `block` from `from`, out of its file.
+fn poll_send(
+    stream: &TcpStream,
+    cx: &mut Context<'_>,
+    block: &Block,
+    from: usize,
+    len: usize,
+) -> Poll<io::Result<usize>> {
+    let Some((file, offset)) = &block.file else {
+        return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
+    };
+    loop {
+        ready!(stream.poll_write_ready(cx))?;
+        let mut at = offset + from as u64;
+        let sent = stream.try_io(Interest::WRITABLE, || {
+            Ok(sendfile(stream, &**file, Some(&mut at), len)?)
+        });
+        match sent {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // Somebody cut the file short behind our back.
+            Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+            sent => return Poll::Ready(sent),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write as _, sync::Arc};
+
+    use bytes::Bytes;
+    use tokio::{
+        io::AsyncReadExt as _,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    /// Memory and file differ, so that it shows which of them was sent.
+    #[tokio::test]
+    async fn announced_bytes_come_from_their_file_and_others_from_memory() {
+        let mut file = tempfile::tempfile().unwrap();
+        let in_file: Vec<u8> = (0..3 * LEAST_BYTES)
+            .map(|at| u8::try_from(at % 251).unwrap())
+            .collect();
+        file.write_all(&in_file).unwrap();
+        let memory = Bytes::from(vec![0xff; 3 * LEAST_BYTES]);
+        let part = memory.slice(1000..1000 + LEAST_BYTES);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        let announced = Announced::default();
+        let mut socket = Socket::plain(server, &announced);
+        announced.push(&Block {
+            bytes: part.clone(),
+            file: Some((Arc::new(file), 1000)),
+        });
+        let head = b"head".as_slice();
+        let mut parts = vec![head, &part, &memory[..10]];
+        let sending = std::future::poll_fn(|cx| {
+            while !parts.is_empty() {
+                let slices: Vec<_> = parts.iter().map(|part| io::IoSlice::new(part)).collect();
+                let mut sent = ready!(socket.poll_write_vectored(cx, &slices, &announced)).unwrap();
+                while let Some(first) = parts.first_mut() {
+                    let some = sent.min(first.len());
+                    *first = &first[some..];
+                    sent -= some;
+                    if !first.is_empty() {
+                        break;
+                    }
+                    parts.remove(0);
+                }
+            }
+            Poll::Ready(())
+        });
+        let mut got = vec![0; head.len() + LEAST_BYTES + 10];
+        tokio::join!(sending, async {
+            client.read_exact(&mut got).await.unwrap()
+        });
+        let wanted = [head, &in_file[1000..1000 + LEAST_BYTES], &memory[..10]].concat();
+        assert!(got == wanted);
+        assert!(announced.blocks().is_empty());
+    }
+}

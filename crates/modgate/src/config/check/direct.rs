@@ -1,0 +1,151 @@
+//! `[direct]` and `[[vcs]]`: modules from version control.
+
+use gomod::ModulePath;
+
+use super::{
+    super::{
+        checked::{Direct, VcsMapping},
+        kinds::{self, Checked, shown},
+        layers::Scope,
+        overlap::covers,
+        reader::{Reader, quoted},
+        setting::Kind,
+        source::Node,
+    },
+    items, number,
+};
+
+/// Schemes of repositories.
+const SCHEMES: [&str; 9] = [
+    "https", "ssh", "git+ssh", "svn+ssh", "bzr+ssh", "http", "git", "svn", "bzr",
+];
+
+pub(super) fn read(reader: &mut Reader<'_>, scope: &Scope) -> Direct {
+    let show = |rules: &Vec<super::super::VcsRule>| {
+        let rules: Vec<String> = rules
+            .iter()
+            .map(|rule| format!("{}:{}", rule.pattern, rule.allowed.join("|")))
+            .collect();
+        quoted(&rules.join(","))
+    };
+    let vcs = reader.read(
+        scope,
+        "direct.vcs",
+        |_, node, kind| kinds::vcs(node, kind),
+        show,
+    );
+    Direct {
+        vcs: vcs.unwrap_or_default(),
+        refs_life: reader.time(scope, "direct.refs_life"),
+        discovery_life: reader.time(scope, "direct.discovery_life"),
+        discovery_negative_life: reader.time(scope, "direct.discovery_negative_life"),
+        max_mirrors: number(reader.count(scope, "direct.max_mirrors")),
+        max_mirror_bytes: reader.size(scope, "direct.max_mirror_bytes"),
+        process_timeout: reader.time(scope, "direct.process_timeout"),
+        max_processes: number(reader.count(scope, "direct.max_processes")),
+    }
+}
+
+/// The `[[vcs]]`. `private` are the patterns of private modules.
+pub(super) fn mappings(
+    reader: &mut Reader<'_>,
+    scope: &Scope,
+    private: &[String],
+) -> Vec<VcsMapping> {
+    let mut mappings: Vec<VcsMapping> = Vec::new();
+    for (_, item) in items(reader, scope, "vcs") {
+        let prefix = reader.read(&item, "prefix", prefix, |text| quoted(text));
+        let repo = reader.read(&item, "repo", template, |text| quoted(text));
+        let vcs = reader.choice(&item, "vcs").unwrap_or("git");
+        let subdir = reader.read(&item, "subdir", folder, |text| quoted(text));
+        let (Some(prefix), Some(repo)) = (prefix, repo) else {
+            continue;
+        };
+        let twice = mappings.iter().any(|other| other.prefix == prefix);
+        if let (true, Some(node)) = (twice, item.node("prefix")) {
+            let mistake = node.mistake(format!("another [[vcs]] is for `{prefix}` too"));
+            reader
+                .mistakes
+                .push(mistake.hint("only one of them would be used"));
+        }
+        if !private.iter().any(|pattern| covers(pattern, &prefix)) {
+            reader.notices.push(format!(
+                "the modules of [[vcs]] `{prefix}` are public: their names go to the chain and the checksum database unless `private` lists them"
+            ));
+        }
+        mappings.push(VcsMapping {
+            prefix,
+            repo,
+            vcs,
+            subdir: subdir.unwrap_or_default(),
+        });
+    }
+    mappings
+}
+
+/// The beginning of module paths.
+fn prefix(_: &mut Reader<'_>, node: &Node, kind: &Kind) -> Checked<String> {
+    let text = kinds::text(node, kind)?.trim_end_matches('/');
+    match ModulePath::parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => {
+            let mistake = node.mistake(format!("`{}` begins no module path: {error}", shown(text)));
+            Err(vec![mistake.hint(
+                "write it as \"git.corp.example/team\", without scheme and `*`",
+            )])
+        }
+    }
+}
+
+/// A repository's URL with `{1}` to `{9}`.
+fn template(_: &mut Reader<'_>, node: &Node, kind: &Kind) -> Checked<String> {
+    let text = kinds::text(node, kind)?;
+    let hint = "write \"ssh://git@git.corp.example/team/{1}.git\": {1} is the first path element behind `prefix`";
+    let wrong = |message: &str| Err(vec![node.mistake(message).hint(hint)]);
+    if !text.chars().all(|c| c.is_ascii_graphic() && c != '\\') {
+        return wrong("a URL has no such characters");
+    }
+    let mut pieces = text.split('{');
+    let first = pieces.next().unwrap_or("");
+    let places = pieces.all(
+        |piece| matches!(piece.as_bytes(), [b'1'..=b'9', b'}', rest @ ..] if !rest.contains(&b'}')),
+    );
+    if !places || first.contains('}') {
+        return wrong("braces hold a number from 1 to 9");
+    }
+    let (scheme, rest) = match text.split_once("://") {
+        Some(parts) => parts,
+        // `git@host:path`
+        None if text
+            .split_once(':')
+            .is_some_and(|(host, _)| host.contains('@') && !host.contains('/')) =>
+        {
+            ("ssh", text)
+        }
+        None => return wrong("it is no URL"),
+    };
+    if !SCHEMES.contains(&scheme) {
+        return wrong("no repository is asked over this scheme");
+    }
+    let authority = rest.split('/').next().unwrap_or("");
+    let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+    if host.is_empty() || host.starts_with(['-', ':', '{']) || user.starts_with('-') {
+        return wrong("it names no host");
+    }
+    if user.contains(':') {
+        let mistake = node.mistake("a password does not belong into the address");
+        return Err(vec![mistake.hint("write a [[credential]] for the host")]);
+    }
+    Ok(text.to_owned())
+}
+
+/// A folder in a repository.
+fn folder(_: &mut Reader<'_>, node: &Node, kind: &Kind) -> Checked<String> {
+    let text = kinds::text(node, kind)?.trim_end_matches('/');
+    let element = |element: &str| !matches!(element, "" | "." | "..") && !element.starts_with('-');
+    if text.split('/').all(element) && !text.chars().any(char::is_control) {
+        return Ok(text.to_owned());
+    }
+    let mistake = node.mistake(format!("`{}` is no folder in a repository", shown(text)));
+    Err(vec![mistake.hint("write it as \"pkgs/go\"")])
+}

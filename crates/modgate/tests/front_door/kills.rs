@@ -1,0 +1,196 @@
+//! SIGKILL in the middle of downloads, again and again.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher as _, RandomState},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use testkit::{
+    fixture::{self, Module},
+    gate::{Modgate, Options},
+    go::Go,
+};
+use tokio::task::JoinSet;
+
+use crate::common::{bin, files, verified_lab};
+
+const KILLS: u64 = 200;
+
+/// Random numbers from a seed that a failure names (SplitMix64).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ mixed >> 31) % limit.max(1)
+    }
+}
+
+/// All files that there may ever be of these modules, by their path on a proxy.
+fn truth(modules: &[Module]) -> HashMap<String, Vec<u8>> {
+    let of = |module: &Module| {
+        [
+            (module.url_path("info"), module.info()),
+            (module.url_path("mod"), module.mod_file()),
+            (module.url_path("zip"), module.zip()),
+            (module.url_path("ziphash"), module.h1().into_bytes()),
+        ]
+    };
+    modules.iter().flat_map(of).collect()
+}
+
+/// Whatever stands under a final name is right.
+fn check_kept(data: &Path, truth: &HashMap<String, Vec<u8>>) -> Vec<PathBuf> {
+    let go = data.join("go");
+    let mut kept = files(&go);
+    kept.retain(|file| {
+        let name = format!("/{}", file.strip_prefix(&go).unwrap().display());
+        let Some(right) = truth.get(&name) else {
+            assert!(
+                name.starts_with("/sumdb/") || name.ends_with("/list"),
+                "{name}"
+            );
+            return false;
+        };
+        let info = name.ends_with(".info");
+        let kept = std::fs::read(file).unwrap();
+        assert!(
+            kept == *right || info && same_json(&kept, right),
+            "wrong bytes are kept as {name}"
+        );
+        true
+    });
+    kept
+}
+
+fn same_json(one: &[u8], other: &[u8]) -> bool {
+    let json = serde_json::from_slice::<serde_json::Value>;
+    json(one).unwrap() == json(other).unwrap()
+}
+
+/// Asks for everything at once, the zips twice; an answer that comes whole is right.
+fn ask_all(gate: &Modgate, truth: &HashMap<String, Vec<u8>>) -> JoinSet<bool> {
+    let mut asking = JoinSet::new();
+    for (path, right) in truth {
+        let clients = match path.rsplit_once('.').unwrap().1 {
+            "zip" => 2,
+            "ziphash" => 0,
+            _ => 1,
+        };
+        for _ in 0..clients {
+            let (url, client) = (format!("{}{path}", gate.url()), gate.client());
+            let (path, right) = (path.clone(), right.clone());
+            asking.spawn(async move {
+                let Ok(reply) = client.get(url).send().await else {
+                    return false;
+                };
+                let status = reply.status();
+                let Ok(body) = reply.bytes().await else {
+                    return false;
+                };
+                assert_eq!(status, 200, "{path}: {}", String::from_utf8_lossy(&body));
+                let info = path.ends_with(".info");
+                assert!(
+                    body == right || info && same_json(&body, &right),
+                    "{path}: a wrong body was served"
+                );
+                true
+            });
+        }
+    }
+    asking
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_any_moment_it_never_serves_a_wrong_byte() {
+    let modules: Vec<Module> = (1..=3)
+        .map(|n| fixture::big(&format!("lab.example/big{n}"), "v1.0.0", n))
+        .chain(fixture::project(3))
+        .collect();
+    let (lab, sumdb) = verified_lab(&modules).await;
+    let truth = truth(&modules);
+    let key = sumdb.key().to_string();
+    let data = tempfile::tempdir().unwrap();
+    let options = || Options {
+        upstream: Some(lab.url()),
+        sumdb: Some(key.clone()),
+        data: Some(data.path().to_owned()),
+        ..Options::default()
+    };
+    let seed = RandomState::new().hash_one(0);
+    println!("seed {seed}");
+    let mut dice = Dice(seed);
+
+    // How long all of it takes, at first; then so long that about one half of the answers come whole.
+    let mut gate = Modgate::start(bin(), options()).await;
+    let begin = Instant::now();
+    assert!(
+        ask_all(&gate, &truth)
+            .join_all()
+            .await
+            .into_iter()
+            .all(|ok| ok)
+    );
+    let mut span = u64::try_from(begin.elapsed().as_micros()).unwrap();
+    gate.kill9().await;
+
+    let (mut broken, mut served) = (0, 0);
+    for round in 0..KILLS {
+        // What is kept would not be fetched again: about a half of it goes while nobody serves it.
+        for file in check_kept(data.path(), &truth) {
+            if dice.below(2) == 0 {
+                std::fs::remove_file(file).unwrap();
+            }
+        }
+        if dice.below(4) == 0 {
+            let _ = std::fs::remove_dir_all(data.path().join("go/sumdb"));
+        }
+        let mut gate = Modgate::start(bin(), options()).await;
+        let left = std::fs::read_dir(data.path().join("tmp")).unwrap().count();
+        assert_eq!(left, 0, "round {round}: parts of downloads are left");
+        for (path, right) in truth.iter().filter(|(path, _)| path.ends_with(".zip")) {
+            let kept = gate.get(&format!("/cached-only{path}")).await;
+            assert!(
+                kept.status == 404 || kept.status == 200 && kept.body == *right,
+                "round {round}: {path}: {}",
+                kept.status
+            );
+        }
+        let asking = ask_all(&gate, &truth);
+        tokio::time::sleep(Duration::from_micros(dice.below(span))).await;
+        gate.kill9().await;
+        for whole in asking.join_all().await {
+            *(if whole { &mut served } else { &mut broken }) += 1;
+        }
+        span = if broken < served {
+            span * 15 / 16
+        } else {
+            span * 17 / 16
+        };
+    }
+    println!("{broken} answers broke off, {served} came whole");
+    assert!(broken > KILLS && served > KILLS, "the moments hit nothing");
+
+    let gate = Modgate::start(bin(), options()).await;
+    assert!(
+        ask_all(&gate, &truth)
+            .join_all()
+            .await
+            .into_iter()
+            .all(|ok| ok)
+    );
+    check_kept(data.path(), &truth);
+    let client = Go::new()
+        .proxy(&gate.url())
+        .sumdb(&key)
+        .module("module x\n");
+    for module in &modules {
+        let version = format!("{}@{}", module.path(), module.version());
+        let done = client.run(&["mod", "download", &version]).await;
+        assert!(done.ok, "{}\n{}", done.stderr, gate.logs());
+    }
+}

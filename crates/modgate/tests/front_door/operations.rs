@@ -1,0 +1,335 @@
+//! A gateway's life: start, reload, drain, retired versions.
+
+use std::time::{Duration, Instant};
+
+use testkit::{
+    fixture,
+    gate::{Modgate, Options},
+    lab::{Fault, Lab},
+    tls::{Certificate, Pem},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use crate::common::{bin, eventually, files, gate, kept_zips, module};
+
+/// A connection that stays open between requests.
+struct KeptAlive(TcpStream);
+
+impl KeptAlive {
+    async fn to(gate: &Modgate) -> KeptAlive {
+        KeptAlive(TcpStream::connect(gate.addr()).await.unwrap())
+    }
+
+    /// Asks for a short answer and gives its head.
+    async fn get(&mut self, path: &str) -> String {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        self.0.write_all(request.as_bytes()).await.unwrap();
+        let mut reply = Vec::new();
+        loop {
+            let read = self.0.read_buf(&mut reply).await.unwrap();
+            assert!(read > 0, "closed: {}", String::from_utf8_lossy(&reply));
+            let text = String::from_utf8_lossy(&reply).into_owned();
+            let Some((head, body)) = text.split_once("\r\n\r\n") else {
+                continue;
+            };
+            let length = head.lines().find_map(|line| {
+                line.to_ascii_lowercase()
+                    .strip_prefix("content-length: ")?
+                    .parse()
+                    .ok()
+            });
+            if length.is_none_or(|length: usize| body.len() >= length) {
+                return head.to_owned();
+            }
+        }
+    }
+}
+
+/// A configuration in a file alone, so that it can change.
+fn in_file(chain: &str, more: &str) -> String {
+    format!("chain = \"{chain}\"\n{more}\n[sumdb]\nname = \"off\"\n")
+}
+
+async fn with_config(config: String) -> Modgate {
+    let options = Options {
+        config: Some(config),
+        ..Options::default()
+    };
+    Modgate::start(bin(), options).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_lets_a_download_finish() {
+    let lab = Lab::start().await;
+    let (big, left) = (
+        fixture::big("lab.example/big", "v1.0.0", 2),
+        fixture::big("lab.example/left", "v1.0.0", 2),
+    );
+    lab.add(big.clone());
+    lab.add(left.clone());
+    let mut gate = gate(&lab, "off", "").await;
+    let mut idle = KeptAlive::to(&gate).await;
+    assert!(idle.get("/healthz").await.starts_with("HTTP/1.1 200"));
+    let half = lab.hold_mid_body(".zip");
+    let url = |module: &fixture::Module| format!("{}{}", gate.url(), module.url_path("zip"));
+    let mut going = gate.client().get(url(&big)).send().await.unwrap();
+    let first = going.chunk().await.unwrap().unwrap();
+    // Nobody waits for this one any more when the end comes.
+    drop(gate.client().get(url(&left)).send().await.unwrap());
+    half.arrived(2).await;
+
+    gate.begin_to_end();
+    gate.logged("told to stop", 1).await;
+    let refused = async || {
+        let error = TcpStream::connect(gate.addr()).await.err();
+        error.is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+    };
+    eventually("new connections are refused", refused).await;
+    assert_eq!(idle.0.read(&mut [0; 64]).await.unwrap(), 0, "it stays open");
+    half.release();
+    let mut body = first.to_vec();
+    while let Some(block) = going.chunk().await.unwrap() {
+        body.extend(block);
+    }
+    assert!(body == big.zip());
+    assert!(gate.ended().await.success());
+    assert_eq!(kept_zips(gate.data_dir()), 2);
+    assert!(files(&gate.data_dir().join("tmp")).is_empty());
+    let lists = files(&gate.data_dir().join("go"));
+    assert!(lists.iter().any(|file| file.ends_with("big/@v/list")));
+}
+
+/// What does not end is cut off: a client that does not read, an upstream that dribbles, one that is silent.
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_waits_for_no_longer_than_the_drain_limit() {
+    for fault in [Fault::Drip, Fault::Hang, Fault::StallMidBody] {
+        let lab = Lab::start().await;
+        let big = fixture::big("lab.example/big", "v1.0.0", 2);
+        lab.add(big.clone());
+        let config = format!(
+            "[limits]\ndrain_timeout = \"1s\"\n\
+             [upstream.\"{}\"]\nfirst_byte_timeout = \"1m\"\nidle_timeout = \"1m\"\n",
+            lab.url()
+        );
+        let mut gate = gate(&lab, "off", &config).await;
+        lab.fault(".zip", fault.clone(), None);
+        let (client, url) = (gate.client(), gate.url() + &big.url_path("zip"));
+        let going = tokio::spawn(async move { client.get(url).send().await?.bytes().await });
+        eventually("it is asked", async || lab.count(".zip") == 1).await;
+        let begin = Instant::now();
+        assert!(gate.terminate().await.success(), "{}", gate.logs());
+        let took = begin.elapsed();
+        assert!(took < Duration::from_secs(10), "{fault:?}: {took:?}");
+        assert!(going.await.unwrap().is_err(), "a short success");
+        assert_eq!(kept_zips(gate.data_dir()), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_configuration_is_taken_without_dropping_a_connection() {
+    let (one, two) = (Lab::start().await, Lab::start().await);
+    let big = fixture::big("lab.example/big", "v1.0.0", 2);
+    one.add(big.clone());
+    one.add(module("a"));
+    two.add(module("b"));
+    let gate = with_config(in_file(&one.url(), "")).await;
+    let mut kept_alive = KeptAlive::to(&gate).await;
+    let mut info = async |name: &str| kept_alive.get(&module(name).url_path("info")).await;
+    assert!(info("a").await.starts_with("HTTP/1.1 200"));
+    let half = one.hold_mid_body(".zip");
+    let url = gate.url() + &big.url_path("zip");
+    let going = gate.client().get(url).send().await.unwrap();
+    half.arrived(1).await;
+
+    // By the file alone.
+    gate.rewrite_config(&in_file(&two.url(), ""));
+    gate.logged("configuration read again", 1).await;
+    assert!(info("b").await.starts_with("HTTP/1.1 200"));
+    assert_eq!((one.count("/b/"), two.count("/b/")), (0, 1));
+
+    // A bad one is told with its line, and the old one stays.
+    gate.rewrite_config("chain = \"off\"\n\nprivat = [\"x\"]\n");
+    let logs = gate.logged("is refused, the old one stays", 1).await;
+    assert!(
+        logs.contains("modgate.toml:3") && logs.contains("private"),
+        "{logs}"
+    );
+    two.add(module("c"));
+    assert!(info("c").await.starts_with("HTTP/1.1 200"));
+    gate.hang_up();
+    gate.logged("is refused, the old one stays", 2).await;
+
+    // By the signal.
+    gate.rewrite_config(&in_file(&one.url(), ""));
+    gate.logged("configuration read again", 2).await;
+    gate.hang_up();
+    gate.logged("configuration read again", 3).await;
+    let reloads = |result: &str| format!("modgate_config_reloads_total{{result=\"{result}\"}}");
+    assert!((gate.metric(&reloads("taken")).await - 3.0).abs() < 0.1);
+    assert!((gate.metric(&reloads("refused")).await - 2.0).abs() < 0.1);
+
+    half.release();
+    assert!(going.bytes().await.unwrap() == big.zip());
+}
+
+/// Settings that are not marked *restart* hold at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_logs_and_metrics_change_while_it_runs() {
+    let lab = Lab::start().await;
+    let big = fixture::big("lab.example/big", "v1.0.0", 2);
+    lab.add(big.clone());
+    let mut gate = with_config(in_file(&lab.url(), "")).await;
+    let long = format!("/{}/@v/list", "a".repeat(300));
+    assert_eq!(gate.get(&long).await.status, 404);
+    gate.logged("\"message\":\"request\"", 1).await;
+    assert_eq!(gate.get("/metrics").await.status, 200);
+    gate.logged("/metrics", 1).await;
+    let tighter = "[limits]\nmax_path_bytes = \"256B\"\ndrain_timeout = \"100ms\"\n\
+                   [metrics]\nenabled = false\n[log]\naccess = false\n";
+    gate.rewrite_config(&in_file(&lab.url(), tighter));
+    let logs = gate.logged("configuration read again", 1).await;
+    assert!(!logs.contains("at the next start"), "{logs}");
+    assert_eq!(gate.get(&long).await.status, 414);
+    assert_eq!(gate.get("/metrics").await.status, 404);
+    let _held = lab.hold_mid_body(".zip");
+    let url = gate.url() + &big.url_path("zip");
+    let _going = gate.client().get(url).send().await.unwrap();
+    let begin = Instant::now();
+    assert!(gate.terminate().await.success());
+    assert!(begin.elapsed() < Duration::from_secs(10));
+    let request = "\"message\":\"request\"";
+    assert_eq!(
+        gate.logs().matches(request).count(),
+        logs.matches(request).count()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_certificate_is_taken_without_dropping_a_connection() {
+    let (old, new) = (Pem::new(Certificate::Good), Pem::new(Certificate::Good));
+    let options = Options {
+        config: Some(in_file("off", "")),
+        tls: Some(old.clone()),
+        ..Options::default()
+    };
+    let gate = Modgate::start(bin(), options).await;
+    let trusting = |pem: &Pem| {
+        let ca = reqwest::Certificate::from_pem(pem.ca.as_bytes()).unwrap();
+        let client = reqwest::Client::builder().no_proxy().tls_certs_only([ca]);
+        client.build().unwrap()
+    };
+    let url = gate.url() + "/healthz";
+    let connected = trusting(&old);
+    assert!(connected.get(&url).send().await.is_ok());
+    gate.rewrite_tls(&new);
+    eventually("the new one is shown", async || {
+        trusting(&new).get(&url).send().await.is_ok()
+    })
+    .await;
+    assert!(trusting(&old).get(&url).send().await.is_err());
+    assert!(connected.get(&url).send().await.is_ok(), "it was dropped");
+
+    // A broken pair is told, and the one before stays.
+    gate.rewrite_tls(&Pem {
+        cert: "no certificate".to_owned(),
+        ..old
+    });
+    gate.logged("certificate", 1).await;
+    eventually("it is told", async || {
+        let logs = gate.logs();
+        logs.contains("is refused, the old one stays")
+    })
+    .await;
+    assert!(trusting(&new).get(&url).send().await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_with_mistakes_tells_all_of_them() {
+    let config = "chian = \"off\"\nlisten = \"nowhere\"\n\n[limits]\nidle_timeout = 5\n\
+                  [tls]\ncert = \"/nonexistent.pem\"\n[[route]]\nmatch = [\"x\"]\nmode = \"sink\"\n";
+    let options = Options {
+        config: Some(config.to_owned()),
+        ..Options::default()
+    };
+    let begin = Instant::now();
+    let failed = Modgate::try_start(bin(), options).await.unwrap_err();
+    assert!(begin.elapsed() < Duration::from_secs(10));
+    assert!(failed.status.is_some_and(|status| status.code() == Some(1)));
+    let logs = failed.logs;
+    for (line, told) in [
+        (1, "chian"),
+        (1, "`chain`"),
+        (5, "idle_timeout"),
+        (5, "\"5s\""),
+        (7, "cert"),
+        (10, "sink"),
+    ] {
+        assert!(
+            logs.contains(&format!("modgate.toml:{line}")) && logs.contains(told),
+            "{line}: {told}:\n{logs}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_owner_of_a_folder_is_told_of_the_first() {
+    let lab = Lab::start().await;
+    lab.add(module("a"));
+    let gate = gate(&lab, "off", "").await;
+    let options = Options {
+        upstream: Some("off".to_owned()),
+        sumdb: Some("off".to_owned()),
+        data: Some(gate.data_dir().to_owned()),
+        ..Options::default()
+    };
+    let second = Modgate::try_start(bin(), options).await.unwrap_err();
+    assert!(second.status.is_some_and(|status| status.code() == Some(1)));
+    let told = format!("in use by another modgate (process {})", gate.pid());
+    assert!(second.logs.contains(&told), "{}", second.logs);
+    assert_eq!(gate.get(&module("a").url_path("zip")).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retired_version_is_gone_at_once() {
+    let lab = Lab::start().await;
+    lab.add(module("a"));
+    let gate = gate(&lab, "off", "").await;
+    let zip = module("a").url_path("zip");
+    assert_eq!(gate.get(&zip).await.status, 200);
+    let command = |args: &[&str]| {
+        let done = std::process::Command::new(bin())
+            .args(args)
+            .arg("--data")
+            .arg(gate.data_dir())
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "{told}");
+    };
+    // The server watches the file.
+    let becomes = async |status: u16| {
+        let begin = Instant::now();
+        eventually("it is seen", async || gate.get(&zip).await.status == status).await;
+        assert!(begin.elapsed() < Duration::from_secs(2), "{status}");
+    };
+    for _ in 0..2 {
+        command(&["retire", "lab.example/a@v1.0.0", "--reason", "leaks tokens"]);
+        becomes(410).await;
+        for ending in ["info", "mod", "zip"] {
+            let reply = gate.get(&module("a").url_path(ending)).await;
+            assert_eq!(reply.status, 410);
+            assert!(reply.text().contains("leaks tokens"), "{}", reply.text());
+        }
+        assert_eq!(gate.get("/lab.example/a/@v/list").await.text(), "");
+        let json = [("accept", "application/json")];
+        let json = gate.get_with(&zip, &json).await;
+        let json: serde_json::Value = serde_json::from_slice(&json.body).unwrap();
+        assert_eq!(json["error"], "resource_gone");
+        command(&["unretire", "lab.example/a@v1.0.0"]);
+        becomes(200).await;
+        assert_eq!(gate.get("/lab.example/a/@v/list").await.text(), "v1.0.0\n");
+    }
+}

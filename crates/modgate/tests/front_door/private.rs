@@ -1,0 +1,198 @@
+//! Private names stay inside, and the download modes.
+
+use testkit::{
+    fixture::Module,
+    gate::{Modgate, Options},
+    go::Go,
+    lab::Lab,
+};
+
+use crate::common::{bin, code, eventually, gate, kept_zips, module, verified_lab};
+
+/// What is private here begins so; a client that probes prefixes asks for the host alone too, which is no module of
+/// this pattern.
+const SECRET: &str = "corp.example/secret";
+
+fn paths() -> Vec<String> {
+    let module = "corp.example/secret/repo";
+    let mut paths: Vec<String> = [
+        "@v/list",
+        "@latest",
+        "@v/v1.0.0.info",
+        "@v/v1.0.0.mod",
+        "@v/v1.0.0.zip",
+        "@v/master.info",
+        "@v/v1.info",
+        "@v/latest.info",
+        "@v/0123456789ab.info",
+    ]
+    .iter()
+    .flat_map(|what| {
+        [
+            format!("/{module}/{what}"),
+            format!("/corp.example/secret/{what}"),
+            format!("/corp.example/secret/!repo/pkg/v2/{what}"),
+            format!("/cached-only/{module}/{what}"),
+        ]
+    })
+    .collect();
+    for database in ["sum.lab.example", "sum.golang.org"] {
+        paths.push(format!("/sumdb/{database}/lookup/{module}@v1.0.0"));
+    }
+    paths.push(format!("/{module}/@v/v1.0.0.zip?x=1"));
+    paths
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_private_name_leaves() {
+    let open = module("open");
+    let (lab, sumdb) = verified_lab(std::slice::from_ref(&open)).await;
+    // Were it asked, the public upstream would have it.
+    lab.add(Module::new("corp.example/secret/repo", "v1.0.0"));
+    for mode in ["sync", "async", "redirect", "async_redirect", "none"] {
+        for route in [
+            String::new(),
+            format!("[[route]]\nmatch = [\"*\"]\nchain = \"{}\"\n", lab.url()),
+        ] {
+            let config = format!("private = [\"corp.example/*\"]\nmode = \"{mode}\"\n{route}");
+            println!("{config}");
+            let gate = gate(&lab, &sumdb.gosumdb(), &config).await;
+            for path in paths() {
+                let reply = gate.get(&path).await;
+                assert_ne!(reply.status, 200, "{path}");
+                assert_eq!(reply.header("location"), "", "{path}");
+            }
+            let go = || {
+                Go::new()
+                    .proxy(&gate.url())
+                    .sumdb(&sumdb.key().to_string())
+                    .env("GONOSUMDB", "corp.example/*")
+                    .module("module x\n")
+            };
+            for args in [
+                ["get", "corp.example/secret/repo/pkg/deep@v1.0.0"],
+                ["get", "corp.example/secret/repo/pkg@master"],
+                ["get", "corp.example/secret/repo@latest"],
+            ] {
+                assert!(!go().run(&args).await.ok, "{args:?}");
+            }
+            // A client that does not know it is private asks for its record.
+            let naive = Go::new()
+                .proxy(&gate.url())
+                .sumdb(&sumdb.key().to_string())
+                .module("module x\n");
+            let done = naive.run(&["get", "corp.example/secret/repo@v1.0.0"]).await;
+            assert!(!done.ok);
+            for told in lab.requests().iter().map(|request| &request.path) {
+                assert!(!told.contains("secret"), "upstream was told {told}");
+            }
+            for told in sumdb.requests().keys() {
+                assert!(!told.contains("secret"), "the database was told {told}");
+            }
+        }
+    }
+    assert!(lab.count("/lab.example/") == 0 && !lab.requests().is_empty());
+}
+
+/// A private module goes by the route that names it, unverified and unknown to all others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_module_comes_by_its_own_route() {
+    let (lab, sumdb) = verified_lab(&[]).await;
+    let own = Lab::start().await;
+    let secret = Module::new("corp.example/secret/repo", "v1.0.0").file("a.go", "package a\n");
+    own.add(secret.clone());
+    let config = format!(
+        "private = [\"corp.example/*\"]\n\
+         [[route]]\nmatch = [\"*\"]\nchain = \"{}\"\n\
+         [[route]]\nmatch = [\"{SECRET}\"]\nchain = \"{}\"\n",
+        lab.url(),
+        own.url()
+    );
+    let gate = gate(&lab, &sumdb.gosumdb(), &config).await;
+    let go = Go::new()
+        .proxy(&gate.url())
+        .sumdb(&sumdb.key().to_string())
+        .env("GONOSUMDB", "corp.example/*")
+        .module("module x\n");
+    let done = go.run(&["get", "corp.example/secret/repo@latest"]).await;
+    assert!(done.ok, "{}\n{}", done.stderr, gate.logs());
+    let reply = gate.get(&secret.url_path("zip")).await;
+    assert!(reply.body == secret.zip());
+    let cached = reply.header("cache-control");
+    assert!(
+        cached.contains("private"),
+        "shared caches may keep it: {cached}"
+    );
+    assert_eq!((lab.count("secret"), own.count("/sumdb/")), (0, 0));
+    assert!(!sumdb.requests().keys().any(|path| path.contains("secret")));
+}
+
+async fn in_mode(lab: &Lab, mode: &str) -> Modgate {
+    let config = format!("mode = \"{mode}\"\n[negative]\nabsent = \"0s\"\n");
+    let options = Options {
+        upstream: Some(lab.url()),
+        sumdb: Some("off".to_owned()),
+        config: Some(config),
+        ..Options::default()
+    };
+    Modgate::start(bin(), options).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn download_modes() {
+    let lab = Lab::start().await;
+    let upper = Module::new("lab.example/Upper", "v1.0.0").file("a.go", "package a\n");
+    lab.add(upper.clone());
+    let zip = upper.url_path("zip");
+    let location = format!("{}{}", lab.url(), zip.replace('!', "%21"));
+    let download = ["mod", "download", "lab.example/Upper@v1.0.0"];
+    let go = |gate: &Modgate| {
+        let go = Go::new().proxy(&gate.url()).sumdb("off");
+        go.module("module x\n")
+    };
+
+    let gate = in_mode(&lab, "none").await;
+    let reply = gate.get(&zip).await;
+    assert_eq!((reply.status, &*code(&reply)), (404, "not_cached"));
+    assert_eq!(lab.requests().len(), 0);
+
+    let gate = in_mode(&lab, "redirect").await;
+    let reply = gate.get(&zip).await;
+    assert_eq!((reply.status, reply.header("location")), (302, &*location));
+    assert!(go(&gate).run(&download).await.ok);
+    assert_eq!(kept_zips(gate.data_dir()), 0);
+
+    for mode in ["async", "async_redirect"] {
+        let gate = in_mode(&lab, mode).await;
+        lab.reset_counts();
+        let hold = lab.hold(".zip");
+        for _ in 0..3 {
+            let reply = gate.get(&zip).await;
+            if mode == "async" {
+                assert_eq!((reply.status, &*code(&reply)), (404, "fetch_queued"));
+            } else {
+                assert_eq!((reply.status, reply.header("location")), (302, &*location));
+            }
+        }
+        hold.arrived(1).await;
+        hold.release();
+        eventually("it is kept", async || gate.get(&zip).await.status == 200).await;
+        assert_eq!(lab.count(".zip"), 1, "{mode}");
+        for ending in ["info", "mod"] {
+            gate.get(&upper.url_path(ending)).await;
+            let path = upper.url_path(ending);
+            eventually("it is kept", async || gate.get(&path).await.status == 200).await;
+        }
+        assert!(go(&gate).run(&download).await.ok);
+    }
+
+    // With nobody to send them to, clients are served in redirect mode too, or told of the outage.
+    lab.stop().await;
+    let gate = in_mode(&lab, "redirect").await;
+    let reply = gate.get(&zip).await;
+    assert!(
+        reply.status == 302 || reply.status == 502,
+        "{}",
+        reply.status
+    );
+}

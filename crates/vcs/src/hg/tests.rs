@@ -1,0 +1,273 @@
+//! The real program on repositories of its own.
+
+// Clippy does not see that helpers outside `#[test]` are tests.
+#![allow(clippy::unwrap_used)]
+
+use egress::Hidden;
+
+use super::*;
+
+/// Runs hg in a folder; `None` where it is not installed.
+fn hg(folder: &Path, arguments: &[&str]) -> Option<String> {
+    let output = std::process::Command::new("hg")
+        .current_dir(folder)
+        .env("HGPLAIN", "1")
+        .env("HGRCPATH", "/dev/null")
+        .env("HGUSER", "t <t@t.example>")
+        .args(arguments)
+        .output()
+        .ok()?;
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Some(String::from_utf8(output.stdout).unwrap())
+}
+
+fn way(url: &str) -> Way {
+    Way {
+        url: url.to_owned(),
+        ..Way::default()
+    }
+}
+
+#[tokio::test]
+async fn a_repository_of_the_real_program() {
+    let dir = tempfile::tempdir().unwrap();
+    let origin = dir.path().join("origin");
+    std::fs::create_dir(&origin).unwrap();
+    if std::process::Command::new("hg")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
+        eprintln!("hg is not installed: nothing was tried");
+        return;
+    }
+    hg(&origin, &["init"]).unwrap();
+    std::fs::write(origin.join("go.mod"), "module h.example/m\n").unwrap();
+    std::fs::create_dir(origin.join("sub")).unwrap();
+    std::fs::write(origin.join("sub/a.go"), "package sub\n").unwrap();
+    std::os::unix::fs::symlink("go.mod", origin.join("link")).unwrap();
+    hg(
+        &origin,
+        &["commit", "-A", "-m", "one", "-d", "1700000000 0"],
+    )
+    .unwrap();
+    hg(&origin, &["tag", "v1.0.0", "-d", "1700000100 0"]).unwrap();
+    std::fs::write(origin.join("go.mod"), "module h.example/m // two\n").unwrap();
+    hg(&origin, &["commit", "-m", "two", "-d", "1700000200 0"]).unwrap();
+
+    let url = origin.to_str().unwrap();
+    let limit = Duration::from_mins(1);
+    let mut repository = HgRepository::new(dir.path().join("mirror"), way(url), limit);
+    let tags = repository.tags("v").await.unwrap();
+    assert_eq!(
+        tags.iter().map(|tag| tag.name.as_str()).collect::<Vec<_>>(),
+        ["v1.0.0"]
+    );
+    assert_eq!(repository.tags("sub/").await.unwrap(), []);
+    let tagged = repository.stat("v1.0.0").await.unwrap();
+    assert_eq!(tagged.time.unix_timestamp(), 1_700_000_000);
+    assert_eq!(tagged.tag.as_deref(), Some("v1.0.0"));
+    assert_eq!(tagged.hash, tags[0].hash);
+    assert_eq!(tagged.short, tagged.hash[..12]);
+    let tip = repository.latest().await.unwrap();
+    assert_eq!(
+        (tip.time.unix_timestamp(), tip.tag.clone()),
+        (1_700_000_200, None)
+    );
+    assert_eq!(repository.stat("default").await.unwrap().hash, tip.hash);
+    assert_eq!(repository.stat(&tip.short).await.unwrap().hash, tip.hash);
+    assert_eq!(repository.merged_tags(&tip, "v").await.unwrap(), ["v1.0.0"]);
+    assert!(repository.descends_from(&tip, &tags[0]).await.unwrap());
+    let newest = Tag {
+        name: "x".to_owned(),
+        hash: tip.hash.clone(),
+    };
+    assert!(!repository.descends_from(&tagged, &newest).await.unwrap());
+    for unknown in ["v9.9.9", "all()", "--config=x", "a b", "\"", "", "0:tip"] {
+        let error = repository.stat(unknown).await.unwrap_err();
+        assert!(
+            matches!(error, Trouble::Other(ref e) if e.kind == ErrorKind::NotFound),
+            "{unknown}: {error:?}"
+        );
+    }
+
+    let go_mod = repository.read(&tagged.hash, "go.mod", 100).await.unwrap();
+    assert_eq!(go_mod.as_deref(), Some(&b"module h.example/m\n"[..]));
+    for missing in ["none", "glob:*", "set:all()", "../origin/go.mod"] {
+        let got = repository.read(&tagged.hash, missing, 100).await;
+        assert!(!matches!(got, Ok(Some(_))), "{missing}");
+    }
+    assert!(repository.read(&tagged.hash, "go.mod", 3).await.is_err());
+    let list = repository.list(&tagged.hash, "").await.unwrap();
+    let shown: Vec<(String, u64, bool)> = list
+        .iter()
+        .map(|file| {
+            (
+                String::from_utf8(file.name.clone()).unwrap(),
+                file.size,
+                file.link,
+            )
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            ("go.mod".to_owned(), 19, false),
+            ("link".to_owned(), 6, true),
+            ("sub/a.go".to_owned(), 12, false)
+        ]
+    );
+    assert_eq!(repository.list(&tagged.hash, "sub").await.unwrap().len(), 1);
+    assert_eq!(repository.list(&tagged.hash, "none").await.unwrap(), []);
+    let mut running = repository.archive(&tagged.hash, "sub").await.unwrap();
+    let mut tar = Vec::new();
+    running
+        .take_stdout()
+        .unwrap()
+        .read_to_end(&mut tar)
+        .await
+        .unwrap();
+    assert!(running.finish().await.unwrap().success());
+    let names: Vec<&[u8]> = tar
+        .chunks(512)
+        .map(|block| block.split(|byte| *byte == 0).next().unwrap())
+        .collect();
+    assert!(names.contains(&&b"p/sub/a.go"[..]), "{:?}", names[0]);
+    assert!(!names.contains(&&b"p/go.mod"[..]));
+
+    // What is new comes with the next question, what is known whole needs none.
+    std::fs::write(origin.join("new"), "").unwrap();
+    hg(
+        &origin,
+        &["commit", "-A", "-m", "three", "-d", "1700000300 0"],
+    )
+    .unwrap();
+    let mut again = HgRepository::new(dir.path().join("mirror"), way(url), limit);
+    assert_eq!(again.stat(&tagged.hash).await.unwrap().hash, tagged.hash);
+    assert!(!again.pulled);
+    assert_eq!(
+        again.latest().await.unwrap().time.unix_timestamp(),
+        1_700_000_300
+    );
+}
+
+#[tokio::test]
+async fn failures() {
+    let dir = tempfile::tempdir().unwrap();
+    if std::process::Command::new("hg")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
+        eprintln!("hg is not installed: nothing was tried");
+        return;
+    }
+    let mut repository = HgRepository::new(
+        dir.path().join("m"),
+        way("http://127.0.0.1:1/x"),
+        Duration::from_mins(1),
+    );
+    let Trouble::Other(error) = repository.latest().await.unwrap_err() else {
+        panic!("the mirror is fine");
+    };
+    assert_eq!(error.kind, ErrorKind::Unavailable, "{}", error.text);
+}
+
+#[test]
+fn settings_hold_no_more_than_they_should() {
+    let mut way = way("https://h.example/x");
+    way.login = Some(("ci".to_owned(), Hidden::new("s3cret")));
+    way.config
+        .push(("http.proxy".to_owned(), "http://u:p@proxy:3128".to_owned()));
+    way.env
+        .push(("GIT_SSH_COMMAND".to_owned(), "ssh -o 'A=b'".to_owned()));
+    let text = settings(&way);
+    for line in [
+        "own.prefix = https://h.example/x",
+        "own.password = s3cret",
+        "host = proxy:3128",
+        "passwd = p",
+        "ssh = ssh -o 'A=b'",
+    ] {
+        assert!(text.lines().any(|said| said == line), "{line}\n{text}");
+    }
+    way.login = Some(("ci\n[hooks]".to_owned(), Hidden::new("x")));
+    assert!(!settings(&way).contains("hooks"));
+}
+
+/// hg takes its settings, logs in through a proxy, and comes to no address that was not checked.
+#[tokio::test]
+async fn over_http_by_the_relay() {
+    let dir = tempfile::tempdir().unwrap();
+    let origin = dir.path().join("origin");
+    std::fs::create_dir(&origin).unwrap();
+    if std::process::Command::new("hg")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
+        eprintln!("hg is not installed: nothing was tried");
+        return;
+    }
+    hg(&origin, &["init"]).unwrap();
+    std::fs::write(origin.join("go.mod"), "module h.example/m\n").unwrap();
+    hg(
+        &origin,
+        &["commit", "-A", "-m", "one", "-d", "1700000000 0"],
+    )
+    .unwrap();
+    let mut server = tokio::process::Command::new("hg")
+        .current_dir(&origin)
+        .env("HGPLAIN", "1")
+        .env("HGRCPATH", "/dev/null")
+        .args([
+            "serve",
+            "--address",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--print-url",
+        ])
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = tokio::io::BufReader::new(server.stdout.take().unwrap());
+    let mut line = String::new();
+    tokio::io::AsyncBufReadExt::read_line(&mut lines, &mut line)
+        .await
+        .unwrap();
+    let port = line
+        .trim()
+        .trim_end_matches('/')
+        .rsplit(':')
+        .next()
+        .unwrap()
+        .to_owned();
+
+    let lookup: egress::Lookup =
+        std::sync::Arc::new(|_| Box::pin(async { Ok(vec!["127.0.0.1".parse().unwrap()]) }));
+    let network = egress::NetworkSettings {
+        internal_hosts: vec!["hg.example".to_owned()],
+        ..egress::NetworkSettings::default()
+    };
+    let egress = egress::Egress::with_lookup(network, egress::Credentials::default(), lookup);
+    let relay = crate::relay::Relay::start(egress).await.unwrap();
+    let repository = |host: &str| {
+        let mut way = way(&format!("http://{host}:{port}/"));
+        way.config.push(("http.proxy".to_owned(), relay.url()));
+        HgRepository::new(dir.path().join(host), way, Duration::from_mins(1))
+    };
+    let tip = repository("hg.example").latest().await.unwrap();
+    assert_eq!(tip.time.unix_timestamp(), 1_700_000_000);
+    for inside in ["evil.example", "127.0.0.1"] {
+        let Trouble::Other(error) = repository(inside).latest().await.unwrap_err() else {
+            panic!("the mirror is fine");
+        };
+        assert!(error.text.contains("403"), "{inside}: {}", error.text);
+    }
+}

@@ -1,0 +1,325 @@
+//! Repositories that vanish, move, break and stall. What was asked then fails for the right reason and in bounded
+//! time, and works again when the trouble is over.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests are tests too"
+)]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::{Lab, MODULE, URL, add, go_mod, info, list, small, zip};
+use egress::{Credentials, Egress};
+use forge::{Fault, History, change};
+use vcs::{Direct, ErrorKind};
+
+/// Waits until no process speaks of the mirrors any more; a test that leaves some fails by its time limit.
+async fn no_children(lab: &Lab) {
+    let mirrors = lab.mirrors();
+    let speaks = |folder: &Path| {
+        let text = |name: &str| fs::read(folder.join(name)).unwrap_or_default();
+        let cwd = fs::read_link(folder.join("cwd")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&text("cmdline")).into_owned();
+        cwd.starts_with(&mirrors) || line.contains(mirrors.to_str().unwrap())
+    };
+    let end = Instant::now() + Duration::from_secs(5);
+    while fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .any(|process| speaks(&process.path()))
+    {
+        assert!(Instant::now() < end, "a child is left");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repository_vanishes() {
+    let lab = Lab::start().await;
+    add(&lab, &small());
+    let direct = lab.direct();
+    let before = zip(&direct, MODULE, "v1.0.0").await.unwrap();
+    let info_before = info(&direct, MODULE, "v1.0.0").await.unwrap();
+    lab.forge.forget(URL);
+    assert_eq!(zip(&direct, MODULE, "v1.0.0").await.unwrap(), before);
+    let after = info(&direct, MODULE, "v1.0.0").await.unwrap();
+    assert_eq!(after.info_json(), info_before.info_json());
+    // The server works and says that there is no such repository.
+    let error = list(&direct, MODULE).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::NotFound, "{error:?}");
+    // It is back.
+    lab.forge.serve("small");
+    assert_eq!(list(&direct, MODULE).await.unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_is_not_absence() {
+    let lab = Lab::start().await;
+    add(&lab, &small());
+    for status in [500, 502, 503, 429] {
+        lab.forge.fault(URL, Some(Fault::Status(status)));
+        let direct = lab.direct();
+        for query in ["v1.0.0", "main", "latest"] {
+            let error = info(&direct, MODULE, query).await.unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Unavailable, "{status} {error:?}");
+        }
+        let error = list(&direct, MODULE).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unavailable, "{status} {error:?}");
+    }
+    lab.forge.fault(URL, None);
+    assert_eq!(list(&lab.direct(), MODULE).await.unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tag_is_moved() {
+    let lab = Lab::start().await;
+    let built = add(&lab, &small());
+    let mut settings = lab.settings();
+    settings.refs_life = Duration::ZERO;
+    let egress = || Egress::new(lab.network(), Credentials::default());
+    let direct = Direct::new(settings.clone(), egress());
+    let before = zip(&direct, MODULE, "v1.0.0").await.unwrap();
+    let mut moved = small();
+    moved.tag("v1.0.0", "three");
+    moved.import(&built.folder);
+    for (direct, seen) in [(direct, 1), (Direct::new(settings, egress()), 0)] {
+        let said = info(&direct, MODULE, "v1.0.0").await.unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&said.info_json()).unwrap();
+        let hash = json["Origin"]["Hash"].as_str().unwrap();
+        let now = zip(&direct, MODULE, "v1.0.0").await.unwrap();
+        // Old or new, but not a mixture.
+        if hash == built.hash("one") {
+            assert_eq!(now, before);
+        } else {
+            assert_eq!(hash, built.hash("three"));
+            assert_ne!(now, before);
+        }
+        // Told once, not again after a restart.
+        assert_eq!(direct.incidents().moved_tags, seen);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn history_is_rewritten() {
+    let lab = Lab::start().await;
+    let built = add(&lab, &small());
+    let direct = lab.direct();
+    info(&direct, MODULE, "main").await.unwrap();
+    zip(&direct, MODULE, "v1.1.0").await.unwrap();
+    let mut other = History::new();
+    other.commit("main", "new", [change::file("go.mod", "module new.test\n")]);
+    other.tag("v1.0.0", "new");
+    other.commit("main", "tip", [change::file("b.go", "package b\n")]);
+    fs::remove_dir_all(&built.folder).unwrap();
+    let built = other.build(&built.folder);
+    let main = info(&direct, MODULE, "main").await.unwrap();
+    assert_eq!(main.version.as_str(), built.fill("v1.0.1-0.{tip:p}"));
+    assert_eq!(list(&direct, MODULE).await.unwrap(), ["v1.0.0"]);
+    let tip = main.version.as_str();
+    assert_eq!(
+        go_mod(&direct, MODULE, tip).await.unwrap(),
+        b"module new.test\n"
+    );
+    zip(&direct, MODULE, tip).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mirror_is_broken_on_disk() {
+    let lab = Lab::start().await;
+    add(&lab, &small());
+    let breakers: [(&str, Harm); 5] = [
+        ("packs and objects cut", |path| {
+            if path.to_str().unwrap().contains("/objects/") {
+                fs::write(path, b"PA").unwrap();
+            }
+        }),
+        ("packs and objects gone", |path| {
+            if path.to_str().unwrap().contains("/objects/") {
+                fs::remove_file(path).unwrap();
+            }
+        }),
+        ("HEAD and config gone", |path| {
+            if path.ends_with("HEAD") || path.ends_with("config") {
+                fs::remove_file(path).unwrap();
+            }
+        }),
+        ("nonsense everywhere", |path| {
+            fs::write(path, b"\0nonsense").unwrap()
+        }),
+        ("empty files", |path| fs::write(path, b"").unwrap()),
+    ];
+    for (name, harm) in breakers {
+        println!("{name}");
+        let direct = lab.direct();
+        let before = zip(&direct, MODULE, "v1.0.0").await.unwrap();
+        let main = info(&direct, MODULE, "main").await.unwrap();
+        drop(direct);
+        each_file(&lab.mirrors(), &harm);
+        let direct = lab.direct();
+        assert_eq!(
+            zip(&direct, MODULE, "v1.0.0").await.unwrap(),
+            before,
+            "{name}"
+        );
+        let again = info(&direct, MODULE, "main").await.unwrap();
+        assert_eq!(again.version, main.version, "{name}");
+        // While it runs.
+        each_file(&lab.mirrors(), &harm);
+        let again = zip(&direct, MODULE, "v1.1.0").await;
+        assert!(again.is_ok(), "{name}: {:?}", again.err());
+    }
+}
+
+/// What is done to a file of a mirror.
+type Harm = fn(&Path);
+
+fn each_file(folder: &Path, act: &impl Fn(&Path)) {
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            each_file(&entry.path(), act);
+        } else {
+            let mut mode = fs::metadata(entry.path()).unwrap().permissions();
+            std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o644);
+            fs::set_permissions(entry.path(), mode).unwrap();
+            act(&entry.path());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fetch_breaks_off() {
+    let lab = Lab::start().await;
+    add(&lab, &small());
+    let direct = lab.direct();
+    for bytes in [0, 1, 40, 200] {
+        lab.forge.fault(URL, Some(Fault::CutPack(bytes)));
+        let error = zip(&direct, MODULE, "v1.0.0").await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unavailable, "{bytes} {error:?}");
+    }
+    lab.forge.fault(URL, None);
+    zip(&direct, MODULE, "v1.0.0").await.unwrap();
+    info(&direct, MODULE, "main").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asked_goes_away() {
+    let lab = Lab::start().await;
+    add(&lab, &small());
+    lab.forge.fault(URL, Some(Fault::StallPack));
+    let direct = Arc::new(lab.direct());
+    let asking = tokio::spawn({
+        let direct = Arc::clone(&direct);
+        async move { zip(&direct, MODULE, "v1.0.0").await }
+    });
+    lab.forge
+        .asked("POST https://git.golden.test/small.git/git-upload-pack")
+        .await;
+    asking.abort();
+    let _ = asking.await;
+    lab.forge.fault(URL, None);
+    zip(&direct, MODULE, "v1.0.0").await.unwrap();
+    drop(direct);
+    no_children(&lab).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_stalls() {
+    let lab = Lab::start().await;
+    add(&lab, &small());
+    let mut settings = lab.settings();
+    settings.process_timeout = Duration::from_secs(1);
+    let egress = Egress::new(lab.network(), Credentials::default());
+    let direct = Direct::new(settings, egress);
+    for fault in [Fault::Stall, Fault::StallPack] {
+        lab.forge.fault(URL, Some(fault.clone()));
+        let start = Instant::now();
+        let error = zip(&direct, MODULE, "v1.0.0").await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Timeout, "{fault:?} {error:?}");
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "{:?}",
+            start.elapsed()
+        );
+        no_children(&lab).await;
+    }
+    lab.forge.fault(URL, None);
+    zip(&direct, MODULE, "v1.0.0").await.unwrap();
+    no_children(&lab).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_thousand_references() {
+    let lab = Lab::start().await;
+    let built = add(&lab, &small());
+    let hash = built.hash("one");
+    let mut lines: Vec<String> = (0..100_000)
+        .map(|at| format!("{hash} refs/tags/v2.0.{at}\n"))
+        .collect();
+    lines.extend((0..100).map(|at| format!("{hash} refs/tags/v0.0.{at}\n")));
+    lines.sort_by(|one, other| one[41..].cmp(&other[41..]));
+    let text = format!(
+        "# pack-refs with: peeled fully-peeled sorted \n{}",
+        lines.concat()
+    );
+    fs::write(built.folder.join("packed-refs"), text).unwrap();
+    let direct = lab.direct();
+    let start = Instant::now();
+    assert_eq!(list(&direct, MODULE).await.unwrap().len(), 102);
+    let said = info(&direct, MODULE, "v0.0.42").await.unwrap();
+    assert_eq!(said.version.as_str(), "v0.0.42");
+    zip(&direct, MODULE, "v0.0.42").await.unwrap();
+    let main = info(&direct, MODULE, "main").await.unwrap();
+    assert_eq!(main.version.as_str(), built.fill("v1.1.1-0.{three:p}"));
+    println!("{:?}", start.elapsed());
+    // References to nothing.
+    lab.forge.fault(URL, Some(Fault::ManyRefs(100_000)));
+    let direct = lab.direct();
+    assert_eq!(list(&direct, MODULE).await.unwrap().len(), 100_000);
+    zip(&direct, MODULE, "v1.0.77777").await.unwrap_err();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_big_repository_is_not_fetched_for_one_version() {
+    let lab = Lab::start().await;
+    let mut history = small();
+    let mut state = 1u64;
+    for at in 0..30 {
+        // Noise, which no compression makes small.
+        let mut noise = Vec::with_capacity(10 << 20);
+        while noise.len() < 10 << 20 {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            noise.extend_from_slice(&state.to_le_bytes());
+        }
+        history.commit("main", &format!("n{at}"), [change::file("noise", noise)]);
+    }
+    history.commit("main", "clean", [change::gone("noise")]);
+    history.tag("v1.2.0", "clean");
+    history.commit("main", "tip", [change::file("b.go", "package b\n")]);
+    let built = add(&lab, &history);
+    let direct = lab.direct();
+    zip(&direct, MODULE, "v1.2.0").await.unwrap();
+    let mut bytes = 0;
+    each_file_size(&lab.mirrors(), &mut bytes);
+    assert!(bytes < 1 << 20, "{bytes} bytes for one version");
+    let main = info(&direct, MODULE, "main").await.unwrap();
+    assert_eq!(main.version.as_str(), built.fill("v1.2.1-0.{tip:p}"));
+}
+
+fn each_file_size(folder: &Path, bytes: &mut u64) {
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        if entry.file_type().unwrap().is_dir() {
+            each_file_size(&entry.path(), bytes);
+        } else {
+            *bytes += entry.metadata().unwrap().len();
+        }
+    }
+}

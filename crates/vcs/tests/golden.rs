@@ -1,0 +1,429 @@
+//! Direct fetch answers as the real `go` does in direct mode: versions, queries, times, origins, go.mod files and zips of
+//! a repository for every rule. Where it does so on purpose otherwise, the table below says why, and that is proven too.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests are tests too"
+)]
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Instant;
+
+use common::{Lab, go_mod, info, list, zip};
+use forge::truth::{Go, Questions, Truth, h1};
+use forge::{Others, catalog};
+use gomod::{ModulePath, Version};
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use vcs::{Direct, DirectError, ErrorKind};
+
+/// A difference that is meant: of one question (`info v1.0.0`), or of all about a module (`*`).
+struct Deliberate {
+    module: &'static str,
+    what: &'static str,
+    why: &'static str,
+}
+
+const DELIBERATE: &[Deliberate] = &[
+    Deliberate {
+        module: "golden.test/overhttp",
+        what: "*",
+        why: "a page over https may not send modgate to a repository without encryption; go lets it",
+    },
+    Deliberate {
+        module: "pages.golden.test/userinfo",
+        what: "*",
+        why: "a password that a page tells everybody is no password of ours, and go passes it on in the origin",
+    },
+    Deliberate {
+        module: "pages.golden.test/late",
+        what: "*",
+        why: "64 KiB of a page are read; go reads on",
+    },
+    Deliberate {
+        module: "pages.golden.test/subdirup",
+        what: "list",
+        why: "a folder outside of the repository is refused at once; go finds nothing in it",
+    },
+    Deliberate {
+        module: "golden.test/big",
+        what: "info v1.2.0",
+        why: "a go.mod of more than 16 MiB is not read; go refuses it when it makes the zip",
+    },
+    Deliberate {
+        module: "golden.test/big",
+        what: "mod v1.2.0",
+        why: "a go.mod of more than 16 MiB is not read",
+    },
+    Deliberate {
+        module: "golden.test/big",
+        what: "info latest",
+        why: "it is the version with that go.mod",
+    },
+    Deliberate {
+        module: "golden.test/big",
+        what: "info HEAD",
+        why: "it is the version with that go.mod",
+    },
+    Deliberate {
+        module: "golden.test/latemodule",
+        what: "info v2",
+        why: "chosen from the list, as by a client of a proxy; go in direct mode looks at the tags v2.* alone",
+    },
+    Deliberate {
+        module: "golden.test/latemodule",
+        what: "info v4",
+        why: "chosen from the list, as by a client of a proxy; go in direct mode looks at the tags v4.* alone",
+    },
+    Deliberate {
+        module: "golden.test/lines",
+        what: "zip v1.0.16",
+        why: "that it is too new for this go is for the client to say",
+    },
+];
+
+impl Deliberate {
+    fn is(&self, module: &str, what: &str) -> bool {
+        self.module == module && (self.what == "*" || self.what == what)
+    }
+}
+
+/// What is compared, in both forms as text: the program under test may say it in its own words only when it refuses.
+type Answers = BTreeMap<(String, String), Answer>;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Answer {
+    Said(String),
+    Refused(String),
+}
+
+impl Answer {
+    /// Whether `go`, which is the one asked, and the other agree. Of what it takes from a list it does not always tell the
+    /// origin.
+    fn same(&self, other: &Answer) -> bool {
+        match (self, other) {
+            (Answer::Said(one), Answer::Said(other)) => {
+                one == other
+                    || one
+                        .strip_suffix("null")
+                        .is_some_and(|one| other.starts_with(one))
+            }
+            (Answer::Refused(_), Answer::Refused(_)) => true,
+            _ => false,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn direct_fetch_answers_as_go_does() {
+    let start = Instant::now();
+    let lab = Lab::start().await;
+    let mut questions = Vec::new();
+    let only = std::env::var("GOLDEN_ONLY").ok();
+    for entry in catalog::all() {
+        let installed = entry.install(&lab.forge).1;
+        if only.as_ref().is_none_or(|only| only == entry.name) {
+            questions.push(installed);
+        }
+    }
+    let all = only.is_none();
+    let mut others = None;
+    if all {
+        questions.extend(catalog::pages(&lab.forge));
+    }
+    if only.is_none_or(|only| only == "others") {
+        let started = Others::start(&lab.forge).await;
+        questions.extend(started.questions.clone());
+        others = Some(started);
+    }
+    let go = Go::new(&lab.forge);
+    let mut asked: JoinSet<(Questions, Truth)> = JoinSet::new();
+    for questions in questions {
+        let go = go.clone();
+        asked.spawn(async move {
+            let truth = go.ask(&questions).await;
+            (questions, truth)
+        });
+    }
+    let mut truths = asked.join_all().await;
+    println!("go answered after {:?}", start.elapsed());
+    truths.sort_by(|(one, _), (other, _)| one.modules.cmp(&other.modules));
+
+    let mut differences = Vec::new();
+    let mut compared = 0;
+    // Twice: with no mirror, and with those of the first time, in another order and by another process, so to say.
+    for round in ["no mirrors", "kept mirrors"] {
+        let direct = Arc::new(lab.direct());
+        let slots = Arc::new(Semaphore::new(6));
+        let mut tasks = JoinSet::new();
+        for (questions, truth) in truths.clone() {
+            let (direct, slots) = (Arc::clone(&direct), Arc::clone(&slots));
+            let back = round == "kept mirrors";
+            tasks.spawn(async move {
+                let _slot = slots.acquire().await.unwrap();
+                let ours = ask(&direct, &questions, &truth, back).await;
+                (ours, expected(&questions, &truth), questions)
+            });
+        }
+        let done = tasks.join_all().await;
+        for (ours, theirs, questions) in done {
+            compared += ours.len();
+            let keys: BTreeSet<_> = theirs.keys().chain(ours.keys()).collect();
+            for key in keys {
+                let (one, other) = (theirs.get(key), ours.get(key));
+                if let (Some(one), Some(other)) = (one, other)
+                    && one.same(other)
+                {
+                    continue;
+                }
+                differences.push((
+                    round,
+                    key.clone(),
+                    one.cloned(),
+                    other.cloned(),
+                    questions.clone(),
+                ));
+            }
+        }
+        println!(
+            "with {round}: done after {:?}, {} requests to the forge so far",
+            start.elapsed(),
+            lab.forge.requests().len()
+        );
+    }
+    let differences = settle(&go, differences).await;
+    drop(others);
+    report(compared, &differences, all);
+}
+
+type Difference = (
+    &'static str,
+    (String, String),
+    Option<Answer>,
+    Option<Answer>,
+    Questions,
+);
+
+/// What `go` says depends on what it fetched before: a query it is alone with, and an empty cache, decide.
+async fn settle(go: &Go, differences: Vec<Difference>) -> Vec<Difference> {
+    let mut alone: JoinSet<Option<Difference>> = JoinSet::new();
+    for difference in differences {
+        let go = go.clone();
+        alone.spawn(async move {
+            let (round, (module, query), _, ours, questions) = difference;
+            let name = query
+                .split_once(' ')
+                .map_or("HEAD", |(_, name)| name)
+                .to_owned();
+            let again = Questions {
+                modules: vec![(module.clone(), vec![name])],
+                no_lists: query != "list",
+            };
+            let truth = go.ask(&again).await;
+            let key = (module, query);
+            let theirs = expected(&again, &truth).remove(&key);
+            match (&theirs, &ours) {
+                (Some(one), Some(other)) if one.same(other) => None,
+                _ => Some((round, key, theirs, ours, questions)),
+            }
+        });
+    }
+    let mut left: Vec<Difference> = alone.join_all().await.into_iter().flatten().collect();
+    left.sort_by(|one, other| (&one.1, one.0).cmp(&(&other.1, other.0)));
+    left
+}
+
+fn report(compared: usize, differences: &[Difference], all: bool) {
+    let mut text = String::new();
+    let mut meant = BTreeSet::new();
+    for (round, (module, query), go, ours, _) in differences {
+        let known = DELIBERATE.iter().position(|known| known.is(module, query));
+        if let Some(known) = known {
+            meant.insert(known);
+            continue;
+        }
+        let show = |answer: &Option<Answer>| match answer {
+            None => "(not asked)".to_owned(),
+            Some(Answer::Said(text)) => text.clone(),
+            Some(Answer::Refused(why)) => format!("refused: {}", why.trim()),
+        };
+        let _ = writeln!(
+            text,
+            "{module} {query} (with {round})\n    go:      {}\n    modgate: {}",
+            show(go),
+            show(ours)
+        );
+    }
+    for (at, known) in DELIBERATE.iter().enumerate() {
+        if all && !meant.contains(&at) {
+            let _ = writeln!(
+                text,
+                "{} {}: no difference, but one is meant: {}",
+                known.module, known.what, known.why
+            );
+        }
+    }
+    assert!(
+        text.is_empty(),
+        "of {compared} answers these differ:\n{text}"
+    );
+    println!(
+        "{compared} answers compared, {} differ on purpose",
+        meant.len()
+    );
+}
+
+/// What go says, by module and what was asked.
+fn expected(questions: &Questions, truth: &Truth) -> Answers {
+    let mut answers = Answers::new();
+    for (module, queries) in &questions.modules {
+        let list = truth.versions.get(module).map(|list| match list {
+            Ok(versions) => Answer::Said(sorted(versions.clone())),
+            Err(error) => Answer::Refused(error.clone()),
+        });
+        answers.extend(list.map(|list| ((module.clone(), "list".to_owned()), list)));
+        for query in queries {
+            let key = (module.clone(), query.clone());
+            let said = match &truth.revisions[&key] {
+                Ok(said) => Answer::Said(revision(
+                    query,
+                    &said.version,
+                    said.time.clone(),
+                    said.origin.clone().unwrap_or_default(),
+                )),
+                Err(error) => {
+                    if canonical(query) {
+                        for what in ["mod", "zip"] {
+                            let key = (module.clone(), format!("{what} {query}"));
+                            answers.insert(key, Answer::Refused(error.clone()));
+                        }
+                    }
+                    Answer::Refused(error.clone())
+                }
+            };
+            answers.insert((module.clone(), format!("info {query}")), said);
+        }
+    }
+    for ((module, version), artifact) in &truth.artifacts {
+        let (go_mod, sum) = (artifact.go_mod.as_deref(), artifact.sum.clone());
+        let mut put = |what: &str, said: Option<String>| {
+            let refused = Answer::Refused(artifact.error.clone());
+            let said = said.map_or(refused, Answer::Said);
+            answers.insert((module.clone(), format!("{what} {version}")), said);
+        };
+        put("mod", go_mod.map(shown));
+        put("zip", sum);
+    }
+    answers
+}
+
+/// Asks the same of the program under test.
+async fn ask(direct: &Direct, questions: &Questions, truth: &Truth, back: bool) -> Answers {
+    let mut todo: Vec<(String, String, String)> = Vec::new();
+    for (module, queries) in &questions.modules {
+        todo.push((module.clone(), "list".to_owned(), String::new()));
+        for query in queries {
+            todo.push((module.clone(), "info".to_owned(), query.clone()));
+            let refused = truth.revisions[&(module.clone(), query.clone())].is_err();
+            if refused && canonical(query) {
+                todo.push((module.clone(), "mod".to_owned(), query.clone()));
+                todo.push((module.clone(), "zip".to_owned(), query.clone()));
+            }
+        }
+    }
+    for (module, version) in truth.artifacts.keys() {
+        todo.push((module.clone(), "mod".to_owned(), version.clone()));
+        todo.push((module.clone(), "zip".to_owned(), version.clone()));
+    }
+    if back {
+        todo.reverse();
+    }
+    let mut answers = Answers::new();
+    for (module, what, query) in todo {
+        let said = if ModulePath::parse(&module).is_err() {
+            // No such request gets this far.
+            Answer::Refused("it is no module path".to_owned())
+        } else {
+            answer(direct, &module, &what, &query).await
+        };
+        let key = if what == "list" {
+            what
+        } else {
+            format!("{what} {query}")
+        };
+        answers.insert((module, key), said);
+    }
+    answers
+}
+
+async fn answer(direct: &Direct, module: &str, what: &str, query: &str) -> Answer {
+    let refused = |error: DirectError| {
+        assert!(!error.text.is_empty(), "{module} {what} {query}: {error:?}");
+        // None of these is a refusal: the forge works.
+        let broken = matches!(
+            error.kind,
+            ErrorKind::Timeout
+                | ErrorKind::Overloaded
+                | ErrorKind::MissingProgram
+                | ErrorKind::Disk
+        );
+        assert!(!broken, "{module} {what} {query}: {error:?}");
+        Answer::Refused(format!("{:?}: {}", error.kind, error.text))
+    };
+    match what {
+        "list" => list(direct, module)
+            .await
+            .map_or_else(refused, |versions| Answer::Said(sorted(versions))),
+        "info" => match info(direct, module, query).await {
+            Ok(said) => {
+                let json: Value = serde_json::from_slice(&said.info_json()).unwrap();
+                let time = json["Time"].as_str().map(str::to_owned);
+                let version = json["Version"].as_str().unwrap();
+                assert_eq!(version, said.version.as_str());
+                Answer::Said(revision(query, version, time, json["Origin"].clone()))
+            }
+            Err(error) => refused(error),
+        },
+        "mod" => go_mod(direct, module, query)
+            .await
+            .map_or_else(refused, |bytes| Answer::Said(shown(&bytes))),
+        _ => zip(direct, module, query)
+            .await
+            .map_or_else(refused, |bytes| Answer::Said(h1(bytes))),
+    }
+}
+
+/// A query that a client asks `.mod` and `.zip` of.
+fn canonical(query: &str) -> bool {
+    Version::parse(query).is_ok()
+}
+
+fn sorted(mut versions: Vec<String>) -> String {
+    versions.sort();
+    versions.join(" ")
+}
+
+fn shown(go_mod: &[u8]) -> String {
+    if go_mod.len() > 1000 {
+        format!("{} bytes", go_mod.len())
+    } else {
+        format!("{:?}", String::from_utf8_lossy(go_mod))
+    }
+}
+
+/// What is compared of a revision. Where the answer is chosen from a list, `go` adds to the origin what it needs to know
+/// when to choose anew, which is a matter of its own cache.
+fn revision(query: &str, version: &str, time: Option<String>, mut origin: Value) -> String {
+    let chosen = query == "latest"
+        || (version != query && query.starts_with('v') && query.matches('.').count() < 2);
+    if let (true, Some(fields)) = (chosen, origin.as_object_mut()) {
+        fields.retain(|name, _| matches!(name.as_str(), "VCS" | "URL" | "Subdir" | "Hash"));
+    }
+    format!("{version} {} {origin}", time.unwrap_or_default())
+}
