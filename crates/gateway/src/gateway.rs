@@ -113,6 +113,7 @@ impl Gateway {
             store,
         });
         gateway.open_sumdb();
+        gateway.watch_direct();
         Background::start(&gateway);
         Ok(gateway)
     }
@@ -123,6 +124,14 @@ impl Gateway {
         self.negatives.clear();
         self.changeables.recompose();
         self.open_sumdb();
+        self.watch_direct();
+    }
+
+    /// Counts what direct fetch finds amiss.
+    fn watch_direct(&self) {
+        let metrics = Arc::clone(&self.metrics);
+        let direct = &self.settings.load().direct;
+        direct.on_incident(move |kind| Metrics::count(&metrics.incidents, kind));
     }
 
     /// Reads the tombstones again.
@@ -230,16 +239,6 @@ impl Gateway {
             "Requests to upstreams, by outcome",
             "counter",
             &outcomes,
-        );
-        metrics::family(
-            page,
-            "modgate_direct_moved_tags_total",
-            "Tags of versions that were seen to point elsewhere than before",
-            "counter",
-            &[(
-                String::new(),
-                number(self.settings.load().direct.moved_tags()),
-            )],
         );
         metrics::family(
             page,

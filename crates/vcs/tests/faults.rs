@@ -88,7 +88,7 @@ async fn a_tag_is_moved() {
     let mut moved = small();
     moved.tag("v1.0.0", "three");
     moved.import(&built.folder);
-    for direct in [direct, Direct::new(settings, egress())] {
+    for (direct, seen) in [(direct, 1), (Direct::new(settings, egress()), 0)] {
         let said = info(&direct, MODULE, "v1.0.0").await.unwrap();
         let json: serde_json::Value = serde_json::from_slice(&said.info_json()).unwrap();
         let hash = json["Origin"]["Hash"].as_str().unwrap();
@@ -100,6 +100,8 @@ async fn a_tag_is_moved() {
             assert_eq!(hash, built.hash("three"));
             assert_ne!(now, before);
         }
+        // Told once, not again after a restart.
+        assert_eq!(direct.incidents().moved_tags, seen);
     }
 }
 

@@ -133,7 +133,9 @@ async fn what_was_served_once_stays_whatever_happens_to_the_repository() {
     forge.add("lib", &moved);
     assert_eq!(gate.get("/corp.test/lib/@v/list").await.text(), "v1.0.0\n");
     assert_eq!(gate.get(ZIP).await.body, first.body);
-    let moved = gate.metric("modgate_direct_moved_tags_total").await;
+    let moved = gate
+        .metric("modgate_incidents_total{result=\"moved_tag\"")
+        .await;
     assert!((moved - 1.0).abs() < 0.1, "{moved}");
     assert!(gate.logs().contains("moved"), "{}", gate.logs());
 

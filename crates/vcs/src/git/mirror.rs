@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 use super::refs::Refs;
 use super::remote::Asked;
 use crate::DirectError;
+use crate::incident::Watch;
 
 /// How old the stamp of the last use may grow before it is renewed, in seconds.
 const STAMP_AGE: u64 = 60;
@@ -24,10 +25,9 @@ pub(crate) struct Mirror {
     pub(crate) folder: PathBuf,
     /// The file that says the URL; its time is that of the last use.
     stamp: PathBuf,
-    /// The file of the tags of versions, as they were last seen.
-    pub(super) tags: PathBuf,
-    /// How many tags of versions moved, of all mirrors.
-    pub(super) moves: Arc<AtomicU64>,
+    /// The tags of versions that were seen, for as long as the mirror is kept; a damaged mirror leaves them.
+    tags: PathBuf,
+    watch: Arc<Watch>,
     /// What `ls-remote` last said.
     pub(crate) asked: Mutex<Asked>,
     /// Held by the one who changes what is on disk.
@@ -51,12 +51,12 @@ pub(crate) struct Disk {
 
 impl Mirror {
     /// Named by `name` in `folder`; nothing is touched.
-    pub(super) fn new(folder: &Path, name: &str, moves: &Arc<AtomicU64>) -> Self {
+    pub(super) fn new(folder: &Path, name: &str, watch: Arc<Watch>) -> Self {
         Self {
             folder: folder.join(format!("{name}.git")),
             stamp: folder.join(format!("{name}.url")),
             tags: folder.join(format!("{name}.tags")),
-            moves: Arc::clone(moves),
+            watch,
             asked: Mutex::default(),
             disk: Mutex::default(),
             wanted: StdMutex::default(),
@@ -207,13 +207,33 @@ impl Mirror {
     /// Removes it for good; nobody may use it any more.
     pub(super) fn remove(&self) -> io::Result<()> {
         remove(&self.folder)?;
-        for file in [&self.stamp, &self.tags] {
+        for file in [&self.tags, &self.stamp] {
             match fs::remove_file(file) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
         }
         Ok(())
+    }
+
+    /// Its bytes on disk.
+    pub(super) fn bytes(&self) -> u64 {
+        let tags = fs::metadata(&self.tags).map_or(0, |data| data.len());
+        bytes(&self.folder) + tags
+    }
+
+    /// Looks whether tags moved since they were last seen, even before a restart. That this cannot be told is no reason
+    /// not to answer.
+    pub(crate) async fn watch_tags(&self, url: &str, tags: Vec<(String, String)>) {
+        let (watch, file) = (Arc::clone(&self.watch), self.tags.clone());
+        let repository = url.to_owned();
+        let seen = blocking(move || {
+            let tags = tags.iter().map(|(tag, hash)| (&**tag, &**hash));
+            watch.tags(&file, &repository, tags)
+        });
+        if let Err(error) = seen.await {
+            tracing::warn!(repository = url, %error, "the tags of a repository cannot be remembered");
+        }
     }
 }
 

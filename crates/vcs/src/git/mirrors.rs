@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use sha2::{Digest, Sha256};
 use tokio::time::Duration;
 
 use super::command::local;
-use super::mirror::{Mirror, blocking, bytes};
+use super::mirror::{Mirror, blocking};
+use crate::incident::Watch;
 use crate::process::{Places, output};
 use crate::{DirectError, DirectSettings};
 
@@ -26,27 +26,21 @@ pub(crate) struct Mirrors {
     max_count: usize,
     max_bytes: u64,
     timeout: Duration,
-    /// How many tags of versions moved.
-    moves: Arc<AtomicU64>,
+    watch: Arc<Watch>,
     /// By name; those of the folder once it was looked at.
     known: Mutex<Option<HashMap<String, Arc<Mirror>>>>,
 }
 
 impl Mirrors {
-    pub(crate) fn new(settings: &DirectSettings) -> Self {
+    pub(crate) fn new(settings: &DirectSettings, watch: Arc<Watch>) -> Self {
         Self {
             folder: settings.folder.clone(),
             max_count: settings.max_mirrors.max(1),
             max_bytes: settings.max_mirror_bytes,
             timeout: settings.process_timeout,
-            moves: Arc::default(),
+            watch,
             known: Mutex::default(),
         }
-    }
-
-    /// How many tags of versions were seen to move.
-    pub(crate) fn moves(&self) -> u64 {
-        self.moves.load(Ordering::Relaxed)
     }
 
     /// The mirror of a repository. One that is asked with credentials is another than the one without: else what only
@@ -74,9 +68,9 @@ impl Mirrors {
             } else {
                 Vec::new()
             };
-            let mirror = known
-                .entry(name.clone())
-                .or_insert_with(|| Arc::new(Mirror::new(&self.folder, &name, &self.moves)));
+            let mirror = known.entry(name.clone()).or_insert_with(|| {
+                Arc::new(Mirror::new(&self.folder, &name, Arc::clone(&self.watch)))
+            });
             (Arc::clone(mirror), going)
         };
         if !going.is_empty() {
@@ -96,19 +90,18 @@ impl Mirrors {
         {
             return Ok(());
         }
-        let (folder, moves) = (self.folder.clone(), Arc::clone(&self.moves));
+        let (folder, watch) = (self.folder.clone(), Arc::clone(&self.watch));
         let found = blocking(move || {
             fs::create_dir_all(&folder)?;
             let mut found = HashMap::new();
             for entry in fs::read_dir(&folder)? {
                 let name = entry?.file_name();
-                // A repository that was never fetched has a file of its tags all the same.
-                if let Some((name, "git" | "url" | "tags")) = name.to_string_lossy().split_once('.')
-                {
-                    found.insert(
-                        name.to_owned(),
-                        Arc::new(Mirror::new(&folder, name, &moves)),
-                    );
+                let name = name.to_string_lossy();
+                // Of some, nothing but the tags was ever asked.
+                let name = name.strip_suffix(".git").or(name.strip_suffix(".tags"));
+                if let Some(name) = name {
+                    let mirror = Mirror::new(&folder, name, Arc::clone(&watch));
+                    found.insert(name.to_owned(), Arc::new(mirror));
                 }
             }
             Ok(found)
@@ -138,7 +131,7 @@ impl Mirrors {
         let (mut sizes, all) = blocking(move || {
             let sizes = all
                 .iter()
-                .map(|mirror| (mirror.folder.clone(), bytes(&mirror.folder)));
+                .map(|mirror| (mirror.folder.clone(), mirror.bytes()));
             Ok((sizes.collect::<HashMap<_, _>>(), all))
         })
         .await?;
@@ -147,9 +140,9 @@ impl Mirrors {
             if let Err(error) = self.care(&mirror).await {
                 tracing::warn!(mirror = %mirror.folder.display(), %error, "care of a mirror failed");
             }
-            let folder = mirror.folder.clone();
-            let size = blocking(move || Ok(bytes(&folder))).await?;
-            sizes.insert(mirror.folder.clone(), size);
+            let (folder, again) = (mirror.folder.clone(), Arc::clone(&mirror));
+            let size = blocking(move || Ok(again.bytes())).await?;
+            sizes.insert(folder, size);
         }
         let going = {
             let mut known = self

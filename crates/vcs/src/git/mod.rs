@@ -7,7 +7,6 @@ mod find;
 mod history;
 mod mirror;
 mod mirrors;
-mod moves;
 mod objects;
 pub(crate) mod refs;
 mod remote;
@@ -109,8 +108,10 @@ impl GitRepository {
         let refs = match before {
             // One copy in memory is enough.
             Some(before) if *before == refs => before,
-            before => {
-                self.mirror.compare(before, &refs, &self.way.url).await;
+            _ => {
+                let tags = refs.tags("");
+                let tags = tags.map(|(tag, hash)| (tag.to_owned(), hash.to_owned()));
+                self.mirror.watch_tags(&self.way.url, tags.collect()).await;
                 Arc::new(refs)
             }
         };
