@@ -80,8 +80,7 @@ pub fn h1(bytes: Vec<u8>) -> String {
 pub struct Questions {
     /// The module, and what is asked of it. `latest` is a query like others.
     pub modules: Vec<(String, Vec<String>)>,
-    /// Whether the lists are not asked for. To list, `go` fetches tags at times, and answers other questions differently
-    /// then: a commit it has is given without the reference by which it would be found.
+    /// Whether the lists are not asked for.
     pub no_lists: bool,
 }
 
@@ -150,16 +149,6 @@ impl Go {
         let _slot = self.slots.acquire().await.expect("it is never closed");
         let home = TempDir::new().expect("a temporary folder can be made");
         let mut truth = Truth::default();
-        let modules: Vec<String> = questions.modules.iter().map(|(m, _)| m.clone()).collect();
-        let args = ["list", "-m", "-e", "-json", "-versions", "-retracted"];
-        let listed: &[String] = if questions.no_lists { &[] } else { &modules };
-        for (module, said) in listed.iter().zip(self.each(&home, &args, listed).await) {
-            let said = said.and_then(|said| match said.error {
-                Some(error) => Err(error.0),
-                None => Ok(said.versions),
-            });
-            truth.versions.insert(module.clone(), said);
-        }
         let pairs: Vec<(String, String)> = questions
             .modules
             .iter()
@@ -195,6 +184,18 @@ impl Go {
                 },
             };
             truth.artifacts.insert(pair, artifact);
+        }
+        // Last, since it makes `go` fetch tags at times, and a commit that it has is given without the reference by
+        // which it would be found.
+        let modules: Vec<String> = questions.modules.iter().map(|(m, _)| m.clone()).collect();
+        let args = ["list", "-m", "-e", "-json", "-versions", "-retracted"];
+        let listed: &[String] = if questions.no_lists { &[] } else { &modules };
+        for (module, said) in listed.iter().zip(self.each(&home, &args, listed).await) {
+            let said = said.and_then(|said| match said.error {
+                Some(error) => Err(error.0),
+                None => Ok(said.versions),
+            });
+            truth.versions.insert(module.clone(), said);
         }
         truth
     }

@@ -60,7 +60,7 @@ impl Gateway {
 
     pub(crate) fn is_private(&self, module: &ModulePath) -> bool {
         let settings = self.settings.load();
-        !settings.routes.private.is_empty() && settings.routes.private.matches(module)
+        !settings.routes.private.is_empty() && settings.routes.is_private(module)
     }
 
     /// The answer, or why there is none.
@@ -301,7 +301,8 @@ impl Gateway {
             }
             SumDbAsk::Latest => Ok(sumdb.latest(&settings).await?),
             SumDbAsk::Lookup(module, version) => {
-                let private = settings.routes.private.matches(&module);
+                // The name of a toolchain is no secret, and clients refuse one without its record.
+                let private = settings.routes.is_private(&module) && !module.is_toolchain();
                 if private {
                     let what = format!("{module}@{version}");
                     let refusal = Refusal::new(

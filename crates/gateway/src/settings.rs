@@ -101,14 +101,22 @@ impl Route {
 }
 
 impl Routes {
+    /// Whether a module's name must stay inside: it is private, or a prefix of what is.
+    pub fn is_private(&self, module: &ModulePath) -> bool {
+        self.private.leads_to(module)
+    }
+
     /// The route of a module. A private path goes by the chain of a rule that names it, else by `direct` alone; never
     /// by the general chain, and never by a rule for everything (`*`).
     pub fn resolve(&self, module: &ModulePath) -> Route {
-        let private = self.private.matches(module);
-        let rule = self
-            .rules
-            .iter()
-            .find(|rule| rule.matches.matches(module) && (!private || rule.names(module)));
+        let private = self.is_private(module);
+        let rule = self.rules.iter().find(|rule| {
+            if private {
+                rule.names(module)
+            } else {
+                rule.matches.matches(module)
+            }
+        });
         let fallback = if private { &self.direct } else { &self.chain };
         Route {
             chain: Arc::clone(
@@ -132,7 +140,7 @@ impl RouteRule {
         self.patterns.iter().any(|pattern| {
             let host = pattern.split('/').next().unwrap_or_default();
             host.bytes().any(|byte| byte.is_ascii_alphanumeric())
-                && Patterns::parse(pattern).is_ok_and(|patterns| patterns.matches(module))
+                && Patterns::parse(pattern).is_ok_and(|patterns| patterns.leads_to(module))
         })
     }
 }

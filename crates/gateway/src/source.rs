@@ -84,7 +84,7 @@ pub(crate) struct Found {
 
 #[derive(Debug)]
 enum Stream {
-    Upstream(upstream::Body),
+    Upstream(Box<upstream::Body>),
     Memory(Bytes),
     Zip(ZipStream),
 }
@@ -107,7 +107,7 @@ pub(crate) async fn fetch(
                 upstream: fetched.upstream,
                 length: fetched.length,
                 what,
-                stream: Stream::Upstream(fetched.body),
+                stream: Stream::Upstream(Box::new(fetched.body)),
             });
         }
         Err(failure) => failure,

@@ -63,7 +63,17 @@ impl Patterns {
         self.matches_str(path.as_str())
     }
 
-    /// The same for any slash-separated text.
+    /// The same, or the path leads to what a pattern matches: `git.corp.example` to `git.corp.example/team/*`. A client
+    /// that looks for the module of a package asks for every such prefix.
+    pub fn leads_to(&self, path: &ModulePath) -> bool {
+        self.0.iter().any(|pattern| {
+            let both = pattern.elements.iter().zip(path.as_str().split('/'));
+            let mut both = both.map(|(pattern, element)| glob(pattern, element));
+            both.all(|matches| matches)
+        })
+    }
+
+    /// The same as [`matches`](Self::matches) for any slash-separated text.
     pub fn matches_str(&self, path: &str) -> bool {
         self.0.iter().any(|pattern| pattern.matches(path))
     }
@@ -180,6 +190,25 @@ fn glob(pattern: &[Piece], text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn prefixes_lead_to_what_is_matched() {
+        let patterns = Patterns::parse("git.corp.example/team/*,*.lab.example/x").unwrap();
+        for (path, leads, matches) in [
+            ("git.corp.example", true, false),
+            ("git.corp.example/team", true, false),
+            ("git.corp.example/team/a", true, true),
+            ("git.corp.example/team/a/b", true, true),
+            ("git.corp.example/other", false, false),
+            ("a.lab.example", true, false),
+            ("a.lab.example/x/y", true, true),
+            ("corp.example", false, false),
+        ] {
+            let path = ModulePath::parse(path).unwrap();
+            let got = (patterns.leads_to(&path), patterns.matches(&path));
+            assert_eq!(got, (leads, matches), "{path}");
+        }
+    }
 
     #[test]
     fn prefixes_and_globs() {

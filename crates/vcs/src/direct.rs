@@ -15,12 +15,12 @@ use crate::git::{GitRepository, Mirror, Mirrors};
 use crate::hg::HgRepository;
 use crate::incident::{Incidents, Watch};
 use crate::module::Module;
-use crate::process::Places;
+use crate::process::{Place, Places};
 use crate::proxy::ModProxy;
 use crate::reach::Reach;
 use crate::repository::{Repository, Trouble};
 use crate::svn::SvnRepository;
-use crate::{DirectError, DirectSettings, Revision, probe, zip};
+use crate::{DirectError, DirectSettings, Revision, probe};
 
 /// Direct fetch: asks repositories themselves, from mirrors that are kept. Shared by reference.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl Direct {
         if let Some(proxy) = self.proxy(module).await? {
             return proxy.versions(module).await;
         }
-        let _place = self.places.enter().await?;
+        let _place = self.place(module).await?;
         self.ask(module, Duration::ZERO, |mut module| {
             async move { module.versions().await }.boxed()
         })
@@ -103,7 +103,7 @@ impl Direct {
                 origin: None,
             });
         }
-        let _place = self.places.enter().await?;
+        let _place = self.place(module).await?;
         let believe = match Version::parse(query) {
             Ok(_) => self.settings.refs_life,
             Err(_) => Duration::ZERO,
@@ -123,14 +123,14 @@ impl Direct {
         if let Some(proxy) = self.proxy(module).await? {
             return proxy.go_mod(module, version).await;
         }
-        let _place = self.places.enter().await?;
+        let _place = self.place(module).await?;
         self.ask(module, self.settings.refs_life, |mut module| {
             async move { module.go_mod(version).await }.boxed()
         })
         .await
     }
 
-    /// The zip of a version.
+    /// The zip of a version. What no zip can be made of is an error here; trouble on the way ends the stream.
     pub async fn zip(
         &self,
         module: &ModulePath,
@@ -152,27 +152,11 @@ impl Direct {
             });
             return Ok(ZipStream(receiver));
         }
-        let place = self.places.enter().await?;
+        let place = self.place(module).await?;
         let max = self.settings.max_zip_bytes;
         let plan = self
-            .ask(module, self.settings.refs_life, |mut found| {
-                async move {
-                    let located = found.version(version).await?;
-                    let license = if located.folder.is_empty() {
-                        None
-                    } else {
-                        found.license(&located.hash).await?
-                    };
-                    let files = found
-                        .into_repository()
-                        .files(&located.hash, &located.folder)
-                        .await?;
-                    let go_mod = located.go_mod.as_deref();
-                    Ok(zip::Plan::new(
-                        module, version, files, go_mod, license, max,
-                    )?)
-                }
-                .boxed()
+            .ask(module, self.settings.refs_life, |found| {
+                async move { found.zip(version, max).await }.boxed()
             })
             .await?;
         Ok(ZipStream(plan.start(place)))
@@ -244,6 +228,14 @@ impl Direct {
             &root,
             insecure,
         )))
+    }
+
+    /// A place to ask the host of a module's repository.
+    async fn place(&self, module: &ModulePath) -> Result<Place, DirectError> {
+        let root = self.discovery.find(module).await?;
+        let host = root.url.split("://").nth(1).unwrap_or_default();
+        let host = host.split('/').next().unwrap_or_default();
+        self.places.enter(Some(host)).await
     }
 
     /// Whether GOVCS lets the repository be asked.

@@ -1,5 +1,6 @@
 //! Questions answered from repositories that git makes.
 
+use std::fmt::Write as _;
 use std::fs;
 
 use crate::ErrorKind;
@@ -207,6 +208,7 @@ async fn what_moves_and_goes() {
         .await
         .unwrap();
     assert_eq!(revision.origin.unwrap().hash, moved);
+    assert_eq!(lab.direct.incidents().moved_tags, 1);
     // Gone: not to be had, and an outage is not absence.
     fs::rename(&repo.0, lab.folder.path().join("away")).unwrap();
     let error = lab.query("test.example/m", "main").await.unwrap_err();
@@ -260,6 +262,171 @@ async fn many_at_once() {
     assert!(packs < 20, "they share fetches: {packs} files");
 }
 
+#[tokio::test]
+async fn questions_may_move_between_threads() {
+    let lab = Lab::new();
+    let direct = std::sync::Arc::new(lab.direct);
+    let asked = tokio::spawn(async move {
+        let (module, version) = (
+            module("test.example/nothing"),
+            gomod::Version::parse("v1.0.0").unwrap(),
+        );
+        let failed = [
+            direct.versions(&module).await.is_err(),
+            direct.latest(&module).await.is_err(),
+            direct.go_mod(&module, &version).await.is_err(),
+            direct.zip(&module, &version).await.is_err(),
+        ];
+        direct.tidy().await;
+        failed
+    });
+    assert_eq!(asked.await.unwrap(), [true; 4]);
+}
+
+#[tokio::test]
+async fn hashes_of_either_kind_and_care() {
+    let lab = Lab::new();
+    let folder = lab.folder.path().join("m");
+    fs::create_dir(&folder).unwrap();
+    let repo = crate::fixture::Repo(folder);
+    repo.git(&["init", "-q", "-b", "main", "--object-format=sha256"]);
+    for minor in 0..25 {
+        let version = format!("v1.{minor}.0");
+        let hash = repo.release("test.example/m", &version, T + minor);
+        assert_eq!(hash.len(), 64);
+        assert_eq!(
+            lab.query("test.example/m", &version).await.unwrap(),
+            version
+        );
+    }
+    repo.write("x.go", "package x\n");
+    let tip = repo.commit(T + 100);
+    let want = format!("v1.24.1-0.20200913122820-{}", &tip[..12]);
+    assert_eq!(lab.query("test.example/m", "main").await.unwrap(), want);
+    let packs = || {
+        fs::read_dir(lab.mirror().join("objects/pack"))
+            .unwrap()
+            .count()
+    };
+    assert!(packs() > 40);
+    lab.direct.tidy().await;
+    assert!(packs() < 6, "{} files", packs());
+    for version in ["v1.0.0", "v1.24.0", &want] {
+        assert_eq!(
+            lab.names("test.example/m", version).await.unwrap(),
+            ["go.mod", "x.go"]
+        );
+    }
+    repo.release("test.example/m", "v1.25.0", T + 200);
+    assert_eq!(
+        lab.query("test.example/m", "main").await.unwrap(),
+        "v1.25.0"
+    );
+}
+
+#[tokio::test]
+async fn an_outage_spares_what_is_known() {
+    let lab = Lab::new();
+    let repo = lab.repository("m");
+    repo.release("test.example/m", "v1.0.0", T);
+    assert_eq!(
+        lab.query("test.example/m", "v1.0.0").await.unwrap(),
+        "v1.0.0"
+    );
+    fs::rename(&repo.0, lab.folder.path().join("away")).unwrap();
+    assert!(lab.query("test.example/m", "main").await.is_err());
+    // Of canonical versions it is still believed, and its files are here.
+    assert_eq!(
+        lab.query("test.example/m", "v1.0.0").await.unwrap(),
+        "v1.0.0"
+    );
+    assert_eq!(
+        lab.names("test.example/m", "v1.0.0").await.unwrap(),
+        ["go.mod", "x.go"]
+    );
+}
+
+#[tokio::test]
+async fn many_tags() {
+    let lab = Lab::new();
+    let repo = lab.repository("m");
+    let mut hashes = Vec::new();
+    for minor in 0..5 {
+        hashes.push(repo.release("test.example/m", &format!("v1.{minor}.0"), T + minor));
+    }
+    let mut updates = String::new();
+    for patch in 1..3000 {
+        let hash = &hashes[patch % 4];
+        let _ = writeln!(updates, "create refs/tags/v0.1.{patch} {hash}");
+    }
+    repo.update_refs(&updates);
+    repo.write("x.go", "package x\n");
+    let tip = repo.commit(T + 100);
+    assert_eq!(lab.versions("test.example/m").await.len(), 3004);
+    let want = format!("v1.4.1-0.20200913122820-{}", &tip[..12]);
+    assert_eq!(lab.query("test.example/m", "main").await.unwrap(), want);
+    assert_eq!(lab.query("test.example/m", "main").await.unwrap(), want);
+    assert!(lab.mirror().join("packed-refs").exists());
+    assert!(!lab.mirror().join("refs/tags/v0.1.1").exists());
+}
+
+#[tokio::test]
+async fn long_names_of_converted_files() {
+    let lab = Lab::new();
+    let repo = lab.repository("m");
+    repo.write("sub/go.mod", "module test.example/m/sub\n");
+    repo.write("sub/.gitattributes", "*.txt eol=crlf\n");
+    let long = "x".repeat(90);
+    // Of a tar's header's first field, of both its fields, and of none of them.
+    for (depth, name) in [(0, "a.txt"), (1, "b.txt"), (2, "c.txt"), (5, "d.txt")] {
+        let folder = format!("{long}/").repeat(depth);
+        repo.write(
+            &format!("sub/{folder}{name}"),
+            &"line\n".repeat(depth * 200),
+        );
+    }
+    repo.commit(T);
+    repo.tag("sub/v1.0.0");
+    let bytes = lab.zip("test.example/m/sub", "v1.0.0").await.unwrap();
+    let mut zip = zip::ZipArchive::new(std::io::Cursor::new(bytes)).unwrap();
+    for (depth, name) in [(0, "a.txt"), (1, "b.txt"), (2, "c.txt"), (5, "d.txt")] {
+        let folder = format!("{long}/").repeat(depth);
+        let mut file = zip
+            .by_name(&format!("test.example/m/sub@v1.0.0/{folder}{name}"))
+            .unwrap();
+        assert_eq!(
+            std::io::read_to_string(&mut file).unwrap(),
+            "line\r\n".repeat(depth * 200)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_zip_that_nobody_reads_on() {
+    let lab = Lab::with(|settings| settings.max_processes = 1);
+    let repo = lab.repository("m");
+    for file in 0..200 {
+        let noise = (0..4000_u32).fold(String::new(), |mut noise, at| {
+            let _ = write!(noise, "{:x}", at.wrapping_mul(2_654_435_761 + file));
+            noise
+        });
+        repo.write(&format!("f{file}.txt"), &noise);
+    }
+    repo.release("test.example/m", "v1.0.0", T);
+    let version = gomod::Version::parse("v1.0.0").unwrap();
+    let mut stream = lab
+        .direct
+        .zip(&module("test.example/m"), &version)
+        .await
+        .unwrap();
+    assert!(stream.next().await.unwrap().is_ok());
+    drop(stream);
+    // The only place there is becomes free.
+    assert_eq!(
+        lab.query("test.example/m", "v1.0.0").await.unwrap(),
+        "v1.0.0"
+    );
+}
 /// A Mercurial repository by the same rules.
 #[tokio::test]
 async fn a_mercurial_repository() {

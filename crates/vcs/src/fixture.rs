@@ -135,6 +135,20 @@ impl Repo {
         std::fs::write(file, content).unwrap();
     }
 
+    /// Changes references by the lines of `git update-ref --stdin`.
+    pub(crate) fn update_refs(&self, lines: &str) {
+        use std::io::Write;
+        let mut git = command(&self.0, &["update-ref", "--stdin"]);
+        let mut child = git.stdin(std::process::Stdio::piped()).spawn().unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(lines.as_bytes())
+            .unwrap();
+        assert!(child.wait().unwrap().success());
+    }
+
     /// Commits all files; the hash.
     pub(crate) fn commit(&self, time: u32) -> String {
         self.git(&["add", "-A"]);

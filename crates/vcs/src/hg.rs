@@ -325,7 +325,7 @@ impl HgRepository {
         if !self.exists() {
             let (exit, _) = self.run("init", &["init", "--", "."]).await?;
             if !exit.success() {
-                return Err(self.damaged("hg init", &exit));
+                return Err(self.failed("hg init", &exit).into());
             }
             mirror.stamp(&self.way.url)?;
         }
@@ -337,7 +337,7 @@ impl HgRepository {
             error = outgrown(&mirror.folder, self.max_bytes, &what) => return Err(error.into()),
         };
         if !exit.success() {
-            return Err(self.damaged(&what, &exit));
+            return Err(self.damaged(&what, &exit).await);
         }
         disk.pulled = Some(begun);
         self.pulled = true;
@@ -349,25 +349,14 @@ impl HgRepository {
         self.mirror.folder.join(".hg").is_dir()
     }
 
-    /// What a failed pull means: perhaps that the clone is damaged.
-    fn damaged(&self, what: &str, exit: &Exit) -> Trouble {
+    /// What a failed pull means: that the clone is damaged, if hg cannot read it without any server either.
+    async fn damaged(&self, what: &str, exit: &Exit) -> Trouble {
         let error = self.failed(what, exit);
-        let lower = exit.stderr.to_lowercase();
-        let words = [
-            "corrupt",
-            "integrity check",
-            "unknown version",
-            "requires features unknown",
-            "no such file",
-            "abandoned transaction",
-            "traceback",
-        ];
-        // Where hg names a file of the clone, it is no server that says so.
-        let own = exit.stderr.contains(&*self.mirror.folder.to_string_lossy());
-        if words.iter().any(|words| lower.contains(words)) && (own || !self.mirror.is_young()) {
-            return Trouble::Mirror(error.text);
+        match self.run("tags", &["tags"]).await {
+            Ok((alone, _)) if !alone.success() => Trouble::Mirror(error.text),
+            _ if exit.stderr.contains("abandoned transaction") => Trouble::Mirror(error.text),
+            _ => error.into(),
         }
-        error.into()
     }
 
     /// What hg says, as text; a failure is the mirror's.

@@ -5,7 +5,7 @@
 //! direct.rs     the questions: versions, latest, revision, go_mod, zip
 //!   discover    from a module path to a repository
 //!   module/     Go's rules: tags, queries, pseudo-versions, majors, where the go.mod is
-//!     zip/      the module zip, as a stream
+//!   zip/        the module zip, as a stream
 //!   repository  what these rules ask of a version control system
 //!     git/      by the program git, over a kept mirror
 //!   process     child processes: bounded, killed with their group

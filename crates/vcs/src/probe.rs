@@ -27,7 +27,7 @@ pub(crate) fn by_program(settings: &DirectSettings, reach: Reach) -> Probe {
     Arc::new(move |vcs, url| {
         let (places, folder, reach) = (places.clone(), folder.clone(), reach.clone());
         async move {
-            let _place = places.enter().await?;
+            let _place = places.enter(url.host_str()).await?;
             let way = reach.way(&root(vcs, &url)).await?;
             match ask(vcs, &folder, way).await {
                 Ok(()) => Ok(true),

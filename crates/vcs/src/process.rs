@@ -1,16 +1,17 @@
 //! Child processes: an own process group that is killed when nobody wants it any more, a time limit, bounded output,
 //! an environment of little, and no terminal to ask at.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -20,45 +21,77 @@ use crate::{DirectError, ErrorKind};
 const MAX_STDERR: usize = 16 << 10;
 /// How many wait for a place, for each place there is.
 const WAITING_PER_PLACE: usize = 16;
+/// How many hosts are known before those are forgotten that nobody asks.
+const MAX_HOSTS: usize = 1000;
 /// Block of the pipe from a child, in bytes.
 const BLOCK: usize = 64 << 10;
 
-/// A bound on how many questions have children at once. A question has few at a time.
+/// A bound on how many questions have children at once. A question has few at a time. One host has at most half of the
+/// places, so that one that does not answer leaves room for the others.
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
     running: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
+    hosts: Arc<Mutex<HashMap<String, Arc<Semaphore>>>>,
+    per_host: usize,
     patience: Duration,
+}
+
+/// A place, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    _host: Option<OwnedSemaphorePermit>,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Places {
     pub(crate) fn new(places: usize, patience: Duration) -> Self {
-        let places = places.max(1);
-        let waiting = places.saturating_mul(WAITING_PER_PLACE);
+        let places = places.clamp(1, Semaphore::MAX_PERMITS / WAITING_PER_PLACE);
         Self {
             running: Arc::new(Semaphore::new(places)),
-            waiting: Arc::new(Semaphore::new(waiting.min(Semaphore::MAX_PERMITS))),
+            waiting: Arc::new(Semaphore::new(places * WAITING_PER_PLACE)),
+            hosts: Arc::default(),
+            per_host: places.div_ceil(2),
             patience,
         }
     }
 
-    /// Waits for a place, in turn. Whoever comes when too many wait is sent away at once.
-    pub(crate) async fn enter(&self) -> Result<OwnedSemaphorePermit, DirectError> {
+    /// Waits for a place, in turn; `host` is the one that will be asked, if it is one. Whoever comes when too many wait is
+    /// sent away at once.
+    pub(crate) async fn enter(&self, host: Option<&str>) -> Result<Place, DirectError> {
         let full = |text: &str| {
             DirectError::new(ErrorKind::Overloaded, text)
                 .hint("raise the number of processes for direct fetch, or ask again later")
         };
-        if let Ok(permit) = Arc::clone(&self.running).try_acquire_owned() {
-            return Ok(permit);
-        }
         let _waiting = self
             .waiting
             .try_acquire()
             .map_err(|_| full("too many questions wait for version control"))?;
-        match timeout(self.patience, Arc::clone(&self.running).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(permit),
+        let host = host.map(|host| self.of_host(host));
+        let enter = async {
+            let host = match host {
+                Some(host) => Some(host.acquire_owned().await?),
+                None => None,
+            };
+            Ok::<_, AcquireError>(Place {
+                _place: Arc::clone(&self.running).acquire_owned().await?,
+                _host: host,
+            })
+        };
+        match timeout(self.patience, enter).await {
+            Ok(Ok(place)) => Ok(place),
             _ => Err(full("no process for version control became free in time")),
         }
+    }
+
+    fn of_host(&self, host: &str) -> Arc<Semaphore> {
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        if hosts.len() >= MAX_HOSTS {
+            // Those that nobody is at are made again when they are needed.
+            hosts.retain(|_, places| Arc::strong_count(places) > 1);
+        }
+        let places = hosts.entry(host.to_owned());
+        Arc::clone(places.or_insert_with(|| Arc::new(Semaphore::new(self.per_host))))
     }
 }
 
@@ -351,13 +384,21 @@ mod tests {
 
     #[tokio::test]
     async fn places_are_bounded() {
-        let places = Places::new(1, Duration::from_millis(20));
-        let first = places.enter().await.unwrap();
-        assert_eq!(
-            places.enter().await.unwrap_err().kind,
-            ErrorKind::Overloaded
-        );
+        let places = Places::new(3, Duration::from_millis(20));
+        let kind = |entered: Result<Place, DirectError>| entered.map_err(|error| error.kind);
+        let first = places.enter(Some("a")).await.unwrap();
+        let _second = places.enter(Some("a")).await.unwrap();
+        // There is one more place, but not for this host.
+        assert!(matches!(
+            kind(places.enter(Some("a")).await),
+            Err(ErrorKind::Overloaded)
+        ));
+        let _third = places.enter(Some("b")).await.unwrap();
+        assert!(matches!(
+            kind(places.enter(None).await),
+            Err(ErrorKind::Overloaded)
+        ));
         drop(first);
-        drop(places.enter().await.unwrap());
+        drop(places.enter(Some("a")).await.unwrap());
     }
 }

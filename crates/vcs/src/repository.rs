@@ -93,11 +93,9 @@ pub(crate) struct Tag {
     pub(crate) hash: String,
 }
 
-/// The tags with a prefix, and what an origin says of them.
+/// What an origin says of the tags that a version depends on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Tags {
-    /// Sorted by name.
-    pub(crate) list: Vec<Tag>,
+pub(crate) struct Sums {
     /// `TagSum`.
     pub(crate) tag_sum: String,
     /// `RepoSum`, where versions depend on everything.
@@ -119,18 +117,20 @@ impl Repository {
         !matches!(self, Self::Svn(_))
     }
 
-    /// The tags with a prefix.
-    pub(crate) async fn tags(&mut self, prefix: &str) -> Result<Tags, Trouble> {
+    /// What an origin says of the tags with a prefix.
+    pub(crate) async fn sums(&mut self, prefix: &str) -> Result<Sums, Trouble> {
+        match self {
+            Self::Git(git) => git.sums(prefix).await,
+            Self::Hg(_) | Self::Svn(_) => Ok(Sums::default()),
+        }
+    }
+
+    /// The tags with a prefix, sorted by name.
+    pub(crate) async fn tags(&mut self, prefix: &str) -> Result<Vec<Tag>, Trouble> {
         match self {
             Self::Git(git) => git.tags(prefix).await,
-            Self::Hg(hg) => Ok(Tags {
-                list: hg.tags(prefix).await?,
-                ..Tags::default()
-            }),
-            Self::Svn(svn) => Ok(Tags {
-                list: svn.tags(prefix).await?,
-                ..Tags::default()
-            }),
+            Self::Hg(hg) => hg.tags(prefix).await,
+            Self::Svn(svn) => svn.tags(prefix).await,
         }
     }
 

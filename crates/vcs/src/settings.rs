@@ -48,7 +48,7 @@ impl DirectSettings {
             private: Patterns::default(),
             insecure: Patterns::default(),
             mappings: Vec::new(),
-            refs_life: Duration::from_secs(60),
+            refs_life: Duration::from_mins(1),
             discovery_life: Duration::from_hours(1),
             discovery_negative_life: Duration::from_mins(1),
             max_mirrors: 2000,

@@ -168,11 +168,11 @@ async fn direct_fetch_answers_as_go_does() {
             tasks.spawn(async move {
                 let _slot = slots.acquire().await.unwrap();
                 let ours = ask(&direct, &questions, &truth, back).await;
-                (ours, expected(&questions, &truth), questions)
+                (ours, expected(&questions, &truth))
             });
         }
         let done = tasks.join_all().await;
-        for (ours, theirs, questions) in done {
+        for (ours, theirs) in done {
             compared += ours.len();
             let keys: BTreeSet<_> = theirs.keys().chain(ours.keys()).collect();
             for key in keys {
@@ -182,13 +182,7 @@ async fn direct_fetch_answers_as_go_does() {
                 {
                     continue;
                 }
-                differences.push((
-                    round,
-                    key.clone(),
-                    one.cloned(),
-                    other.cloned(),
-                    questions.clone(),
-                ));
+                differences.push((round, key.clone(), one.cloned(), other.cloned()));
             }
         }
         println!(
@@ -207,34 +201,39 @@ type Difference = (
     (String, String),
     Option<Answer>,
     Option<Answer>,
-    Questions,
 );
 
 /// What `go` says depends on what it fetched before: a query it is alone with, and an empty cache, decide.
 async fn settle(go: &Go, differences: Vec<Difference>) -> Vec<Difference> {
-    let mut alone: JoinSet<Option<Difference>> = JoinSet::new();
-    for difference in differences {
+    let keys: BTreeSet<_> = differences
+        .iter()
+        .map(|difference| difference.1.clone())
+        .collect();
+    println!("{} questions are asked of go alone", keys.len());
+    let mut alone = JoinSet::new();
+    for (module, query) in keys {
         let go = go.clone();
         alone.spawn(async move {
-            let (round, (module, query), _, ours, questions) = difference;
-            let name = query
-                .split_once(' ')
-                .map_or("HEAD", |(_, name)| name)
-                .to_owned();
+            let name = query.split_once(' ').map_or("HEAD", |(_, name)| name);
             let again = Questions {
-                modules: vec![(module.clone(), vec![name])],
+                modules: vec![(module.clone(), vec![name.to_owned()])],
                 no_lists: query != "list",
             };
             let truth = go.ask(&again).await;
             let key = (module, query);
-            let theirs = expected(&again, &truth).remove(&key);
-            match (&theirs, &ours) {
-                (Some(one), Some(other)) if one.same(other) => None,
-                _ => Some((round, key, theirs, ours, questions)),
-            }
+            let said = expected(&again, &truth).remove(&key);
+            (key, said)
         });
     }
-    let mut left: Vec<Difference> = alone.join_all().await.into_iter().flatten().collect();
+    let said: BTreeMap<_, _> = alone.join_all().await.into_iter().collect();
+    let mut left = differences;
+    for difference in &mut left {
+        difference.2.clone_from(&said[&difference.1]);
+    }
+    left.retain(|(_, _, go, ours)| match (go, ours) {
+        (Some(go), Some(ours)) => !go.same(ours),
+        _ => true,
+    });
     left.sort_by(|one, other| (&one.1, one.0).cmp(&(&other.1, other.0)));
     left
 }
@@ -242,7 +241,7 @@ async fn settle(go: &Go, differences: Vec<Difference>) -> Vec<Difference> {
 fn report(compared: usize, differences: &[Difference], all: bool) {
     let mut text = String::new();
     let mut meant = BTreeSet::new();
-    for (round, (module, query), go, ours, _) in differences {
+    for (round, (module, query), go, ours) in differences {
         let known = DELIBERATE.iter().position(|known| known.is(module, query));
         if let Some(known) = known {
             meant.insert(known);

@@ -49,7 +49,7 @@ async fn a_zip_bomb() {
 async fn malicious_names() {
     let lab = Lab::start().await;
     let built = add(&lab, &small());
-    let names: [&[u8]; 12] = [
+    let names: [&[u8]; 18] = [
         b"..",
         b".",
         b".git",
@@ -62,6 +62,12 @@ async fn malicious_names() {
         b"-",
         b":(glob)x",
         b"a\\..\\b",
+        b".GIT",
+        b"git~1",
+        b".git.",
+        b".gitmodules",
+        b".gitattributes",
+        b".g\xe2\x80\x8cit",
     ];
     let git = |args: &[&str], input: &[u8]| {
         use std::io::Write as _;

@@ -115,7 +115,7 @@ async fn a_full_disk_is_said_survived_and_left_behind() {
         lab.fault("/big/", fault, Some(1));
         let full = gate.get(&big.url_path("zip")).await;
         assert_eq!((full.status, &*code(&full)), (507, "storage_full"));
-        assert!(full.header("retry-after") != "" && full.text().contains("still served"));
+        assert!(!full.header("retry-after").is_empty() && full.text().contains("still served"));
         no_temporary_files(&gate).await;
     }
     // Hits go on, and what is small is served and not kept.

@@ -81,7 +81,7 @@ async fn seen(gate: &Modgate, path: &str) -> String {
         Ok(reply) if reply.status == 200 => "200".to_owned(),
         Ok(reply) => {
             assert!(reply.header("content-type").starts_with("text/plain"));
-            let retry = reply.header("retry-after") != "";
+            let retry = !reply.header("retry-after").is_empty();
             assert_eq!(retry, reply.status >= 500, "{}", reply.text());
             format!("{} {}", reply.status, code(&reply))
         }
@@ -172,6 +172,32 @@ async fn every_fault_is_told_and_heals() {
         );
     }
     local.run_until(rows.join_all()).await;
+}
+
+/// A byte now and then keeps no download open for days: after 10 s the next upstream has its turn.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_dribbles_is_given_up() {
+    let (slow, good) = (Lab::start().await, Lab::start().await);
+    let big = fixture::big("lab.example/big", "v1.0.0", 2);
+    slow.add(big.clone());
+    good.add(big.clone());
+    slow.fault(".zip", Fault::Drip, None);
+    let options = Options {
+        upstream: Some(format!("{}|{}", slow.url(), good.url())),
+        sumdb: Some("off".to_owned()),
+        ..Options::default()
+    };
+    let gate = Modgate::start(bin(), options).await;
+    let begin = Instant::now();
+    let zip = big.url_path("zip");
+    assert_eq!(seen(&gate, &zip).await, "cut");
+    let took = begin.elapsed();
+    assert!(
+        took > Duration::from_secs(9) && took < Duration::from_secs(30),
+        "{took:?}"
+    );
+    let healed = gate.get(&zip).await;
+    assert!(healed.body == big.zip() && good.count(".zip") == 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -321,4 +347,34 @@ async fn an_outage_is_never_absence() {
     }
     let list = gate.get("/lab.example/none/@v/list").await;
     assert_eq!(list.status, 502, "{}", list.text());
+}
+
+/// The only upstream, which passes on the checksum database too, comes back: the first request is served, though
+/// module and record are asked at once while the upstream counts as dead.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_request_after_an_outage_is_served() {
+    let modules: Vec<Module> = (0..20).map(|n| module(&format!("m{n}"))).collect();
+    let (lab, sumdb) = verified_lab(&modules).await;
+    // Else the record's failure is remembered for 2 s.
+    let config = "[negative]\ntrouble = \"0s\"\n";
+    let gate = gate(&lab, &sumdb.key().to_string(), config).await;
+    let (first, others) = modules.split_first().unwrap();
+    assert_eq!(gate.get(&first.url_path("zip")).await.status, 200);
+    for module in others {
+        lab.stop().await;
+        assert_eq!(
+            seen(&gate, &module.url_path("zip")).await.split(' ').next(),
+            Some("502")
+        );
+        lab.restart().await;
+        let (one, other) = (modules.len(), module.url_path("zip"));
+        let reply = gate.get(&other).await;
+        assert_eq!(
+            reply.status,
+            200,
+            "{} of {one}: {}",
+            module.path(),
+            reply.text()
+        );
+    }
 }

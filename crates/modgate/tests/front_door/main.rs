@@ -1,14 +1,16 @@
 //! modgate through its front door: the compiled binary, the real `go`, a lab upstream and a lab checksum database.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod attacks;
 mod broken;
 mod clients;
 mod common;
+mod direct;
 mod disk;
 mod faults;
 mod huge;
 mod kills;
 mod operations;
 mod private;
+mod project;
 mod protocol;

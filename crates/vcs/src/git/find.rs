@@ -127,8 +127,7 @@ impl GitRepository {
             return Ok(None);
         }
         let info = self
-            .objects()
-            .await?
+            .objects()?
             .info(&format!("{revision}^{{commit}}"))
             .await?;
         Ok(info
@@ -145,11 +144,7 @@ impl GitRepository {
         tag: Option<String>,
         tip: bool,
     ) -> Result<Commit, Trouble> {
-        let content = self
-            .objects()
-            .await?
-            .contents(hash, "commit", MAX_COMMIT)
-            .await?;
+        let content = self.objects()?.contents(hash, "commit", MAX_COMMIT).await?;
         let content =
             content.ok_or_else(|| DirectError::not_found(format!("{hash} is no commit")))?;
         let time = committed(&content).ok_or_else(|| {

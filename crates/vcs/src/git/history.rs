@@ -1,38 +1,91 @@
 //! What needs the history of a repository, not only the tips of its branches and tags.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use tokio::io::{AsyncBufReadExt, AsyncReadExt};
 
-use super::refs::{Refs, TAGS};
+use super::refs::{HEADS, Refs, TAGS};
 use super::remote::Wanted;
 use super::{GitRepository, command};
 use crate::process::{Running, output, within};
 use crate::repository::{Commit, Tag, Trouble};
 use crate::{DirectError, ErrorKind};
 
+/// How many references are fetched by name, and how long the names may be together, in bytes. git takes the square of it
+/// in time.
+const MANY: usize = 300;
+const MANY_BYTES: usize = 64 << 10;
 /// Longest name of a tag, in bytes.
 const MAX_LINE: u64 = 16 << 10;
 
 impl GitRepository {
     /// Sees to it that the history of all branches and tags is there.
+    ///
+    /// git writes a file for each reference that it fetches, which takes longer than all else. So references are fetched
+    /// without a place of their own, most of them not at all since others lead to them, and then written in one file.
     pub(super) async fn history(&mut self, refs: &Refs) -> Result<(), Trouble> {
-        let mirror = std::sync::Arc::clone(&self.mirror);
+        let mirror = Arc::clone(&self.mirror);
         let mut disk = mirror.disk.lock().await;
-        self.prepare(&mut disk, refs)?;
+        self.prepare(&mut disk, refs).await?;
         let sum = refs.repo_sum();
         if disk.complete.as_ref() == Some(&sum) {
             return Ok(());
         }
-        if let Err(error) = self.fetch(&mut disk, Wanted::All(refs)).await {
-            if error.kind != ErrorKind::Unavailable {
-                return Err(error.into());
+        // Nearly all tags are in the history of a branch: they come after these.
+        for (prefix, all) in [(HEADS, true), (TAGS, false)] {
+            let whole = all && mirror.is_shallow();
+            let names = self.missing(refs, prefix, whole).await?;
+            if names.is_empty() {
+                continue;
             }
-            self.refs_now();
-            self.refs().await?;
-            if let Err(error) = self.fetch(&mut disk, Wanted::All(refs)).await {
-                return Err(self.suspect(error));
+            if let Err(error) = self.fetch(&mut disk, Wanted::History(&names)).await {
+                if error.kind != ErrorKind::Unavailable {
+                    return Err(error.into());
+                }
+                self.refs_now();
+                if *self.refs().await? != *refs {
+                    let text = format!("{}: its branches change all the time", self.way.url);
+                    return Err(DirectError::new(ErrorKind::Unavailable, text).into());
+                }
+                if let Err(error) = self.fetch(&mut disk, Wanted::History(&names)).await {
+                    return Err(self.suspect(error).await);
+                }
             }
         }
-        Ok(mirror.completed(&mut disk, sum)?)
+        let mut lines = Vec::new();
+        for (name, hash) in refs.iter() {
+            // One that moved since it was listed did not come.
+            if name != "HEAD" && self.has(hash).await? {
+                lines.push(format!("{hash} {name}\n"));
+            }
+        }
+        mirror.completed(&mut disk, lines, sum).await?;
+        Ok(())
+    }
+
+    /// What of the references with a prefix (with branches: of `HEAD` too) is to be fetched, one for each commit that is
+    /// not there, or is there without its history; or the pattern of all, if that is much.
+    async fn missing(
+        &mut self,
+        refs: &Refs,
+        prefix: &str,
+        whole: bool,
+    ) -> Result<Vec<String>, Trouble> {
+        let mut seen = HashSet::new();
+        let (mut names, mut bytes) = (Vec::new(), 0);
+        for (name, hash) in refs.iter() {
+            let ours = name.starts_with(prefix) || name == "HEAD" && prefix == HEADS;
+            if !ours || !seen.insert(hash) || !whole && self.has(hash).await? {
+                continue;
+            }
+            names.push(name.to_owned());
+            bytes += name.len();
+            if names.len() > MANY || bytes > MANY_BYTES {
+                return Ok(vec![format!("+{prefix}*:{prefix}*")]);
+            }
+        }
+        Ok(names)
     }
 
     /// The tags with a prefix that are on the commit or its ancestors.

@@ -5,8 +5,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex as StdMutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex as StdMutex};
+use std::time::SystemTime;
 
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -18,8 +18,6 @@ use crate::incident::Watch;
 
 /// How old the stamp of the last use may grow before it is renewed, in seconds.
 const STAMP_AGE: u64 = 60;
-/// How long a mirror that was thrown away is not suspected again.
-const YOUNG: Duration = Duration::from_mins(10);
 
 /// A mirror. What is on disk may not exist yet.
 #[derive(Debug)]
@@ -32,15 +30,13 @@ pub(crate) struct Mirror {
     tags: PathBuf,
     watch: Arc<Watch>,
     /// What `ls-remote` last said.
-    pub(crate) asked: Mutex<Option<Asked>>,
+    pub(crate) asked: Mutex<Asked>,
     /// Held by the one who changes what is on disk.
     pub(crate) disk: Mutex<Disk>,
     /// What is wanted of the repository, for the next fetch: references by what they stand for.
     pub(crate) wanted: StdMutex<BTreeMap<String, String>>,
     /// How often it was made anew.
     generation: AtomicU64,
-    /// When it was last thrown away.
-    discarded: StdMutex<Option<Instant>>,
     /// When the stamp was renewed, in seconds since 1970.
     stamped: AtomicU64,
 }
@@ -68,7 +64,6 @@ impl Mirror {
             disk: Mutex::default(),
             wanted: StdMutex::default(),
             generation: AtomicU64::new(0),
-            discarded: StdMutex::default(),
             stamped: AtomicU64::new(0),
         }
     }
@@ -87,15 +82,6 @@ impl Mirror {
     /// The number of this making of it.
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
-    }
-
-    /// Whether it was thrown away a short time ago, so that doing it again will hardly help.
-    pub(crate) fn is_young(&self) -> bool {
-        let discarded = self
-            .discarded
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        discarded.is_some_and(|at| at.elapsed() < YOUNG)
     }
 
     /// Whether only heads and tags that were fetched are there, without what came before.
@@ -134,21 +120,56 @@ impl Mirror {
     }
 
     /// Looks at the disk for the first time, or again after a git was killed: sweeps out its locks and halves.
-    pub(crate) fn clean(&self, disk: &mut Disk) -> Result<(), DirectError> {
+    pub(crate) async fn clean(&self, disk: &mut Disk) -> Result<(), DirectError> {
         if disk.clean {
             return Ok(());
         }
-        sweep(&self.folder, 0).map_err(|error| DirectError::disk("cleaning a mirror", &error))?;
-        disk.complete = fs::read_to_string(self.folder.join("complete")).ok();
+        let folder = self.folder.clone();
+        let swept = move || {
+            sweep(&folder, 0)?;
+            Ok(fs::read_to_string(folder.join("complete")).ok())
+        };
+        disk.complete = blocking(swept).await?;
         disk.clean = true;
         Ok(())
     }
 
-    /// Notes that the history of all references with this sum is there.
-    pub(crate) fn completed(&self, disk: &mut Disk, sum: String) -> Result<(), DirectError> {
-        let file = self.folder.join("complete");
-        fs::write(file, &sum)
-            .map_err(|error| DirectError::disk("writing into a mirror", &error))?;
+    /// Writes references, lines of hash and name in order, and notes that the history of those with this sum is there.
+    pub(crate) async fn completed(
+        &self,
+        disk: &mut Disk,
+        lines: Vec<String>,
+        sum: String,
+    ) -> Result<(), DirectError> {
+        let (folder, noted) = (self.folder.clone(), sum.clone());
+        let write = move || {
+            let packed = folder.join("packed-refs");
+            let before = match fs::read_to_string(&packed) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+                before => before?,
+            };
+            // What was kept for its own sake stays; `refs/kept/` comes between `refs/heads/` and `refs/tags/`.
+            let kept = before.lines().filter(|line| line.contains(" refs/kept/"));
+            let tags = lines.partition_point(|line| !line.contains(" refs/tags/"));
+            let mut text = "# pack-refs with: peeled fully-peeled sorted \n".to_owned();
+            text.extend(lines[..tags].iter().map(String::as_str));
+            for line in kept {
+                text.push_str(line);
+                text.push('\n');
+            }
+            text.extend(lines[tags..].iter().map(String::as_str));
+            let new = folder.join("packed-refs.lock");
+            fs::write(&new, text)?;
+            fs::rename(new, packed)?;
+            // Those in files of their own would count more.
+            for name in ["refs/heads", "refs/tags"] {
+                let place = folder.join(name);
+                fs::remove_dir_all(&place)?;
+                fs::create_dir(&place)?;
+            }
+            fs::write(folder.join("complete"), noted)
+        };
+        blocking(write).await?;
         disk.complete = Some(sum);
         Ok(())
     }
@@ -160,12 +181,7 @@ impl Mirror {
             return Ok(());
         }
         *disk = Disk::default();
-        *self
-            .discarded
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         self.generation.fetch_add(1, Ordering::AcqRel);
-        *self.asked.lock().await = None;
         let folder = self.folder.clone();
         blocking(move || remove(&folder)).await
     }

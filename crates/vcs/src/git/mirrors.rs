@@ -141,7 +141,7 @@ impl Mirrors {
         })
         .await?;
         for mirror in all {
-            let _place = places.enter().await?;
+            let _place = places.enter(None).await?;
             if let Err(error) = self.care(&mirror).await {
                 tracing::warn!(mirror = %mirror.folder.display(), %error, "care of a mirror failed");
             }
@@ -172,7 +172,7 @@ impl Mirrors {
             return Ok(());
         }
         let mut disk = mirror.disk.lock().await;
-        mirror.clean(&mut disk)?;
+        mirror.clean(&mut disk).await?;
         disk.clean = false;
         for args in [
             &["pack-refs", "--all", "--prune"][..],

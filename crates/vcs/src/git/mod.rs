@@ -24,15 +24,19 @@ pub(crate) use self::mirror::Mirror;
 pub(crate) use self::mirrors::Mirrors;
 pub(crate) use self::objects::Objects;
 use self::refs::Refs;
-use self::remote::{Asked, Bounds, Wanted, fetch, ls_remote};
+use self::remote::{Bounds, Wanted, fetch, ls_remote};
 pub(crate) use self::tree::Blobs;
 use crate::process::{Running, output};
 use crate::reach::Way;
-use crate::repository::{Tag, Tags, Trouble};
+use crate::repository::{Sums, Tag, Trouble};
 use crate::{DirectError, DirectSettings, ErrorKind};
 
 /// Most references that one fetch asks for, beyond those of a single question.
 const BATCH: usize = 64;
+
+/// Longest search for damage, and most that it may say, in bytes.
+const FSCK_WITHIN: Duration = Duration::from_mins(1);
+const MAX_FSCK: usize = 1 << 20;
 
 /// Whether a repository answers: no error.
 pub(crate) async fn answers(folder: &Path, way: &Way, limit: Duration) -> Result<(), DirectError> {
@@ -100,36 +104,33 @@ impl GitRepository {
         }
         let mut asked = self.mirror.asked.lock().await;
         let fresh = |at: Instant| at >= self.since || at.elapsed() < self.believe;
-        let known = asked.as_ref().filter(|known| match &known.refs {
-            Ok(_) => fresh(known.at),
-            // Of a failure only those hear who waited for it.
-            Err(_) => known.at >= self.since,
-        });
-        let known = if let Some(known) = known {
-            known.clone()
-        } else {
-            let refs = ls_remote(&self.mirror, &self.way, self.bounds.time).await;
-            let before = asked.take().and_then(|before| before.refs.ok());
-            let refs = match (refs, before) {
-                // One copy in memory is enough.
-                (Ok(refs), Some(before)) if *before == refs => Ok(before),
-                (Ok(refs), _) => {
-                    let tags = refs.tags("");
-                    let tags = tags.map(|(tag, hash)| (tag.to_owned(), hash.to_owned()));
-                    self.mirror.watch_tags(&self.way.url, tags.collect()).await;
-                    Ok(Arc::new(refs))
-                }
-                (Err(error), _) => Err(error),
-            };
-            let known = Asked {
-                refs,
-                at: Instant::now(),
-            };
-            *asked = Some(known.clone());
-            known
+        if let Some((refs, _)) = asked.said.as_ref().filter(|(_, at)| fresh(*at)) {
+            return Ok(Arc::clone(self.refs.insert(Arc::clone(refs))));
+        }
+        // Of a failure only those hear who waited for it.
+        if let Some((error, _)) = asked.failed.as_ref().filter(|(_, at)| *at >= self.since) {
+            return Err(error.clone().into());
+        }
+        let refs = match ls_remote(&self.mirror, &self.way, self.bounds.time).await {
+            Ok(refs) => refs,
+            Err(error) => {
+                asked.failed = Some((error.clone(), Instant::now()));
+                return Err(error.into());
+            }
         };
+        let before = asked.said.as_ref().map(|(before, _)| Arc::clone(before));
+        let refs = match before {
+            // One copy in memory is enough.
+            Some(before) if *before == refs => before,
+            _ => {
+                let tags = refs.tags("");
+                let tags = tags.map(|(tag, hash)| (tag.to_owned(), hash.to_owned()));
+                self.mirror.watch_tags(&self.way.url, tags.collect()).await;
+                Arc::new(refs)
+            }
+        };
+        asked.said = Some((Arc::clone(&refs), Instant::now()));
         drop(asked);
-        let refs = known.refs?;
         self.refs = Some(Arc::clone(&refs));
         Ok(refs)
     }
@@ -137,7 +138,7 @@ impl GitRepository {
     /// Whether what was believed of the references can be asked for anew; from here on it is not believed.
     async fn refs_again(&mut self) -> bool {
         let asked = self.mirror.asked.lock().await;
-        let young = asked.as_ref().is_some_and(|asked| asked.at >= self.since);
+        let young = asked.said.as_ref().is_some_and(|(_, at)| *at >= self.since);
         drop(asked);
         if !young {
             self.refs_now();
@@ -152,18 +153,20 @@ impl GitRepository {
         self.since = Instant::now();
     }
 
-    /// The tags with a prefix.
-    pub(crate) async fn tags(&mut self, prefix: &str) -> Result<Tags, Trouble> {
+    /// The tags with a prefix, sorted by name.
+    pub(crate) async fn tags(&mut self, prefix: &str) -> Result<Vec<Tag>, Trouble> {
         let refs = self.refs().await?;
-        Ok(Tags {
-            list: refs
-                .tags(prefix)
-                .map(|(name, hash)| Tag {
-                    name: name.to_owned(),
-                    hash: hash.to_owned(),
-                })
-                .collect(),
-            tag_sum: refs.tag_sum(prefix),
+        let tags = refs.tags(prefix).map(|(name, hash)| Tag {
+            name: name.to_owned(),
+            hash: hash.to_owned(),
+        });
+        Ok(tags.collect())
+    }
+
+    /// What an origin says of the tags with a prefix.
+    pub(crate) async fn sums(&mut self, prefix: &str) -> Result<Sums, Trouble> {
+        Ok(Sums {
+            tag_sum: self.refs().await?.tag_sum(prefix),
             repo_sum: String::new(),
         })
     }
@@ -175,14 +178,14 @@ impl GitRepository {
         file: &str,
         max: u64,
     ) -> Result<Option<Bytes>, Trouble> {
-        let objects = self.objects().await?;
+        let objects = self.objects()?;
         objects
             .contents(&format!("{hash}:{file}"), "blob", max)
             .await
     }
 
     /// The reader of the mirror's objects; there must be a mirror.
-    async fn objects(&mut self) -> Result<&mut Objects, Trouble> {
+    fn objects(&mut self) -> Result<&mut Objects, Trouble> {
         let objects = match self.objects.take() {
             Some(objects) => objects,
             None => self.cat_file()?,
@@ -201,7 +204,7 @@ impl GitRepository {
         if !self.mirror.exists() {
             return Ok(false);
         }
-        let info = self.objects().await?.info(hash).await?;
+        let info = self.objects()?.info(hash).await?;
         Ok(info.is_some_and(|info| info.kind == "commit"))
     }
 
@@ -246,7 +249,7 @@ impl GitRepository {
                 batch.push((name, hash));
             }
         });
-        self.prepare(&mut disk, refs)?;
+        self.prepare(&mut disk, refs).await?;
         let mut done = self.fetch(&mut disk, Wanted::Tips(&batch)).await;
         if done.is_err() && batch.len() > ours.len() {
             // One of the others' may be what fails.
@@ -262,7 +265,7 @@ impl GitRepository {
                 return Ok(false);
             }
             if let Err(error) = self.fetch(&mut disk, Wanted::Tips(&ours)).await {
-                return Err(self.suspect(error));
+                return Err(self.suspect(error).await);
             }
         }
         drop(disk);
@@ -288,9 +291,9 @@ impl GitRepository {
     }
 
     /// Makes the mirror if there is none, or cleans it.
-    fn prepare(&self, disk: &mut mirror::Disk, refs: &Refs) -> Result<(), DirectError> {
+    async fn prepare(&self, disk: &mut mirror::Disk, refs: &Refs) -> Result<(), DirectError> {
         if self.mirror.exists() {
-            return self.mirror.clean(disk);
+            return self.mirror.clean(disk).await;
         }
         *disk = mirror::Disk {
             clean: true,
@@ -303,18 +306,26 @@ impl GitRepository {
         // Until it ended by itself, it may have been killed half-way.
         disk.clean = false;
         let done = fetch(&self.mirror, &self.way, wanted, self.bounds).await;
-        disk.clean = !matches!(&done, Err(error) if error.kind == ErrorKind::Timeout || error.kind == ErrorKind::Invalid);
+        let killed = matches!(&done, Err(error) if matches!(error.kind, ErrorKind::Timeout | ErrorKind::Invalid));
+        if killed {
+            // What it had of a pack may be large. It is swept out again before the next use.
+            self.mirror.clean(disk).await?;
+        }
+        disk.clean = !killed;
         done
     }
 
     /// What a fetch means that fails again and again while the references are to be had: perhaps the mirror is damaged.
-    fn suspect(&self, error: DirectError) -> Trouble {
-        let used = ["refs/kept", "packed-refs"]
-            .iter()
-            .any(|name| self.mirror.folder.join(name).exists());
-        if used && error.kind == ErrorKind::Unavailable && !self.mirror.is_young() {
-            return Trouble::Mirror(error.text);
+    async fn suspect(&self, error: DirectError) -> Trouble {
+        if error.kind != ErrorKind::Unavailable {
+            return error.into();
         }
-        error.into()
+        let mut git = command::local(&self.mirror.folder);
+        git.args(["fsck", "--no-dangling", "--no-progress"]);
+        match output(git, "git fsck", MAX_FSCK, FSCK_WITHIN.min(self.bounds.time)).await {
+            Ok((exit, _)) if exit.code.is_some() && !exit.success() => Trouble::Mirror(error.text),
+            // Whole, or too large to know: then it is the server.
+            _ => error.into(),
+        }
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, interval};
 use super::command::remote;
 use super::failure::failed;
 use super::mirror::{Mirror, bytes};
-use super::refs::{HEADS, Reader, Refs, TAGS};
+use super::refs::{Reader, Refs};
 use crate::process::{Running, output, within};
 use crate::reach::Way;
 use crate::{DirectError, ErrorKind};
@@ -26,11 +26,11 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Most that a fetch may say, in bytes.
 const MAX_SAID: usize = 1 << 20;
 
-/// What `ls-remote` said, and when it had said it.
-#[derive(Debug, Clone)]
+/// What `ls-remote` said, and when it had said it; and how it failed, and when.
+#[derive(Debug, Default)]
 pub(crate) struct Asked {
-    pub(crate) refs: Result<Arc<Refs>, DirectError>,
-    pub(crate) at: Instant,
+    pub(crate) said: Option<(Arc<Refs>, Instant)>,
+    pub(crate) failed: Option<(DirectError, Instant)>,
 }
 
 /// What is to be fetched.
@@ -38,8 +38,8 @@ pub(crate) struct Asked {
 pub(crate) enum Wanted<'a> {
     /// References and the commits they stand for; of a mirror without history, these commits alone.
     Tips(&'a [(String, String)]),
-    /// All branches and tags with all of their history.
-    All(&'a Refs),
+    /// References with all of their history; or a pattern of them, with where they go.
+    History(&'a [String]),
 }
 
 /// Bounds of what a fetch may take.
@@ -121,17 +121,12 @@ pub(crate) async fn fetch(
                 command.arg(format!("{name}:refs/kept/{hash}"));
             }
         }
-        Wanted::All(refs) => {
-            command.arg("--prune");
+        Wanted::History(names) => {
             if mirror.is_shallow() {
                 command.arg("--unshallow");
             }
             command.args(["--", &way.url]);
-            command.arg(format!("+{HEADS}*:{HEADS}*"));
-            command.arg(format!("+{TAGS}*:{TAGS}*"));
-            if refs.get("HEAD").is_some() {
-                command.arg("+HEAD:refs/kept/HEAD");
-            }
+            command.args(names);
         }
     }
     let run = output(command, &what, MAX_SAID, bounds.time);

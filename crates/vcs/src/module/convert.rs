@@ -37,10 +37,10 @@ impl Module {
                 prefix.push_str(major);
                 prefix.push('.');
             }
-            let tags = self.repository.tags(&prefix).await?;
+            let sums = self.repository.sums(&prefix).await?;
             origin.tag_prefix = prefix;
-            origin.tag_sum = tags.tag_sum;
-            origin.repo_sum = tags.repo_sum;
+            origin.tag_sum = sums.tag_sum;
+            origin.repo_sum = sums.repo_sum;
         }
         Ok(Located {
             revision: Revision {

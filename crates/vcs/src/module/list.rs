@@ -19,7 +19,7 @@ impl Module {
         {
             return Ok((fit, higher));
         }
-        for tag in self.repository.tags(&self.tag_prefix).await?.list {
+        for tag in self.repository.tags(&self.tag_prefix).await? {
             let Ok(version) = Version::parse(&tag.name[self.tag_prefix.len()..]) else {
                 continue;
             };

@@ -14,7 +14,7 @@ use gomod::{ModulePath, Version};
 
 use crate::discover::Root;
 use crate::repository::{Ancestry, Commit, Plan, Repository, Trouble};
-use crate::{DirectError, Revision};
+use crate::{DirectError, Revision, zip};
 
 /// A module and its repository, for the time of one question.
 #[derive(Debug)]
@@ -62,14 +62,22 @@ impl Module {
         })
     }
 
-    /// Done with the rules: what is left are files.
-    pub(crate) fn into_repository(self) -> Repository {
-        self.repository
-    }
-
-    /// The LICENSE of the repository's root.
-    pub(crate) async fn license(&mut self, hash: &str) -> Result<Option<Bytes>, Trouble> {
-        self.read(hash, "LICENSE").await
+    /// The zip of a version, to be made, of at most `max_bytes`.
+    pub(crate) async fn zip(
+        mut self,
+        version: &Version,
+        max_bytes: u64,
+    ) -> Result<zip::Plan, Trouble> {
+        let found = self.version(version).await?;
+        let license = match &*found.folder {
+            "" => None,
+            _ => self.read(&found.hash, "LICENSE").await?,
+        };
+        let files = self.repository.files(&found.hash, &found.folder).await?;
+        let go_mod = found.go_mod.as_deref();
+        Ok(zip::Plan::new(
+            &self.path, version, files, go_mod, license, max_bytes,
+        )?)
     }
 
     /// The major version in the path: `/v2`, `.v1`, `.v1-unstable` or nothing.

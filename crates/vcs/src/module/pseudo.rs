@@ -48,7 +48,7 @@ impl Module {
             return fault(format!("the tag {own} is on the commit itself"));
         }
         // A tag may have build metadata that the base has not.
-        let tags = self.repository.tags(&own).await?.list;
+        let tags = self.repository.tags(&own).await?;
         let equal =
             |tag: &str| semver::compare(&tag[self.tag_prefix.len()..], base.as_str()).is_eq();
         let tags: Vec<_> = tags.into_iter().filter(|tag| equal(&tag.name)).collect();

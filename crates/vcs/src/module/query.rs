@@ -9,12 +9,15 @@ use super::{Module, is_final};
 use crate::repository::Trouble;
 use crate::{DirectError, Revision};
 
+/// Whether an order is the one that a bound wants.
+type Compares = fn(Ordering) -> bool;
+
 /// What a query wants of the list.
 struct Wanted<'a> {
     /// What versions start with.
     prefix: String,
     /// How they compare with what.
-    bound: Option<(fn(Ordering) -> bool, &'a str)>,
+    bound: Option<(Compares, &'a str)>,
     /// The lowest of them, not the highest.
     lowest: bool,
     /// The tip of the default branch will do, if there is no version.
@@ -41,7 +44,7 @@ fn wanted(query: &str) -> Result<Wanted<'_>, &'static str> {
     if query == "patch" {
         return Err("a patch of which version?");
     }
-    let bounds: [(&str, fn(Ordering) -> bool, bool); 4] = [
+    let bounds: [(&str, Compares, bool); 4] = [
         ("<=", Ordering::is_le, true),
         (">=", Ordering::is_ge, false),
         ("<", Ordering::is_lt, false),

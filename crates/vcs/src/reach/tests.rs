@@ -109,7 +109,7 @@ async fn git_over_https_with_a_password_a_private_authority_and_a_proxy() {
     let network = NetworkSettings {
         ca_pem: None,
         ca_only: false,
-        ..reach.egress().network().clone()
+        ..reach.egress.network().clone()
     };
     let stranger = Reach::new(
         Egress::new(network, Credentials::default()),

@@ -54,7 +54,7 @@ pub(crate) enum Content {
 /// What is to be read, file by file, in order.
 #[derive(Debug)]
 enum Reader {
-    Blobs(Blobs),
+    Blobs(Box<Blobs>),
     Archive(Box<Archive>),
     Exported(Box<Exported>),
 }
@@ -122,10 +122,10 @@ impl Plan {
             .collect();
         let license = license.filter(|_| selection.included.last() == Some(&count));
         let reader = match files.content {
-            Content::Objects { hashes, objects } => Reader::Blobs(Blobs::new(
+            Content::Objects { hashes, objects } => Reader::Blobs(Box::new(Blobs::new(
                 *objects,
                 included().map(|index| hashes[index].clone()).collect(),
-            )),
+            ))),
             Content::Archive(archive) => Reader::Archive(archive),
             Content::Exported(exported) => Reader::Exported(exported),
         };

@@ -1,0 +1,171 @@
+//! Chains that end in `direct`: the company's own modules, from its own forge.
+
+use forge::{Forge, History, Login, change};
+use testkit::{
+    gate::{Modgate, Options},
+    go::Go,
+    lab::Lab,
+};
+
+use crate::common::{bin, code};
+
+const CI: Login = Login {
+    user: "ci",
+    secret: "s3cret-of-ci",
+};
+
+fn history() -> History {
+    let mut history = History::new();
+    let first = [
+        change::file("go.mod", "module corp.test/lib\n\ngo 1.21\n"),
+        change::file("lib.go", "package lib\n\nconst Word = \"one\"\n"),
+    ];
+    history.commit("main", "one", first);
+    history.tag("v1.0.0", "one");
+    let second = [change::file("more.go", "package lib\n")];
+    history.commit("main", "two", second);
+    history
+}
+
+/// A gateway whose general chain is the lab, and whose private modules are on the forge.
+async fn gateway(forge: &Forge, lab: &Lab, login: bool) -> Modgate {
+    let host = forge.https();
+    let mut config = format!(
+        "private = [\"corp.test/*\"]\n\
+         [freshness]\nlist = \"0s\"\nquery = \"0s\"\nstale_while_revalidate = \"0s\"\n\
+         [negative]\nabsent = \"0s\"\ntrouble = \"0s\"\n\
+         [network]\nca_file = \"{}\"\nca_only = true\n\
+         [direct]\nrefs_life = \"0s\"\n\
+         [[vcs]]\nprefix = \"corp.test\"\nrepo = \"{host}/{{1}}.git\"\n",
+        forge.ca_file().display()
+    );
+    if login {
+        config += &[
+            "[[credential]]\nmatch = \"",
+            &host,
+            "\"\nusername = \"",
+            CI.user,
+            "\"\npassword = { env = \"FORGE_TOKEN\" }\n",
+        ]
+        .concat();
+    }
+    let options = Options {
+        upstream: Some(lab.url()),
+        sumdb: Some("off".to_owned()),
+        config: Some(config),
+        env: vec![("FORGE_TOKEN".to_owned(), CI.secret.to_owned())],
+        ..Options::default()
+    };
+    Modgate::start(bin(), options).await
+}
+
+fn go(gate: &Modgate) -> Go {
+    Go::new()
+        .proxy(&gate.url())
+        .env("GONOSUMDB", "corp.test/*")
+        .module("module test.example/app\n\ngo 1.21\n")
+}
+
+const ZIP: &str = "/corp.test/lib/@v/v1.0.0.zip";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn private_modules_come_from_their_forge_and_from_nowhere_else() {
+    let (forge, lab) = (Forge::start().await, Lab::start().await);
+    forge.add("lib", &history());
+    forge.guard("127.0.0.1/lib.git", CI);
+    let gate = gateway(&forge, &lab, true).await;
+
+    let client = go(&gate).file(
+        "main.go",
+        "package main\n\nimport \"corp.test/lib\"\n\nfunc main() { println(lib.Word) }\n",
+    );
+    let got = client.run(&["get", "corp.test/lib@v1.0.0"]).await;
+    assert!(got.ok, "{}", got.stderr);
+    let built = client.run(&["run", "."]).await;
+    assert!(built.ok && built.stderr.contains("one"), "{}", built.stderr);
+    let listed = client
+        .run(&["list", "-m", "-versions", "corp.test/lib"])
+        .await;
+    assert_eq!(listed.stdout.trim(), "corp.test/lib v1.0.0");
+    let branch = client.run(&["list", "-m", "corp.test/lib@main"]).await;
+    assert!(branch.stdout.contains("v1.0.1-0."), "{branch:?}");
+    // Absent is absent, and nobody else is asked.
+    let absent = gate.get("/corp.test/lib/@v/v1.9.9.info").await;
+    assert_eq!(
+        (absent.status, code(&absent).as_str()),
+        (404, "version_not_found")
+    );
+    assert_eq!(gate.get("/corp.test/none/@v/list").await.status, 404);
+
+    assert!(
+        lab.requests()
+            .iter()
+            .all(|request| !format!("{request:?}").contains("corp.test"))
+    );
+    assert!(!gate.logs().contains(CI.secret));
+    assert!(!gate.get("/metrics").await.text().contains(CI.secret));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_served_once_stays_whatever_happens_to_the_repository() {
+    let (forge, lab) = (Forge::start().await, Lab::start().await);
+    forge.add("lib", &history());
+    let gate = gateway(&forge, &lab, false).await;
+    let first = gate.get(ZIP).await;
+    assert_eq!(first.status, 200, "{}", first.text());
+    for part in ["info", "mod"] {
+        let path = format!("/corp.test/lib/@v/v1.0.0.{part}");
+        assert_eq!(gate.get(&path).await.status, 200);
+    }
+
+    // Its tag is moved by force.
+    let mut moved = history();
+    moved.commit(
+        "main",
+        "evil",
+        [change::file(
+            "lib.go",
+            "package lib\n\nconst Word = \"evil\"\n",
+        )],
+    );
+    moved.tag("v1.0.0", "evil");
+    std::fs::remove_dir_all(forge.repository("lib")).unwrap();
+    forge.add("lib", &moved);
+    assert_eq!(gate.get("/corp.test/lib/@v/list").await.text(), "v1.0.0\n");
+    assert_eq!(gate.get(ZIP).await.body, first.body);
+    let moved = gate
+        .metric("modgate_incidents_total{result=\"moved_tag\"")
+        .await;
+    assert!((moved - 1.0).abs() < 0.1, "{moved}");
+    assert!(gate.logs().contains("moved"), "{}", gate.logs());
+
+    // It vanishes.
+    forge.forget("127.0.0.1/lib.git");
+    let client = go(&gate);
+    let got = client
+        .run(&["mod", "download", "corp.test/lib@v1.0.0"])
+        .await;
+    assert!(got.ok, "{}", got.stderr);
+    assert_eq!(gate.get(ZIP).await.body, first.body);
+    assert_eq!(gate.get("/corp.test/lib/@v/list").await.text(), "v1.0.0\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_login_is_said_and_is_no_absence() {
+    let (forge, lab) = (Forge::start().await, Lab::start().await);
+    forge.add("lib", &history());
+    forge.guard("127.0.0.1/lib.git", CI);
+    let gate = gateway(&forge, &lab, false).await;
+    for what in ["@v/list", "@v/v1.0.0.info", "@latest", "@v/v1.0.0.zip"] {
+        let refused = gate.get(&format!("/corp.test/lib/{what}")).await;
+        let code = code(&refused);
+        let got = (refused.status, code.as_str());
+        assert_eq!(
+            got,
+            (502, "repository_unauthorized"),
+            "{what}: {}",
+            refused.text()
+        );
+        assert!(refused.text().contains("127.0.0.1"), "{}", refused.text());
+    }
+}
