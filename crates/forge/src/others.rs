@@ -163,6 +163,14 @@ async fn start_svn(forge: &Forge) -> (JoinSet<()>, Questions) {
     svn(&["commit", "-m", "one", &work]);
     write("a.go", "package a // 2\n");
     svn(&["commit", "-m", "two", &work]);
+    // The name of a file is listed as a tag; that of a folder has a slash.
+    write("lib/go.mod", "module plain.golden.test/subversion/lib\n");
+    write("lib/with space.txt", "$Id$ & <more>\n");
+    write("tags/v1.0.0/a.go", "package a\n");
+    write("tags/v1.1.0", "x\n");
+    let added = ["lib", "tags"].map(|name| text(Path::new(&work).join(name)));
+    svn(&["add", &added[0], &added[1]]);
+    svn(&["commit", "-m", "three", &work]);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
     let listener = listener.expect("a port is free");
     let addr: SocketAddr = listener.local_addr().expect("it is bound");
@@ -178,7 +186,11 @@ async fn start_svn(forge: &Forge) -> (JoinSet<()>, Questions) {
     let root = "plain.golden.test/subversion";
     forge.import(root, &format!("svn svn://{addr}/repo"));
     let queries = ["1", "2", "3", "latest", "v1.0.0", "HEAD", "trunk", "r2"];
-    let modules = vec![(root.to_owned(), queries.map(str::to_owned).to_vec())];
+    let queries = queries.map(str::to_owned).to_vec();
+    let modules = vec![
+        (root.to_owned(), queries.clone()),
+        (format!("{root}/lib"), queries),
+    ];
     (
         servers,
         Questions {

@@ -7,11 +7,10 @@ use bytes::Bytes;
 use egress::Egress;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use gomod::{ModulePath, Version};
-use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use crate::discover::page::from_egress;
-use crate::discover::{Discovery, Kind, Probe, Root};
+use crate::discover::{Discovery, Kind, Root};
 use crate::git::{GitRepository, Mirror, Mirrors};
 use crate::hg::HgRepository;
 use crate::incident::{Incidents, Watch};
@@ -20,7 +19,8 @@ use crate::process::{Place, Places};
 use crate::proxy::ModProxy;
 use crate::reach::Reach;
 use crate::repository::{Repository, Trouble};
-use crate::{DirectError, DirectSettings, ErrorKind, Revision};
+use crate::svn::SvnRepository;
+use crate::{DirectError, DirectSettings, Revision, probe};
 
 /// Direct fetch: asks repositories themselves, from mirrors that are kept. Shared by reference.
 #[derive(Debug)]
@@ -55,8 +55,7 @@ impl Direct {
     pub fn new(settings: DirectSettings, egress: Egress) -> Self {
         let reach = Reach::new(egress, settings.folder.clone());
         let watch = Arc::new(Watch::default());
-        // Only what HTTP cannot tell is asked by programs.
-        let probe: Probe = Arc::new(|_, _| Box::pin(async { Ok(false) }));
+        let probe = probe::by_program(&settings, reach.clone());
         Self {
             discovery: Discovery::new(&settings, reach.egress().clone(), probe),
             mirrors: Mirrors::new(&settings, Arc::clone(&watch)),
@@ -242,20 +241,13 @@ impl Direct {
     /// Whether GOVCS lets the repository be asked.
     fn allowed(&self, path: &ModulePath, root: &Root) -> Result<(), DirectError> {
         let private = self.settings.private.matches(path);
-        if self
-            .settings
-            .govcs
-            .allows(&root.prefix, private, root.vcs.name())
-        {
-            return Ok(());
-        }
-        let what = if private { "private" } else { "public" };
-        let text = format!(
-            "{path}: {} is not allowed for {what} modules of {}",
-            root.vcs, root.prefix
-        );
-        Err(DirectError::new(ErrorKind::Refused, text)
-            .hint("`direct.vcs` says what is allowed, in the syntax of GOVCS"))
+        let govcs = &self.settings.govcs;
+        govcs.check(path.as_str(), private, &root.prefix, root.vcs.name())
+    }
+
+    async fn mirror(&self, root: &Root) -> Result<Arc<Mirror>, DirectError> {
+        let vcs = root.vcs.name();
+        self.mirrors.open(vcs, &root.url, root.credentials).await
     }
 
     async fn repository(
@@ -265,27 +257,25 @@ impl Direct {
     ) -> Result<(Repository, Option<Arc<Mirror>>), DirectError> {
         match root.vcs {
             Kind::Git => {
-                let mirror = self.mirrors.open(&root.url, root.credentials).await?;
+                let mirror = self.mirror(root).await?;
                 let way = self.reach.way(root).await?;
                 let git = GitRepository::new(Arc::clone(&mirror), way, &self.settings, believe);
                 Ok((Repository::Git(Box::new(git)), Some(mirror)))
             }
             Kind::Hg => {
-                let name = hex::encode(
-                    &Sha256::digest(format!("{} {}", root.url, root.credentials))[..16],
-                );
-                let folder = self.settings.folder.join(format!("{name}.hg"));
+                let mirror = self.mirror(root).await?;
                 let way = self.reach.way(root).await?;
-                let hg = HgRepository::new(folder, way, self.settings.process_timeout);
-                Ok((Repository::Hg(Box::new(hg)), None))
+                let hg = HgRepository::new(Arc::clone(&mirror), way, &self.settings);
+                Ok((Repository::Hg(Box::new(hg)), Some(mirror)))
             }
-            other => {
-                let text = format!(
-                    "{}: {other} repositories are not supported yet",
-                    root.prefix
-                );
-                Err(DirectError::new(ErrorKind::MissingProgram, text))
+            Kind::Svn => {
+                let way = self.reach.way(root).await?;
+                let settings = &self.settings;
+                let (limit, most) = (settings.process_timeout, settings.max_zip_bytes);
+                let svn = SvnRepository::new(&settings.folder, way, limit, most)?;
+                Ok((Repository::Svn(Box::new(svn)), None))
             }
+            other => Err(probe::not_supported(other, &root.prefix)),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use gomod::pattern::Patterns;
 
+use crate::{DirectError, ErrorKind};
+
 /// Rules of the form `pattern:system|system`; the first whose pattern matches decides, and without one nothing is
 /// allowed. `public` and `private` match by privacy; `all` stands for every system.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +99,25 @@ impl Govcs {
                 .iter()
                 .any(|name| name == system || name == "all")
         })
+    }
+}
+
+impl Govcs {
+    /// The same, as an error that says what is not allowed for the module `path`.
+    pub(crate) fn check(
+        &self,
+        path: &str,
+        private: bool,
+        root: &str,
+        system: &str,
+    ) -> Result<(), DirectError> {
+        if self.allows(root, private, system) {
+            return Ok(());
+        }
+        let what = if private { "private" } else { "public" };
+        let text = format!("{path}: {system} is not allowed for {what} modules of {root}");
+        Err(DirectError::new(ErrorKind::Refused, text)
+            .hint("`direct.vcs` says what is allowed, in the syntax of GOVCS"))
     }
 }
 

@@ -3,19 +3,25 @@
 //! The program gets its settings by a pipe in place of its configuration files: so neither the machine's nor a
 //! repository's count, and no secret stands on a command line or on the disk.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use time::OffsetDateTime;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
+use tokio::time::Instant;
 
-use crate::process::{self, Exit, Running, within};
+use crate::git::Mirror;
+use crate::git::mirror::blocking;
+use crate::git::remote::outgrown;
+use crate::process::{self, Exit, Running, talk};
+use crate::program::failed;
 use crate::reach::Way;
 use crate::repository::{Commit, Tag, Trouble};
-use crate::{DirectError, ErrorKind};
+use crate::{DirectError, DirectSettings, ErrorKind};
 
 /// Digits of a commit's name in a pseudo-version.
 const SHORT: usize = 12;
@@ -38,20 +44,53 @@ pub(crate) struct Listed {
 /// A repository, for the time of one question.
 #[derive(Debug)]
 pub(crate) struct HgRepository {
-    folder: PathBuf,
+    mirror: Arc<Mirror>,
+    generation: u64,
     way: Way,
     limit: Duration,
+    max_bytes: u64,
+    /// When the question was asked.
+    since: Instant,
     pulled: bool,
 }
 
 impl HgRepository {
-    /// `folder` is that of the clone; `limit` bounds each run.
-    pub(crate) fn new(folder: PathBuf, way: Way, limit: Duration) -> Self {
+    /// Over the clone in `mirror`.
+    pub(crate) fn new(mirror: Arc<Mirror>, way: Way, settings: &DirectSettings) -> Self {
         Self {
-            folder,
+            generation: mirror.generation(),
+            mirror,
             way,
-            limit,
+            limit: settings.process_timeout,
+            max_bytes: settings.max_mirror_bytes,
+            since: Instant::now(),
             pulled: false,
+        }
+    }
+
+    /// The clone, and which making of it.
+    pub(crate) fn mirror(&self) -> (Arc<Mirror>, u64) {
+        (Arc::clone(&self.mirror), self.generation)
+    }
+
+    /// Whether a repository answers: no error. `folder` is any folder.
+    pub(crate) async fn answers(
+        folder: &Path,
+        way: Way,
+        limit: Duration,
+    ) -> Result<(), DirectError> {
+        let (what, arguments) = (
+            format!("hg identify {}", way.url),
+            ["identify", "--", &way.url],
+        );
+        let mut command = command(folder);
+        command.args(arguments);
+        let told = settings(&way);
+        let (exit, _) = talk(command, &what, told.as_bytes(), MAX_SAID, limit).await?;
+        if exit.success() {
+            Ok(())
+        } else {
+            Err(failed(&what, &way, &exit))
         }
     }
 
@@ -61,10 +100,15 @@ impl HgRepository {
         let said = self
             .ask("tags", &["tags", "--template", "{node}\\t{tag}\\n"])
             .await?;
-        let mut tags: Vec<Tag> = said
+        let named = said
             .lines()
             .filter_map(|line| line.split_once('\t'))
-            .filter(|(_, name)| *name != "tip" && name.starts_with(prefix))
+            .filter(|(_, name)| *name != "tip");
+        let all = named.clone();
+        let all = all.map(|(hash, name)| (name.to_owned(), hash.to_owned()));
+        self.mirror.watch_tags(&self.way.url, all.collect()).await;
+        let mut tags: Vec<Tag> = named
+            .filter(|(_, name)| name.starts_with(prefix))
             .map(|(hash, name)| Tag {
                 name: name.to_owned(),
                 hash: hash.to_owned(),
@@ -80,7 +124,7 @@ impl HgRepository {
         let whole = revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit());
         if whole
             && !self.pulled
-            && self.folder.join(".hg").is_dir()
+            && self.exists()
             && let Ok(commit) = self.look_up(revision).await
         {
             return Ok(commit);
@@ -115,9 +159,17 @@ impl HgRepository {
         let log = ["log", "-l1", &revset, "--template", template];
         let (exit, said) = self.run("log", &log).await?;
         if !exit.success() {
-            return Err(match exit.code {
-                Some(255) => unknown().into(),
-                _ => self.failed("hg log", &exit).into(),
+            // What else hg complains of is the clone's.
+            let words = [
+                "unknown revision",
+                "ambiguous identifier",
+                "hidden revision",
+                "parse error",
+            ];
+            return Err(if words.iter().any(|words| exit.stderr.contains(words)) {
+                unknown().into()
+            } else {
+                Trouble::Mirror(format!("hg log: {}", exit.stderr))
             });
         }
         let text = String::from_utf8_lossy(&said);
@@ -260,29 +312,62 @@ impl HgRepository {
         if self.pulled {
             return Ok(());
         }
-        let folder = self.folder.clone();
-        let made = tokio::task::spawn_blocking(move || std::fs::create_dir_all(folder));
-        if !matches!(made.await, Ok(Ok(()))) {
-            return Err(DirectError {
-                kind: ErrorKind::Disk,
-                text: "the folder of a mirror cannot be made".to_owned(),
-                hint: Some("check the folder of mirrors: free space, permissions".to_owned()),
-            }
-            .into());
+        let mirror = Arc::clone(&self.mirror);
+        let mut disk = mirror.disk.lock().await;
+        // Whoever was before may have pulled since this was asked.
+        if disk.pulled.is_some_and(|at| at >= self.since) {
+            self.pulled = true;
+            return Ok(());
         }
-        if !self.folder.join(".hg").is_dir() {
+        let begun = Instant::now();
+        let folder = mirror.folder.clone();
+        blocking(move || std::fs::create_dir_all(folder)).await?;
+        if !self.exists() {
             let (exit, _) = self.run("init", &["init", "--", "."]).await?;
             if !exit.success() {
-                return Err(self.failed("hg init", &exit).into());
+                return Err(self.damaged("hg init", &exit));
             }
+            mirror.stamp(&self.way.url)?;
         }
         let url = self.way.url.clone();
-        let (exit, _) = self.run("pull", &["pull", "-q", "-f", "--", &url]).await?;
+        let what = format!("hg pull {url}");
+        let arguments = ["pull", "-q", "-f", "--", &url];
+        let (exit, _) = tokio::select! {
+            done = self.run("pull", &arguments) => done?,
+            error = outgrown(&mirror.folder, self.max_bytes, &what) => return Err(error.into()),
+        };
         if !exit.success() {
-            return Err(self.failed(&format!("hg pull {url}"), &exit).into());
+            return Err(self.damaged(&what, &exit));
         }
+        disk.pulled = Some(begun);
         self.pulled = true;
         Ok(())
+    }
+
+    /// Whether there is a clone.
+    fn exists(&self) -> bool {
+        self.mirror.folder.join(".hg").is_dir()
+    }
+
+    /// What a failed pull means: perhaps that the clone is damaged.
+    fn damaged(&self, what: &str, exit: &Exit) -> Trouble {
+        let error = self.failed(what, exit);
+        let lower = exit.stderr.to_lowercase();
+        let words = [
+            "corrupt",
+            "integrity check",
+            "unknown version",
+            "requires features unknown",
+            "no such file",
+            "abandoned transaction",
+            "traceback",
+        ];
+        // Where hg names a file of the clone, it is no server that says so.
+        let own = exit.stderr.contains(&*self.mirror.folder.to_string_lossy());
+        if words.iter().any(|words| lower.contains(words)) && own {
+            return Trouble::Mirror(error.text);
+        }
+        error.into()
     }
 
     /// What hg says, as text; a failure is the mirror's.
@@ -306,27 +391,15 @@ impl HgRepository {
         most: usize,
     ) -> Result<(Exit, Vec<u8>), DirectError> {
         let named = format!("hg {what} {}", self.way.url);
-        within(self.limit, &named, async {
-            let mut running = self.start(what, arguments).await?;
-            let stdout = running.take_stdout()?;
-            let mut said = Vec::new();
-            let room = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
-            let read = stdout.take(room).read_to_end(&mut said).await;
-            if read.is_err() || said.len() > most {
-                return Err(DirectError {
-                    kind: ErrorKind::Invalid,
-                    text: format!("{named}: more than {most} bytes of output"),
-                    hint: None,
-                });
-            }
-            Ok((running.finish().await?, said))
-        })
-        .await
+        let mut command = command(&self.mirror.folder);
+        command.args(arguments);
+        let told = settings(&self.way);
+        talk(command, &named, told.as_bytes(), most, self.limit).await
     }
 
     /// Starts hg in the clone, with its settings on the way.
     async fn start(&self, what: &str, arguments: &[&str]) -> Result<Running, DirectError> {
-        let mut command = command(&self.folder);
+        let mut command = command(&self.mirror.folder);
         command.args(arguments).stdin(Stdio::piped());
         let mut running = Running::start(command, format!("hg {what} {}", self.way.url))?;
         if let Some(mut stdin) = running.take_stdin() {
@@ -336,46 +409,8 @@ impl HgRepository {
         Ok(running)
     }
 
-    /// What a failure that may be the network's means. hg's exit code is the same for all, so its words are read.
     fn failed(&self, what: &str, exit: &Exit) -> DirectError {
-        let lower = exit.stderr.to_lowercase();
-        let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-        let kind = if has(&[
-            "authorization failed",
-            "http error 401",
-            "http error 403",
-            "permission denied",
-            "host key verification",
-        ]) {
-            ErrorKind::Unauthorized
-        } else if has(&[
-            "http error 404",
-            "http error 410",
-            "not found",
-            "does not appear to be an hg repository",
-        ]) {
-            ErrorKind::NotFound
-        } else if has(&["no space left"]) {
-            ErrorKind::Disk
-        } else if has(&["timed out"]) {
-            ErrorKind::Timeout
-        } else {
-            ErrorKind::Unavailable
-        };
-        let said: Vec<&str> = exit
-            .stderr
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty())
-            .collect();
-        let used = self.way.credential.as_deref().unwrap_or("no credential");
-        DirectError {
-            kind,
-            text: format!("{what}: {}", said.join("; ")).chars().filter(|c| !c.is_control()).take(500).collect(),
-            hint: (kind == ErrorKind::Unauthorized).then(|| {
-                format!("{used} was used: check that it is right and may read the repository, or add a [[credential]]")
-            }),
-        }
+        failed(what, &self.way, exit)
     }
 }
 
@@ -392,12 +427,6 @@ fn command(folder: &Path) -> Command {
 
 /// hg's configuration for one use; may hold secrets.
 fn settings(way: &Way) -> String {
-    let git = |key: &str| {
-        way.config
-            .iter()
-            .find(|(name, _)| name == key)
-            .map(|(_, value)| value.as_str())
-    };
     let mut text = "[ui]\ninteractive = false\ntimeout = 600\n".to_owned();
     let mut set = |line: String| {
         // A line break would begin another setting.
@@ -406,14 +435,14 @@ fn settings(way: &Way) -> String {
             text.push('\n');
         }
     };
-    if let Some((_, ssh)) = way.env.iter().find(|(name, _)| name == "GIT_SSH_COMMAND") {
+    if let Some(ssh) = way.ssh() {
         set(format!("ssh = {ssh}"));
     }
-    if let Some(file) = git("http.sslCAInfo") {
+    if let Some(file) = way.setting("http.sslCAInfo") {
         set("[web]".to_owned());
         set(format!("cacerts = {file}"));
     }
-    if let Some(proxy) = git("http.proxy").filter(|proxy| !proxy.is_empty()) {
+    if let Some(proxy) = way.setting("http.proxy").filter(|proxy| !proxy.is_empty()) {
         set("[http_proxy]".to_owned());
         set("always = true".to_owned());
         let bare = proxy

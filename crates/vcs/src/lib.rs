@@ -24,13 +24,16 @@ mod govcs;
 mod hg;
 mod incident;
 mod module;
+mod probe;
 mod process;
+mod program;
 mod proxy;
 mod reach;
 mod relay;
 mod repository;
 mod revision;
 mod settings;
+mod svn;
 mod zip;
 
 pub use direct::{Direct, ZipStream};

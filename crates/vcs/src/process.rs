@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
@@ -176,7 +176,10 @@ impl Running {
                 ErrorKind::MissingProgram,
                 format!("the program {program} is not installed"),
             )
-            .hint(format!("install {program} where modgate runs")),
+            .hint(format!(
+                "install {} where modgate runs, or see to it that {program} is in its PATH",
+                package(&program)
+            )),
             _ => DirectError::new(
                 ErrorKind::Overloaded,
                 format!("{program} cannot be started: {error}"),
@@ -246,9 +249,23 @@ pub(crate) async fn output(
     max: usize,
     limit: Duration,
 ) -> Result<(Exit, Vec<u8>), DirectError> {
+    talk(command, what, &[], max, limit).await
+}
+
+/// The same for a child that is told something first: little, since it is written before anything is read.
+pub(crate) async fn talk(
+    command: Command,
+    what: &str,
+    told: &[u8],
+    max: usize,
+    limit: Duration,
+) -> Result<(Exit, Vec<u8>), DirectError> {
     within(limit, what, async {
         let mut running = Running::start(command, what)?;
-        drop(running.take_stdin());
+        if let Some(mut stdin) = running.take_stdin() {
+            // A child that ends early reads nothing; its exit says more.
+            let _ = stdin.write_all(told).await;
+        }
         let mut stdout = running.take_stdout()?;
         let mut said = Vec::new();
         let room = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
@@ -279,6 +296,16 @@ pub(crate) async fn within<T>(
         let text = format!("{what}: not done within {} s", limit.as_secs());
         Err(DirectError::new(ErrorKind::Timeout, text))
     })
+}
+
+/// What a program is called where it is installed from.
+fn package(program: &str) -> &str {
+    match program {
+        "hg" => "Mercurial (package mercurial)",
+        "svn" => "Subversion (package subversion)",
+        "bzr" | "brz" => "Breezy (package brz)",
+        other => other,
+    }
 }
 
 /// Whether not the program is missing, but the folder it should run in.

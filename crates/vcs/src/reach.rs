@@ -60,6 +60,20 @@ pub(crate) struct Way {
     pub(crate) credential: Option<String>,
 }
 
+impl Way {
+    /// One of git's settings for this use, which other programs are told in their own ways.
+    pub(crate) fn setting(&self, key: &str) -> Option<&str> {
+        let found = self.config.iter().find(|(name, _)| name == key);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// The command that stands for ssh.
+    pub(crate) fn ssh(&self) -> Option<&str> {
+        let found = self.env.iter().find(|(name, _)| name == "GIT_SSH_COMMAND");
+        found.map(|(_, value)| value.as_str())
+    }
+}
+
 impl Reach {
     /// Files that children need are written into `folder`.
     pub(crate) fn new(egress: Egress, folder: PathBuf) -> Self {
@@ -131,7 +145,7 @@ impl Reach {
             }
             // Nothing but the address itself can be told to these programs.
             _ => {
-                if let (Some([address, ..]), Kind::Git) = (pinned.as_deref(), root.vcs) {
+                if let Some([address, ..]) = pinned.as_deref() {
                     way.url = with_address(&url, *address);
                 }
             }

@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 
 use crate::git::{Archive, GitRepository};
 use crate::hg::HgRepository;
+use crate::svn::SvnRepository;
 use crate::zip::{Content, Entry, Files};
 use crate::{DirectError, ErrorKind};
 
@@ -14,6 +15,7 @@ use crate::{DirectError, ErrorKind};
 pub(crate) enum Repository {
     Git(Box<GitRepository>),
     Hg(Box<HgRepository>),
+    Svn(Box<SvnRepository>),
 }
 
 /// Trouble with a repository.
@@ -106,14 +108,20 @@ impl Repository {
         match self {
             Self::Git(_) => "git",
             Self::Hg(_) => "hg",
+            Self::Svn(_) => "svn",
         }
+    }
+
+    /// Whether commits have names that are the same everywhere.
+    pub(crate) fn has_hashes(&self) -> bool {
+        !matches!(self, Self::Svn(_))
     }
 
     /// What an origin says of the tags with a prefix.
     pub(crate) async fn sums(&mut self, prefix: &str) -> Result<Sums, Trouble> {
         match self {
             Self::Git(git) => git.sums(prefix).await,
-            Self::Hg(_) => Ok(Sums::default()),
+            Self::Hg(_) | Self::Svn(_) => Ok(Sums::default()),
         }
     }
 
@@ -122,6 +130,7 @@ impl Repository {
         match self {
             Self::Git(git) => git.tags(prefix).await,
             Self::Hg(hg) => hg.tags(prefix).await,
+            Self::Svn(svn) => svn.tags(prefix).await,
         }
     }
 
@@ -130,6 +139,7 @@ impl Repository {
         match self {
             Self::Git(git) => git.stat(revision, plan).await,
             Self::Hg(hg) => hg.stat(revision).await,
+            Self::Svn(svn) => svn.stat(revision).await,
         }
     }
 
@@ -138,6 +148,7 @@ impl Repository {
         match self {
             Self::Git(git) => git.latest(plan).await,
             Self::Hg(hg) => hg.latest().await,
+            Self::Svn(svn) => svn.latest().await,
         }
     }
 
@@ -151,6 +162,7 @@ impl Repository {
         match self {
             Self::Git(git) => git.read(hash, file, max).await,
             Self::Hg(hg) => hg.read(hash, file, max).await,
+            Self::Svn(svn) => svn.read(hash, file, max).await,
         }
     }
 
@@ -163,6 +175,8 @@ impl Repository {
         match self {
             Self::Git(git) => git.merged_tags(commit, prefix).await,
             Self::Hg(hg) => hg.merged_tags(commit, prefix).await,
+            // Nor does the go command ask it.
+            Self::Svn(_) => Ok(Vec::new()),
         }
     }
 
@@ -175,6 +189,7 @@ impl Repository {
         match self {
             Self::Git(git) => git.descends_from(commit, tag).await,
             Self::Hg(hg) => hg.descends_from(commit, tag).await,
+            Self::Svn(_) => Ok(false),
         }
     }
 
@@ -183,6 +198,7 @@ impl Repository {
         match self {
             Self::Git(git) => git.files(hash, folder).await,
             Self::Hg(hg) => hg_files(*hg, hash, folder).await,
+            Self::Svn(svn) => svn.files(hash, folder).await,
         }
     }
 }
@@ -214,6 +230,6 @@ async fn hg_files(mut hg: HgRepository, hash: &str, folder: &str) -> Result<File
     Ok(Files {
         entries: entries.collect(),
         content: Content::Archive(Box::new(archive)),
-        mirror: None,
+        mirror: Some(hg.mirror()),
     })
 }

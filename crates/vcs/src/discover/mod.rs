@@ -24,6 +24,7 @@ use gomod::ModulePath;
 use gomod::pattern::Patterns;
 use reqwest::Url;
 
+use crate::govcs::Govcs;
 use crate::{DirectError, DirectSettings, ErrorKind};
 use html::Import;
 use kept::KeptAnswers;
@@ -42,6 +43,7 @@ pub type Probe =
 /// Finds roots, and remembers what it was told.
 pub struct Discovery {
     egress: Egress,
+    govcs: Govcs,
     private: Patterns,
     insecure: Patterns,
     mappings: Vec<Mapping>,
@@ -62,6 +64,7 @@ impl Discovery {
             .max(settings.discovery_negative_life);
         Self {
             egress,
+            govcs: settings.govcs.clone(),
             private: settings.private.clone(),
             insecure: settings.insecure.clone(),
             mappings: settings.mappings.clone(),
@@ -73,7 +76,7 @@ impl Discovery {
         }
     }
 
-    /// Where the module's repository is. What is allowed by `GOVCS` is not looked at here.
+    /// Where the module's repository is. Whether `GOVCS` allows to ask it is looked at only where it is tried out.
     pub async fn find(&self, module: &ModulePath) -> Result<Root, DirectError> {
         let path = module.as_str();
         // `gopkg.in/x.v1` keeps its major version: it is no element of its own.
@@ -104,6 +107,9 @@ impl Discovery {
             Known::Root(root) => Ok(root),
             Known::Invalid(text) => Err(not_found(text)),
             Known::Schemeless { prefix, vcs, repo } => {
+                // Who is not to be asked is not tried out either.
+                let private = self.private.matches_str(path);
+                self.govcs.check(path, private, &prefix, vcs.name())?;
                 let scheme = self.scheme(path, vcs, &repo).await?;
                 Ok(Root {
                     prefix,

@@ -266,8 +266,15 @@ async fn a_qualifier_ends_the_root_and_schemes_are_tried() {
         "https://h.example/c",
         "ssh://h.example/d",
     ];
-    let discovery = Discovery::new(&settings("", ""), egress, probe(answering));
+    let mut settings = settings("", "");
+    settings.govcs = crate::Govcs::parse("no.example:git,public:all").unwrap();
+    let discovery = Discovery::new(&settings, egress, probe(answering));
     for (path, want) in [
+        // Nobody is asked whom GOVCS does not let be asked.
+        (
+            "no.example/b.hg",
+            "Refused: no.example/b.hg: hg is not allowed for public modules of no.example/b.hg",
+        ),
         ("h.example/a.git", "git h.example/a.git https://h.example/a"),
         (
             "h.example/a.git/sub/v2",

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex as StdMutex};
 use std::time::SystemTime;
 
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use super::refs::Refs;
 use super::remote::Asked;
@@ -45,15 +46,17 @@ pub(crate) struct Mirror {
 pub(crate) struct Disk {
     /// It was looked at, and what a killed git left was swept out.
     pub(crate) clean: bool,
+    /// When the last whole pull began, where all is pulled at once.
+    pub(crate) pulled: Option<Instant>,
     /// The sum of all references at the time when all of their history was fetched.
     pub(crate) complete: Option<String>,
 }
 
 impl Mirror {
-    /// Named by `name` in `folder`; nothing is touched.
-    pub(super) fn new(folder: &Path, name: &str, watch: Arc<Watch>) -> Self {
+    /// Named by `name`, with the system's name at its end, in `folder`; nothing is touched.
+    pub(crate) fn new(folder: &Path, name: &str, watch: Arc<Watch>) -> Self {
         Self {
-            folder: folder.join(format!("{name}.git")),
+            folder: folder.join(name),
             stamp: folder.join(format!("{name}.url")),
             tags: folder.join(format!("{name}.tags")),
             watch,
@@ -68,6 +71,12 @@ impl Mirror {
     /// Whether there is anything on disk.
     pub(crate) fn exists(&self) -> bool {
         self.folder.join("HEAD").is_file()
+    }
+
+    /// Notes in a file beside it which repository it is of.
+    pub(crate) fn stamp(&self, url: &str) -> Result<(), DirectError> {
+        fs::write(&self.stamp, format!("{url}\n"))
+            .map_err(|error| DirectError::disk("making a mirror", &error))
     }
 
     /// The number of this making of it.
@@ -280,7 +289,7 @@ fn sweep(folder: &Path, depth: usize) -> io::Result<()> {
 }
 
 /// The bytes of all files in a folder.
-pub(super) fn bytes(folder: &Path) -> u64 {
+pub(crate) fn bytes(folder: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(folder) else {
         return 0;
     };

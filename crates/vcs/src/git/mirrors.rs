@@ -19,6 +19,9 @@ const MANY_PACKS: usize = 20;
 /// Most that a care may say, in bytes.
 const MAX_SAID: usize = 1 << 20;
 
+/// How the names of mirrors end.
+const SYSTEMS: [&str; 2] = [".git", ".hg"];
+
 /// The mirrors in a folder.
 #[derive(Debug)]
 pub(crate) struct Mirrors {
@@ -47,6 +50,7 @@ impl Mirrors {
     /// the first may read could be had through the second.
     pub(crate) async fn open(
         &self,
+        vcs: &str,
         url: &str,
         credentials: bool,
     ) -> Result<Arc<Mirror>, DirectError> {
@@ -56,6 +60,7 @@ impl Mirrors {
             " without credentials"
         };
         let name = hex::encode(&Sha256::digest(format!("{url}{with}"))[..16]);
+        let name = format!("{name}.{vcs}");
         self.look().await?;
         let (mirror, going) = {
             let mut known = self
@@ -98,8 +103,8 @@ impl Mirrors {
                 let name = entry?.file_name();
                 let name = name.to_string_lossy();
                 // Of some, nothing but the tags was ever asked.
-                let name = name.strip_suffix(".git").or(name.strip_suffix(".tags"));
-                if let Some(name) = name {
+                let name = name.strip_suffix(".tags").unwrap_or(&name);
+                if SYSTEMS.iter().any(|vcs| name.ends_with(vcs)) {
                     let mirror = Mirror::new(&folder, name, Arc::clone(&watch));
                     found.insert(name.to_owned(), Arc::new(mirror));
                 }

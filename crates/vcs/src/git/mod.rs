@@ -5,13 +5,14 @@ mod command;
 mod failure;
 mod find;
 mod history;
-mod mirror;
+pub(crate) mod mirror;
 mod mirrors;
 mod objects;
 pub(crate) mod refs;
-mod remote;
+pub(crate) mod remote;
 mod tree;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +37,19 @@ const BATCH: usize = 64;
 /// Longest search for damage, and most that it may say, in bytes.
 const FSCK_WITHIN: Duration = Duration::from_mins(1);
 const MAX_FSCK: usize = 1 << 20;
+
+/// Whether a repository answers: no error.
+pub(crate) async fn answers(folder: &Path, way: &Way, limit: Duration) -> Result<(), DirectError> {
+    let what = format!("git ls-remote {}", way.url);
+    let mut command = command::remote(&folder.join("none"), folder, way);
+    command.args(["ls-remote", "-q", "--", &way.url, "HEAD"]);
+    let (exit, _) = output(command, &what, 64 << 10, limit).await?;
+    if exit.success() {
+        Ok(())
+    } else {
+        Err(failure::failed(&what, way, &exit))
+    }
+}
 
 /// A repository, for the time of one question.
 #[derive(Debug)]
@@ -283,7 +297,7 @@ impl GitRepository {
         }
         *disk = mirror::Disk {
             clean: true,
-            complete: None,
+            ..mirror::Disk::default()
         };
         self.mirror.create(&self.way.url, refs)
     }

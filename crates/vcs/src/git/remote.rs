@@ -1,5 +1,6 @@
 //! What needs the network: asking for references, fetching.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -129,13 +130,10 @@ pub(crate) async fn fetch(
         }
     }
     let run = output(command, &what, MAX_SAID, bounds.time);
+    let packs = mirror.folder.join("objects/pack");
     let (exit, _) = tokio::select! {
         done = run => done?,
-        size = outgrown(mirror, bounds.bytes) => {
-            let text = format!("{what}: more than {} MiB, {} MiB by now", bounds.bytes >> 20, size >> 20);
-            return Err(DirectError::new(ErrorKind::Invalid, text)
-                .hint("raise the limit of mirrors in bytes if the repository is wanted"));
-        }
+        error = outgrown(&packs, bounds.bytes, &what) => return Err(error),
     };
     if exit.success() {
         Ok(())
@@ -144,15 +142,17 @@ pub(crate) async fn fetch(
     }
 }
 
-/// Comes back when packs are larger than they may be.
-async fn outgrown(mirror: &Mirror, max: u64) -> u64 {
-    let packs = mirror.folder.join("objects/pack");
+/// Comes back when a folder has more bytes than it may.
+pub(crate) async fn outgrown(folder: &Path, max: u64, what: &str) -> DirectError {
     let mut looks = interval(LOOK);
     loop {
         looks.tick().await;
-        let size = bytes(&packs);
+        let size = bytes(folder);
         if size > max {
-            return size;
+            let (max, size) = (max >> 20, size >> 20);
+            let text = format!("{what}: more than {max} MiB, {size} MiB by now");
+            return DirectError::new(ErrorKind::Invalid, text)
+                .hint("raise the limit of mirrors in bytes if the repository is wanted");
         }
     }
 }

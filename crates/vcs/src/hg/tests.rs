@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use egress::Hidden;
+use tokio::io::AsyncReadExt as _;
 
 use super::*;
 
@@ -23,6 +24,13 @@ fn hg(folder: &Path, arguments: &[&str]) -> Option<String> {
         String::from_utf8_lossy(&output.stderr)
     );
     Some(String::from_utf8(output.stdout).unwrap())
+}
+
+/// The repository at the end of a way, with its clone in `folder`.
+fn repository(folder: &Path, way: Way) -> HgRepository {
+    let settings = DirectSettings::new(folder.to_owned());
+    let mirror = Mirror::new(folder, "clone.hg", Arc::default());
+    HgRepository::new(Arc::new(mirror), way, &settings)
 }
 
 fn way(url: &str) -> Way {
@@ -60,49 +68,48 @@ async fn a_repository_of_the_real_program() {
     hg(&origin, &["commit", "-m", "two", "-d", "1700000200 0"]).unwrap();
 
     let url = origin.to_str().unwrap();
-    let limit = Duration::from_mins(1);
-    let mut repository = HgRepository::new(dir.path().join("mirror"), way(url), limit);
-    let tags = repository.tags("v").await.unwrap();
+    let mut first = repository(&dir.path().join("mirror"), way(url));
+    let tags = first.tags("v").await.unwrap();
     assert_eq!(
         tags.iter().map(|tag| tag.name.as_str()).collect::<Vec<_>>(),
         ["v1.0.0"]
     );
-    assert_eq!(repository.tags("sub/").await.unwrap(), []);
-    let tagged = repository.stat("v1.0.0").await.unwrap();
+    assert_eq!(first.tags("sub/").await.unwrap(), []);
+    let tagged = first.stat("v1.0.0").await.unwrap();
     assert_eq!(tagged.time.unix_timestamp(), 1_700_000_000);
     assert_eq!(tagged.tag.as_deref(), Some("v1.0.0"));
     assert_eq!(tagged.hash, tags[0].hash);
     assert_eq!(tagged.short, tagged.hash[..12]);
-    let tip = repository.latest().await.unwrap();
+    let tip = first.latest().await.unwrap();
     assert_eq!(
         (tip.time.unix_timestamp(), tip.tag.clone()),
         (1_700_000_200, None)
     );
-    assert_eq!(repository.stat("default").await.unwrap().hash, tip.hash);
-    assert_eq!(repository.stat(&tip.short).await.unwrap().hash, tip.hash);
-    assert_eq!(repository.merged_tags(&tip, "v").await.unwrap(), ["v1.0.0"]);
-    assert!(repository.descends_from(&tip, &tags[0]).await.unwrap());
+    assert_eq!(first.stat("default").await.unwrap().hash, tip.hash);
+    assert_eq!(first.stat(&tip.short).await.unwrap().hash, tip.hash);
+    assert_eq!(first.merged_tags(&tip, "v").await.unwrap(), ["v1.0.0"]);
+    assert!(first.descends_from(&tip, &tags[0]).await.unwrap());
     let newest = Tag {
         name: "x".to_owned(),
         hash: tip.hash.clone(),
     };
-    assert!(!repository.descends_from(&tagged, &newest).await.unwrap());
+    assert!(!first.descends_from(&tagged, &newest).await.unwrap());
     for unknown in ["v9.9.9", "all()", "--config=x", "a b", "\"", "", "0:tip"] {
-        let error = repository.stat(unknown).await.unwrap_err();
+        let error = first.stat(unknown).await.unwrap_err();
         assert!(
             matches!(error, Trouble::Other(ref e) if e.kind == ErrorKind::NotFound),
             "{unknown}: {error:?}"
         );
     }
 
-    let go_mod = repository.read(&tagged.hash, "go.mod", 100).await.unwrap();
+    let go_mod = first.read(&tagged.hash, "go.mod", 100).await.unwrap();
     assert_eq!(go_mod.as_deref(), Some(&b"module h.example/m\n"[..]));
     for missing in ["none", "glob:*", "set:all()", "../origin/go.mod"] {
-        let got = repository.read(&tagged.hash, missing, 100).await;
+        let got = first.read(&tagged.hash, missing, 100).await;
         assert!(!matches!(got, Ok(Some(_))), "{missing}");
     }
-    assert!(repository.read(&tagged.hash, "go.mod", 3).await.is_err());
-    let list = repository.list(&tagged.hash, "").await.unwrap();
+    assert!(first.read(&tagged.hash, "go.mod", 3).await.is_err());
+    let list = first.list(&tagged.hash, "").await.unwrap();
     let shown: Vec<(String, u64, bool)> = list
         .iter()
         .map(|file| {
@@ -121,9 +128,9 @@ async fn a_repository_of_the_real_program() {
             ("sub/a.go".to_owned(), 12, false)
         ]
     );
-    assert_eq!(repository.list(&tagged.hash, "sub").await.unwrap().len(), 1);
-    assert_eq!(repository.list(&tagged.hash, "none").await.unwrap(), []);
-    let mut running = repository.archive(&tagged.hash, "sub").await.unwrap();
+    assert_eq!(first.list(&tagged.hash, "sub").await.unwrap().len(), 1);
+    assert_eq!(first.list(&tagged.hash, "none").await.unwrap(), []);
+    let mut running = first.archive(&tagged.hash, "sub").await.unwrap();
     let mut tar = Vec::new();
     running
         .take_stdout()
@@ -146,7 +153,7 @@ async fn a_repository_of_the_real_program() {
         &["commit", "-A", "-m", "three", "-d", "1700000300 0"],
     )
     .unwrap();
-    let mut again = HgRepository::new(dir.path().join("mirror"), way(url), limit);
+    let mut again = repository(&dir.path().join("mirror"), way(url));
     assert_eq!(again.stat(&tagged.hash).await.unwrap().hash, tagged.hash);
     assert!(!again.pulled);
     assert_eq!(
@@ -166,12 +173,8 @@ async fn failures() {
         eprintln!("hg is not installed: nothing was tried");
         return;
     }
-    let mut repository = HgRepository::new(
-        dir.path().join("m"),
-        way("http://127.0.0.1:1/x"),
-        Duration::from_mins(1),
-    );
-    let Trouble::Other(error) = repository.latest().await.unwrap_err() else {
+    let mut nobody = repository(dir.path(), way("http://127.0.0.1:1/x"));
+    let Trouble::Other(error) = nobody.latest().await.unwrap_err() else {
         panic!("the mirror is fine");
     };
     assert_eq!(error.kind, ErrorKind::Unavailable, "{}", error.text);
@@ -257,17 +260,76 @@ async fn over_http_by_the_relay() {
     };
     let egress = egress::Egress::with_lookup(network, egress::Credentials::default(), lookup);
     let relay = crate::relay::Relay::start(egress).await.unwrap();
-    let repository = |host: &str| {
+    let at = |host: &str| {
         let mut way = way(&format!("http://{host}:{port}/"));
         way.config.push(("http.proxy".to_owned(), relay.url()));
-        HgRepository::new(dir.path().join(host), way, Duration::from_mins(1))
+        repository(&dir.path().join(host), way)
     };
-    let tip = repository("hg.example").latest().await.unwrap();
+    let tip = at("hg.example").latest().await.unwrap();
     assert_eq!(tip.time.unix_timestamp(), 1_700_000_000);
     for inside in ["evil.example", "127.0.0.1"] {
-        let Trouble::Other(error) = repository(inside).latest().await.unwrap_err() else {
+        let Trouble::Other(error) = at(inside).latest().await.unwrap_err() else {
             panic!("the mirror is fine");
         };
         assert!(error.text.contains("403"), "{inside}: {}", error.text);
     }
+}
+
+/// Clones are cared for as git's mirrors are.
+#[tokio::test]
+async fn clones_are_kept_counted_and_made_anew() {
+    let lab = crate::fixture::Lab::with(|settings| {
+        settings.max_mirrors = 1;
+        settings.govcs = crate::Govcs::parse("*:all").unwrap();
+        for mapping in &mut settings.mappings {
+            mapping.vcs = crate::discover::Kind::Hg;
+        }
+    });
+    let origin = |name: &str| {
+        let origin = lab.folder.path().join(name);
+        std::fs::create_dir(&origin).unwrap();
+        hg(&origin, &["init"]).expect("hg is installed");
+        std::fs::write(
+            origin.join("go.mod"),
+            format!("module test.example/{name}\n"),
+        )
+        .unwrap();
+        hg(&origin, &["commit", "-A", "-m", "x", "-d", "1700000000 0"]).unwrap();
+        hg(&origin, &["tag", "v1.0.0", "-d", "1700000100 0"]).unwrap();
+        origin
+    };
+    let first = origin("m");
+    // A crowd.
+    let asked = (0..8).map(|_| lab.query("test.example/m", "v1.0.0"));
+    for answer in futures_util::future::join_all(asked).await {
+        assert_eq!(answer.unwrap(), "v1.0.0");
+    }
+    let mirrors = lab.folder.path().join("mirrors");
+    let clone = || {
+        let mut found = std::fs::read_dir(&mirrors).unwrap().flatten();
+        found.find(|entry| entry.path().extension().is_some_and(|end| end == "hg"))
+    };
+    let store = clone().unwrap().path().join(".hg/store");
+    std::fs::write(store.join("00changelog.i"), b"junk").unwrap();
+    let tip = lab.query("test.example/m", "default").await.unwrap();
+    assert!(tip.starts_with("v1.0.1-0.20231114221500-"), "{tip}");
+    std::fs::remove_dir_all(&store).unwrap();
+    let names = lab.names("test.example/m", "v1.0.0").await.unwrap();
+    assert_eq!(names, ["go.mod"]);
+    hg(
+        &first,
+        &["tag", "-f", "-r", "tip", "v1.0.0", "-d", "1700000200 0"],
+    )
+    .unwrap();
+    lab.versions("test.example/m").await;
+    assert_eq!(lab.direct.incidents().moved_tags, 1);
+    // There is room for one.
+    origin("n");
+    assert_eq!(lab.versions("test.example/n").await, ["v1.0.0"]);
+    let count = std::fs::read_dir(&mirrors).unwrap().count();
+    assert_eq!(
+        count, 3,
+        "a clone, and the files with its name and its tags"
+    );
+    lab.direct.tidy().await;
 }

@@ -21,7 +21,11 @@ impl Module {
             vcs: self.repository.vcs().to_owned(),
             url: self.root.url.clone(),
             subdir: self.folder.clone(),
-            hash: commit.hash.clone(),
+            hash: if self.repository.has_hashes() {
+                commit.hash.clone()
+            } else {
+                String::new()
+            },
             reference: commit.reference.clone().unwrap_or_default(),
             ..Origin::default()
         };

@@ -10,6 +10,7 @@ use gomod::{ModulePath, Version};
 use tokio::sync::mpsc;
 
 use crate::git::{Archive, Blobs, Mirror, Objects};
+use crate::program::Exported;
 use crate::repository::Trouble;
 use crate::{DirectError, ErrorKind};
 
@@ -46,6 +47,8 @@ pub(crate) enum Content {
     },
     /// As an archive has it.
     Archive(Box<Archive>),
+    /// As it was exported to the disk.
+    Exported(Box<Exported>),
 }
 
 /// What is to be read, file by file, in order.
@@ -53,6 +56,7 @@ pub(crate) enum Content {
 enum Reader {
     Blobs(Box<Blobs>),
     Archive(Box<Archive>),
+    Exported(Box<Exported>),
 }
 
 /// A zip that is to be made.
@@ -123,6 +127,7 @@ impl Plan {
                 included().map(|index| hashes[index].clone()).collect(),
             ))),
             Content::Archive(archive) => Reader::Archive(archive),
+            Content::Exported(exported) => Reader::Exported(exported),
         };
         Ok(Self {
             prefix: format!("{module}@{version}/"),

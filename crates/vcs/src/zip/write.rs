@@ -112,6 +112,7 @@ impl Reader {
         match self {
             Self::Blobs(blobs) => blobs.next().await,
             Self::Archive(archive) => archive.next(name).await,
+            Self::Exported(exported) => exported.next(name).await,
         }
     }
 
@@ -119,6 +120,7 @@ impl Reader {
         match self {
             Self::Blobs(blobs) => blobs.block(block).await,
             Self::Archive(archive) => archive.block(block).await,
+            Self::Exported(exported) => exported.block(block).await,
         }
     }
 }
