@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use gomod::{h1::H1, zip};
-use store::{Committed, Spooled};
+use store::{Committed, SpoolWriter, Spooled};
 
 use crate::{
     answer::{Answer, Content, Life},
@@ -89,6 +89,7 @@ impl Gateway {
                     }
                     Err(refusal) => {
                         let refusal: Refusal = refusal;
+                        teller.tell(Err(Arc::new(refusal.clone())));
                         spooled.refuse(&refusal.to_string());
                         Err(refusal)
                     }
@@ -194,29 +195,30 @@ impl Gateway {
         );
         answer.upstream = Some(Arc::clone(&upstream));
         teller.tell(Ok(answer));
+        // Told first: a client that sees its body break off and asks again at once must not join this fetch.
+        let failed = |refusal: Refusal, writer: SpoolWriter| {
+            teller.tell(Err(Arc::new(refusal.clone())));
+            writer.fail(&refusal.to_string());
+            refusal
+        };
         let mut blocks = Vec::new();
         loop {
             let done = match gather(&mut found, &mut blocks).await {
                 Ok(done) => done,
                 Err(refusal) => {
-                    writer.fail(&refusal.to_string());
                     settings
                         .upstreams
                         .mark_bad(&upstream, &artifact.upstream_path());
-                    return Err(refusal);
+                    return Err(failed(refusal, writer));
                 }
             };
             if writer.written() + blocks.iter().map(|block| block.len() as u64).sum::<u64>()
                 > settings.max_zip_bytes
             {
-                let refusal = too_large();
-                writer.fail(&refusal.to_string());
-                return Err(refusal);
+                return Err(failed(too_large(), writer));
             }
             if let Err(error) = writer.write(std::mem::take(&mut blocks)).await {
-                let refusal = disk(artifact, &error);
-                writer.fail(&refusal.to_string());
-                return Err(refusal);
+                return Err(failed(disk(artifact, &error), writer));
             }
             if done {
                 return Ok(writer.finish());

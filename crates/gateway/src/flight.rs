@@ -63,14 +63,18 @@ fn lost() -> Arc<Refusal> {
     ))
 }
 
-struct Leave<T>(Table<T>, Arc<str>);
+struct Leave<T>(Table<T>, Arc<str>, watch::Receiver<Option<Told<T>>>);
 
 impl<T> Drop for Leave<T> {
     fn drop(&mut self) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.1);
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that failed may have been followed by another before it ended.
+        if table
+            .get(&self.1)
+            .is_some_and(|entry| entry.same_channel(&self.2))
+        {
+            table.remove(&self.1);
+        }
     }
 }
 
@@ -83,20 +87,23 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         }
     }
 
-    /// Joins the fetch of `key`, or starts it. The second value says whether it was joined.
+    /// Joins the fetch of `key`, or starts it. The second value says whether it was joined. One that has failed and not
+    /// quite ended is not joined: whoever saw it fail and asks again gets a new one.
     pub(crate) fn join<F>(&self, key: &str, fetch: impl FnOnce(Teller<T>) -> F) -> (Waiter<T>, bool)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(under_way) = table.get(key) {
+        if let Some(under_way) = table.get(key)
+            && !matches!(*under_way.borrow(), Some(Err(_)))
+        {
             return (Waiter(under_way.clone()), true);
         }
         let (sender, receiver) = watch::channel(None);
         let key: Arc<str> = key.into();
         table.insert(Arc::clone(&key), receiver.clone());
         drop(table);
-        let leave = Leave(Arc::clone(&self.table), key);
+        let leave = Leave(Arc::clone(&self.table), key, receiver.clone());
         let work = fetch(Teller(sender));
         self.tasks.spawn(async move {
             let _leave = leave;
@@ -149,6 +156,30 @@ mod tests {
             assert_eq!(waiter.ended().await.unwrap(), 7);
         }
         assert_eq!(count.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn a_failure_that_was_told_is_not_joined() {
+        let flights = Flights::<u8>::new(TaskTracker::new());
+        let (end, ended) = oneshot::channel::<()>();
+        let (mut failed, _) = flights.join("k", |teller| async move {
+            teller.tell(Err(lost()));
+            ended.await.unwrap();
+        });
+        assert!(failed.told().await.is_err());
+        let (go, gone) = oneshot::channel::<()>();
+        let (mut second, joined) = flights.join("k", |teller| async move {
+            gone.await.unwrap();
+            teller.tell(Ok(2));
+        });
+        assert!(!joined);
+        // The end of the first does not take the second out of the table.
+        end.send(()).unwrap();
+        assert!(failed.ended().await.is_err());
+        tokio::task::yield_now().await;
+        assert!(flights.find("k").is_some());
+        go.send(()).unwrap();
+        assert_eq!(second.told().await.unwrap(), 2);
     }
 
     #[tokio::test]

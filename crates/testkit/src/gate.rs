@@ -1,5 +1,8 @@
 //! The compiled gateway as a process of its own, and a client to ask it.
 
+mod files;
+mod logs;
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,12 +12,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::process::{Child, ChildStderr, Command};
+use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
 use crate::tls::Pem;
+use files::{TlsFiles, replace};
+use logs::read_logs;
 
 /// How long the gateway may take until it listens.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -423,35 +428,6 @@ fn is_cleared(key: &str) -> bool {
     key.starts_with("MODGATE_") || key.ends_with("_PROXY") || key == "GOPROXY" || key == "GOSUMDB"
 }
 
-/// Keeps all lines, and tells the first address in the first line that says `listening`.
-async fn read_logs(
-    stderr: ChildStderr,
-    logs: watch::Sender<String>,
-    found: watch::Sender<Option<SocketAddr>>,
-) {
-    let mut lines = BufReader::new(stderr);
-    let mut line = Vec::new();
-    while let Ok(1..) = lines.read_until(b'\n', &mut line).await {
-        let text = String::from_utf8_lossy(&line);
-        if found.borrow().is_none() && text.contains("listening") {
-            found.send_replace(address(&text));
-        }
-        logs.send_modify(|logs| logs.push_str(&text));
-        line.clear();
-    }
-}
-
-/// The first `127.0.0.1:<port>` in a line.
-fn address(line: &str) -> Option<SocketAddr> {
-    line.match_indices("127.0.0.1:").find_map(|(start, ip)| {
-        let rest = &line[start + ip.len()..];
-        let digits = rest
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(rest.len());
-        line[start..start + ip.len() + digits].parse().ok()
-    })
-}
-
 /// Sums the values of the series with `substring` in their name and labels (Prometheus text or OpenMetrics).
 fn sum_metric(metrics: &str, substring: &str) -> f64 {
     metrics
@@ -465,40 +441,6 @@ fn sum_metric(metrics: &str, substring: &str) -> f64 {
         .sum()
 }
 
-/// The files of a gateway that speaks TLS.
-struct TlsFiles {
-    ca: PathBuf,
-    cert: PathBuf,
-    key: PathBuf,
-}
-
-impl TlsFiles {
-    fn of(folder: &TempDir) -> TlsFiles {
-        let file = |name: &str| folder.path().join("tls").join(name);
-        TlsFiles {
-            ca: file("ca.pem"),
-            cert: file("server.pem"),
-            key: file("server.key"),
-        }
-    }
-
-    /// The key first: whoever reads them again when the certificate changes finds a pair.
-    fn write(&self, pem: &Pem) {
-        let folder = self.ca.parent().expect("it has a folder");
-        std::fs::create_dir_all(folder).expect("a folder can be made");
-        replace(&self.key, &pem.key);
-        replace(&self.cert, &pem.cert);
-        replace(&self.ca, &pem.ca);
-    }
-}
-
-/// Writes a file under another name and renames it.
-fn replace(file: &Path, content: &str) {
-    let new = file.with_extension("new");
-    std::fs::write(&new, content).expect("a file can be written");
-    std::fs::rename(&new, file).expect("a file can be renamed");
-}
-
 fn send(pid: u32, signal: rustix::process::Signal) -> io::Result<()> {
     let pid = i32::try_from(pid).map_err(io::Error::other)?;
     let pid = rustix::process::Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound)?;
@@ -508,19 +450,6 @@ fn send(pid: u32, signal: rustix::process::Signal) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn address_is_found_in_text_and_json() {
-        for (line, expected) in [
-            ("INFO listening on 127.0.0.1:4321\n", Some(4321)),
-            (r#"{"message":"listening","addr":"127.0.0.1:80"}"#, Some(80)),
-            ("listening url=http://127.0.0.1:8080/ x", Some(8080)),
-            ("listening 127.0.0.1:99999", None),
-            ("listening on [::1]:80", None),
-        ] {
-            assert_eq!(address(line).map(|addr| addr.port()), expected, "{line}");
-        }
-    }
 
     #[test]
     fn metrics_are_summed_over_labels() {

@@ -14,6 +14,13 @@ pub(crate) fn bin() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_modgate"))
 }
 
+/// A command of it. The variable that leaves a test out is no setting, and would be refused as one.
+pub(crate) fn command() -> std::process::Command {
+    let mut command = std::process::Command::new(bin());
+    command.env_remove("MODGATE_TEST_OFFLINE");
+    command
+}
+
 /// A gateway with this lab as its only upstream.
 pub(crate) async fn gate(lab: &Lab, sumdb: &str, config: &str) -> Modgate {
     let options = Options {

@@ -13,7 +13,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::common::{bin, eventually, files, gate, kept_zips, module};
+use crate::common::{self, bin, eventually, files, gate, kept_zips, module};
 
 /// A connection that stays open between requests.
 struct KeptAlive(TcpStream);
@@ -300,7 +300,7 @@ async fn a_retired_version_is_gone_at_once() {
     let zip = module("a").url_path("zip");
     assert_eq!(gate.get(&zip).await.status, 200);
     let command = |args: &[&str]| {
-        let done = std::process::Command::new(bin())
+        let done = common::command()
             .args(args)
             .arg("--data")
             .arg(gate.data_dir())

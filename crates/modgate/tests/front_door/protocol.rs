@@ -8,7 +8,7 @@ use testkit::{
     sumdb::Lie,
 };
 
-use crate::common::{bin, gate, kept_zips, module, verified_lab};
+use crate::common::{self, bin, gate, kept_zips, module, verified_lab};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_project_cold_then_offline_then_as_a_folder() {
@@ -221,7 +221,7 @@ async fn one_folder_one_owner_and_an_import() {
             .ok
     );
     let data = tempfile::tempdir().unwrap();
-    let done = std::process::Command::new(bin())
+    let done = common::command()
         .arg("import")
         .arg(go.mod_cache())
         .args(["--sumdb", "off", "--json", "--data"])
