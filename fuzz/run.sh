@@ -6,6 +6,8 @@ cd "$(dirname "$0")"
 each="${SECONDS_EACH:-60}"
 host="$(rustc -vV | sed -n 's/^host: //p')"
 export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares -Zsanitizer=address -Ccodegen-units=1"
+# C code that includes one file twice has its constants twice.
+export ASAN_OPTIONS="detect_odr_violation=0"
 target="${CARGO_TARGET_DIR:-target}/fuzz"
 cargo +nightly build --quiet --release --target "$host" --target-dir "$target"
 for source in fuzz_targets/*.rs; do

@@ -13,7 +13,7 @@ use std::time::Duration;
 use egress::credential::SshKey;
 use egress::{Ask, Egress, Grant, Hidden};
 use reqwest::Url;
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 use crate::discover::page::from_egress;
 use crate::discover::{Kind, Root};
@@ -39,8 +39,8 @@ const SYSTEM_CERTIFICATES: [&str; 5] = [
 pub(crate) struct Reach {
     egress: Egress,
     folder: PathBuf,
-    /// The certificates for children, once written.
-    certificates: Arc<OnceCell<Option<PathBuf>>>,
+    /// The certificates for children, once written, and their length.
+    certificates: Arc<Mutex<Option<(PathBuf, u64)>>>,
     /// The proxy for programs that check nothing, once started.
     relay: Arc<OnceCell<Relay>>,
 }
@@ -211,27 +211,34 @@ impl Reach {
     }
 
     /// The file of certificates that children trust; none if the system's own will do.
-    async fn certificates(&self) -> Result<Option<&PathBuf>, DirectError> {
+    async fn certificates(&self) -> Result<Option<PathBuf>, DirectError> {
         let Some(pem) = &self.egress.network().ca_pem else {
             return Ok(None);
         };
-        let write = || async {
-            let (folder, pem) = (self.folder.clone(), pem.clone());
-            let only = self.egress.network().ca_only;
-            let written =
-                tokio::task::spawn_blocking(move || write_certificates(&folder, &pem, only));
-            let failed = |error: String| DirectError {
-                kind: ErrorKind::Disk,
-                text: format!("the certificates for version control: {error}"),
-                hint: Some("check the data folder: free space, permissions".to_owned()),
-            };
-            match written.await {
-                Ok(Ok(path)) => Ok(Some(path)),
-                Ok(Err(error)) => Err(failed(error.to_string())),
-                Err(error) => Err(failed(error.to_string())),
+        let mut written = self.certificates.lock().await;
+        let known = written.clone();
+        let (folder, pem) = (self.folder.clone(), pem.clone());
+        let only = self.egress.network().ca_only;
+        let work = tokio::task::spawn_blocking(move || match known {
+            // Still what was written.
+            Some((path, len)) if path.metadata().is_ok_and(|meta| meta.len() == len) => {
+                Ok((path, len))
             }
+            _ => write_certificates(&folder, &pem, only),
+        });
+        let failed = |error: String| DirectError {
+            kind: ErrorKind::Disk,
+            text: format!("the certificates for version control: {error}"),
+            hint: Some("check the data folder: free space, permissions".to_owned()),
         };
-        Ok(self.certificates.get_or_try_init(write).await?.as_ref())
+        match work.await {
+            Ok(Ok(now)) => {
+                *written = Some(now.clone());
+                Ok(Some(now.0))
+            }
+            Ok(Err(error)) => Err(failed(error.to_string())),
+            Err(error) => Err(failed(error.to_string())),
+        }
     }
 
     /// Where a git server that redirects wants to be asked; `None` if it does not redirect. Programs follow no redirect,
@@ -378,7 +385,7 @@ fn refused(text: String) -> DirectError {
 }
 
 /// Writes the configured certificates, after the system's unless they are to count alone.
-fn write_certificates(folder: &Path, pem: &[u8], only: bool) -> std::io::Result<PathBuf> {
+fn write_certificates(folder: &Path, pem: &[u8], only: bool) -> std::io::Result<(PathBuf, u64)> {
     std::fs::create_dir_all(folder.join("no-certificates"))?;
     let mut all = Vec::new();
     if !only {
@@ -395,9 +402,10 @@ fn write_certificates(folder: &Path, pem: &[u8], only: bool) -> std::io::Result<
         folder.join("certificates.pem"),
         folder.join("certificates.new"),
     );
+    let len = all.len() as u64;
     std::fs::write(&fresh, all)?;
     std::fs::rename(&fresh, &path)?;
-    Ok(path)
+    Ok((path, len))
 }
 
 impl fmt::Debug for Reach {

@@ -19,6 +19,16 @@ pub(crate) fn check(vcs: Kind, text: &str, insecure: bool) -> Result<Url, Direct
     if text.len() > MAX_URL || !text.chars().all(|c| c.is_ascii_graphic() && c != '\\') {
         return Err(refused("no URL has these characters, or is that long"));
     }
+    // Escaped, but programs decode it.
+    let control = |escape: &str| {
+        escape
+            .get(..2)
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok())
+            .is_some_and(|byte| byte.is_ascii_control())
+    };
+    if text.split('%').skip(1).any(control) {
+        return Err(refused("it has a control character in it"));
+    }
     if !text.contains("://") {
         return Err(refused("it has no scheme"));
     }

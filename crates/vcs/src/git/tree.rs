@@ -83,6 +83,11 @@ impl GitRepository {
             let mut line = Vec::new();
             while let Ok(1..) = (&mut stdout).take(MAX_LINE).read_until(0, &mut line).await {
                 if let Some((entry, hash)) = entry(&line) {
+                    if !is_taken(&entry) {
+                        let name = String::from_utf8_lossy(&entry.name).into_owned();
+                        let text = format!("git takes no file of the name {name:?}");
+                        return Err(DirectError::invalid(text));
+                    }
                     bytes += entry.name.len() + hash.len();
                     entries.push(entry);
                     hashes.push(hash);
@@ -252,5 +257,52 @@ fn cut() -> Trouble {
 impl Drop for Blobs {
     fn drop(&mut self) {
         self.asking.abort();
+    }
+}
+
+/// Whether git would unpack a file of this name: nothing that is its own folder, also not as Windows reads names, and
+/// no link in place of `.gitmodules` (`verify_path` in git's source). The go command asks `git archive`, which refuses these.
+fn is_taken(entry: &Entry) -> bool {
+    let own = |element: &[u8], names: [&[u8]; 2]| {
+        let element = element.to_ascii_lowercase();
+        names.iter().any(|name| {
+            let rest = element.strip_prefix(*name).unwrap_or(b"x");
+            let end = rest.iter().find(|byte| !matches!(byte, b' ' | b'.'));
+            matches!(end, None | Some(b':' | b'\\'))
+        })
+    };
+    let mut elements = entry.name.split(|byte| *byte == b'/');
+    let link = entry.kind != Kind::Regular;
+    let last = entry.name.rsplit(|byte| *byte == b'/').next();
+    let modules = last.is_some_and(|last| own(last, [b".gitmodules", b"gitmod~1"]));
+    !elements.any(|element| own(element, [b".git", b"git~1"])) && !(link && modules)
+}
+
+#[cfg(test)]
+mod name_tests {
+    use super::*;
+
+    #[test]
+    fn names_that_git_takes() {
+        for (name, kind, taken) in [
+            ("a.go", Kind::Regular, true),
+            (".github/x.yml", Kind::Regular, true),
+            (".gitignore", Kind::Regular, true),
+            ("a/git~2", Kind::Regular, true),
+            (".git", Kind::Regular, false),
+            ("a/.GIT/config", Kind::Regular, false),
+            ("a/.git. .", Kind::Regular, false),
+            ("git~1/x", Kind::Regular, false),
+            (".git::$INDEX_ALLOCATION/x", Kind::Regular, false),
+            (".gitmodules", Kind::Regular, true),
+            (".gitmodules", Kind::Symlink, false),
+        ] {
+            let entry = Entry {
+                name: name.as_bytes().to_vec(),
+                kind,
+                size: 0,
+            };
+            assert_eq!(is_taken(&entry), taken, "{name}");
+        }
     }
 }
