@@ -275,7 +275,8 @@ fn is_taken(entry: &Entry) -> bool {
     let link = entry.kind != Kind::Regular;
     let last = entry.name.rsplit(|byte| *byte == b'/').next();
     let modules = last.is_some_and(|last| own(last, [b".gitmodules", b"gitmod~1"]));
-    !elements.any(|element| own(element, [b".git", b"git~1"])) && !(link && modules)
+    let folder = elements.any(|element| own(element, [b".git", b"git~1"]));
+    !(folder || link && modules)
 }
 
 #[cfg(test)]
