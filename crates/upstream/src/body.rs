@@ -9,9 +9,12 @@ use crate::peer::Pass;
 
 /// Room made at first for a body collected into memory.
 const FIRST_ROOM: u64 = 64 * 1024;
-/// Fewest bytes a second, on the average since the head came, once that is longer ago than the idle limit: who drips
-/// just fast enough not to be silent would hold all that wait for as long as it likes.
-const LEAST_RATE: f64 = 1024.0;
+
+/// A body that brings less than [`LEAST_BYTES`] while it is waited for this long dribbles: nobody should hold a
+/// download open for days by a byte now and then. Time in which it is not read does not count.
+const LONG_WAIT: Duration = Duration::from_secs(10);
+/// 1 KiB/s.
+const LEAST_BYTES: u64 = 10 << 10;
 
 /// Why a body did not come whole.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,14 +25,9 @@ pub enum BodyError {
     /// Silence for longer than the upstream's idle limit.
     #[error("the body stalled for {} s", .0.as_secs_f64())]
     Idle(Duration),
-    /// Not silent, but too slow to wait for.
-    #[error("the body drips: {seen} bytes in {} s", .after.as_secs())]
-    Dripping {
-        /// Bytes that came.
-        seen: u64,
-        /// In this time.
-        after: Duration,
-    },
+    /// Less than 1 KiB/s for 10 s.
+    #[error("the body dribbled: {0} bytes in {time} s", time = LONG_WAIT.as_secs())]
+    Slow(u64),
     /// More bytes than the caller wanted.
     #[error("the body is larger than {0} bytes")]
     TooLarge(usize),
@@ -42,7 +40,9 @@ pub struct Body {
     length: Option<u64>,
     seen: u64,
     idle: Duration,
-    begun: Instant,
+    /// Time waited for pieces since the pace was looked at last, and what came in it.
+    waited: Duration,
+    came: u64,
     /// Gone once the body has ended, well or not.
     pass: Option<Pass>,
     ended: Option<Result<(), BodyError>>,
@@ -60,7 +60,8 @@ impl Body {
             length,
             seen: 0,
             idle,
-            begun: Instant::now(),
+            waited: Duration::ZERO,
+            came: 0,
             pass: Some(pass),
             ended: None,
         }
@@ -71,17 +72,19 @@ impl Body {
         if let Some(ended) = &self.ended {
             return ended.clone().map(|()| None);
         }
-        let end = match tokio::time::timeout(self.idle, self.response.chunk()).await {
+        let begin = Instant::now();
+        let next = tokio::time::timeout(self.idle, self.response.chunk()).await;
+        self.waited += begin.elapsed();
+        let end = match next {
             Ok(Ok(Some(chunk))) => {
                 self.seen += chunk.len() as u64;
+                let dribbles = self.dribbles(chunk.len() as u64);
                 match self.length {
+                    _ if dribbles => Err(BodyError::Slow(self.came)),
                     Some(length) if self.seen > length => Err(BodyError::Broken(format!(
                         "more than the {length} bytes announced"
                     ))),
-                    _ => match self.dripping() {
-                        Some(error) => Err(error),
-                        None => return Ok(Some(chunk)),
-                    },
+                    _ => return Ok(Some(chunk)),
                 }
             }
             Ok(Ok(None)) => match self.length {
@@ -121,15 +124,17 @@ impl Body {
         Ok(all.freeze())
     }
 
-    fn dripping(&self) -> Option<BodyError> {
-        let after = self.begun.elapsed();
-        let least = after.as_secs_f64() * LEAST_RATE;
-        #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
-        let slow = (self.seen as f64) < least && self.length != Some(self.seen);
-        (after > self.idle && slow).then_some(BodyError::Dripping {
-            seen: self.seen,
-            after,
-        })
+    /// Whether the body comes too slowly, looked at each time that [`LONG_WAIT`] is over.
+    fn dribbles(&mut self, bytes: u64) -> bool {
+        self.came += bytes;
+        if self.waited < LONG_WAIT {
+            return false;
+        }
+        if self.came < LEAST_BYTES {
+            return true;
+        }
+        (self.waited, self.came) = (Duration::ZERO, 0);
+        false
     }
 
     fn short(&self, length: u64) -> BodyError {

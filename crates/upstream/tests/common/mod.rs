@@ -32,8 +32,6 @@ pub enum Reply {
     Short,
     /// 200, ten bytes announced, four sent, then silence.
     Stall,
-    /// 200, a hundred bytes announced, one every 20 ms.
-    Drip,
 }
 
 /// A running server; stops when dropped.
@@ -142,15 +140,6 @@ async fn answer(mut stream: TcpStream, reply: Reply) {
             return;
         }
         Reply::Short => ten.to_owned(),
-        Reply::Drip => {
-            let _ = stream
-                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")
-                .await;
-            while stream.write_all(b"x").await.is_ok() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            return;
-        }
         Reply::Stall => {
             let _ = stream.write_all(ten.as_bytes()).await;
             return std::future::pending().await;
