@@ -8,12 +8,12 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use egress::credential::SshKey;
 use egress::{Ask, Egress, Grant, Hidden};
 use reqwest::Url;
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 use crate::discover::page::from_egress;
 use crate::discover::{Kind, Root};
@@ -39,8 +39,8 @@ const SYSTEM_CERTIFICATES: [&str; 5] = [
 pub(crate) struct Reach {
     egress: Egress,
     folder: PathBuf,
-    /// The certificates for children, once written.
-    certificates: Arc<OnceCell<Option<PathBuf>>>,
+    /// The certificates for children as they were written, to see that they still are what they were.
+    certificates: Arc<Mutex<Option<Written>>>,
     /// The proxy for programs that check nothing, once started.
     relay: Arc<OnceCell<Relay>>,
 }
@@ -211,27 +211,28 @@ impl Reach {
     }
 
     /// The file of certificates that children trust; none if the system's own will do.
-    async fn certificates(&self) -> Result<Option<&PathBuf>, DirectError> {
+    async fn certificates(&self) -> Result<Option<PathBuf>, DirectError> {
         let Some(pem) = &self.egress.network().ca_pem else {
             return Ok(None);
         };
-        let write = || async {
-            let (folder, pem) = (self.folder.clone(), pem.clone());
-            let only = self.egress.network().ca_only;
-            let written =
-                tokio::task::spawn_blocking(move || write_certificates(&folder, &pem, only));
-            let failed = |error: String| DirectError {
-                kind: ErrorKind::Disk,
-                text: format!("the certificates for version control: {error}"),
-                hint: Some("check the data folder: free space, permissions".to_owned()),
-            };
-            match written.await {
-                Ok(Ok(path)) => Ok(Some(path)),
-                Ok(Err(error)) => Err(failed(error.to_string())),
-                Err(error) => Err(failed(error.to_string())),
-            }
+        let mut kept = self.certificates.lock().await;
+        let (folder, pem, known) = (self.folder.clone(), pem.clone(), kept.clone());
+        let only = self.egress.network().ca_only;
+        // The folder is one that an administrator may empty, or a disk damage, at any time.
+        let written = tokio::task::spawn_blocking(move || match known {
+            Some(known) if known.is_unchanged() => Ok(known),
+            _ => write_certificates(&folder, &pem, only),
+        });
+        let failed = |error: String| DirectError {
+            kind: ErrorKind::Disk,
+            text: format!("the certificates for version control: {error}"),
+            hint: Some("check the data folder: free space, permissions".to_owned()),
         };
-        Ok(self.certificates.get_or_try_init(write).await?.as_ref())
+        match written.await {
+            Ok(Ok(written)) => Ok(Some(kept.insert(written).path.clone())),
+            Ok(Err(error)) => Err(failed(error.to_string())),
+            Err(error) => Err(failed(error.to_string())),
+        }
     }
 
     /// Where a git server that redirects wants to be asked; `None` if it does not redirect. Programs follow no redirect,
@@ -378,7 +379,7 @@ fn refused(text: String) -> DirectError {
 }
 
 /// Writes the configured certificates, after the system's unless they are to count alone.
-fn write_certificates(folder: &Path, pem: &[u8], only: bool) -> std::io::Result<PathBuf> {
+fn write_certificates(folder: &Path, pem: &[u8], only: bool) -> std::io::Result<Written> {
     std::fs::create_dir_all(folder.join("no-certificates"))?;
     let mut all = Vec::new();
     if !only {
@@ -397,7 +398,27 @@ fn write_certificates(folder: &Path, pem: &[u8], only: bool) -> std::io::Result<
     );
     std::fs::write(&fresh, all)?;
     std::fs::rename(&fresh, &path)?;
-    Ok(path)
+    let state = state(&path)?;
+    Ok(Written { path, state })
+}
+
+/// A file, and how it was when it was written.
+#[derive(Debug, Clone)]
+struct Written {
+    path: PathBuf,
+    state: (u64, SystemTime),
+}
+
+impl Written {
+    fn is_unchanged(&self) -> bool {
+        state(&self.path).is_ok_and(|state| state == self.state)
+    }
+}
+
+/// A file's length in bytes and the time of its last change.
+fn state(path: &Path) -> std::io::Result<(u64, SystemTime)> {
+    let data = std::fs::metadata(path)?;
+    Ok((data.len(), data.modified()?))
 }
 
 impl fmt::Debug for Reach {

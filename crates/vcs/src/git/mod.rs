@@ -7,6 +7,7 @@ mod find;
 mod history;
 pub(crate) mod mirror;
 mod mirrors;
+mod names;
 mod objects;
 pub(crate) mod refs;
 pub(crate) mod remote;
