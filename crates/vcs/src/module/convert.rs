@@ -38,7 +38,7 @@ impl Module {
                 prefix.push('.');
             }
             let sums = self.repository.sums(&prefix).await?;
-            origin.tag_prefix = prefix;
+            origin.tag_prefix = sums.tag_prefix;
             origin.tag_sum = sums.tag_sum;
             origin.repo_sum = sums.repo_sum;
         }
