@@ -174,7 +174,8 @@ async fn direct_fetch_answers_as_go_does() {
         let slots = Arc::new(Semaphore::new(6));
         let mut tasks = JoinSet::new();
         let share = if all && round == "kept mirrors" { 3 } else { 1 };
-        for (questions, truth) in truths.iter().step_by(share).cloned() {
+        for (questions, truth) in truths.iter().step_by(share) {
+            let (questions, truth) = (questions.clone(), truth.clone());
             let (direct, slots) = (Arc::clone(&direct), Arc::clone(&slots));
             let back = round == "kept mirrors";
             tasks.spawn(async move {

@@ -8,7 +8,7 @@ pub(super) fn is_allowed(path: &[u8], link: bool) -> bool {
         // Elsewhere a backslash is a slash.
         let mut parts = element.split(|byte| *byte == b'\\');
         !matches!(element, b"" | b"." | b"..")
-            && parts.all(|part| !is_dot_git(part) && !(link && is_dot_gitmodules(part)))
+            && parts.all(|part| !(is_dot_git(part) || link && is_dot_gitmodules(part)))
     })
 }
 
