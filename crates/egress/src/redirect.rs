@@ -4,7 +4,7 @@ use http::StatusCode;
 use http::header::LOCATION;
 use reqwest::{Response, Url};
 
-use crate::error::EgressError;
+use crate::error::{EgressError, EgressErrorKind};
 
 /// Most redirects followed, as by the go command.
 pub const MAX_REDIRECTS: usize = 10;
@@ -38,11 +38,11 @@ pub fn redirect(
     match (url.scheme(), next.scheme()) {
         (_, "https") | ("http", "http") => {}
         ("https", "http") if plain_http => {}
-        ("https", "http") => return Err(EgressError::broken("redirected from https to http")),
+        ("https", "http") => {
+            return Err(refused("redirected from https to http"));
+        }
         _ => {
-            return Err(EgressError::broken(
-                "redirected to something other than http or https",
-            ));
+            return Err(refused("redirected to something other than http or https"));
         }
     }
     let (user, password) = if next.origin() == home.origin() {
@@ -54,4 +54,8 @@ pub fn redirect(
     let _ = next.set_username(user);
     let _ = next.set_password(password);
     Ok(Some(next))
+}
+
+fn refused(text: &str) -> EgressError {
+    EgressError::new(EgressErrorKind::Refused, text)
 }

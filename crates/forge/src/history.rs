@@ -268,7 +268,11 @@ impl History {
             &[
                 "-C",
                 path(folder),
+                // Small packs are nobody's concern here, and take long to make.
+                "-c",
+                "core.compression=0",
                 "fast-import",
+                "--depth=0",
                 "--quiet",
                 "--force",
                 "--export-marks=marks",

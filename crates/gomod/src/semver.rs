@@ -96,11 +96,17 @@ pub fn compare(a: &str, b: &str) -> Ordering {
         (None, None) => Ordering::Equal,
         (None, Some(_)) => Ordering::Less,
         (Some(_), None) => Ordering::Greater,
-        (Some(a), Some(b)) => compare_number(a.major, b.major)
-            .then_with(|| compare_number(a.minor, b.minor))
-            .then_with(|| compare_number(a.patch, b.patch))
-            .then_with(|| compare_prerelease(a.prerelease, b.prerelease)),
+        (Some(a), Some(b)) => compare_parts(&a, &b),
     }
+}
+
+/// Compares versions that were read before: for long lists, where [`compare`] would read each of them again and again.
+/// Build metadata does not count.
+pub fn compare_parts(a: &Parts<'_>, b: &Parts<'_>) -> Ordering {
+    compare_number(a.major, b.major)
+        .then_with(|| compare_number(a.minor, b.minor))
+        .then_with(|| compare_number(a.patch, b.patch))
+        .then_with(|| compare_prerelease(a.prerelease, b.prerelease))
 }
 
 fn compare_number(a: &str, b: &str) -> Ordering {

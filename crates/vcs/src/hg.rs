@@ -193,7 +193,9 @@ impl HgRepository {
             hash: hash.to_owned(),
             time,
             tags,
-            reference: None,
+            // What is the beginning of the hash tells nothing more.
+            reference: (revision.len() < SHORT || !hash.starts_with(revision))
+                .then(|| revision.to_owned()),
             tip: false,
         })
     }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use egress::credential::SshKey;
 use egress::{Ask, Egress, Grant, Hidden};
@@ -39,8 +39,8 @@ const SYSTEM_CERTIFICATES: [&str; 5] = [
 pub(crate) struct Reach {
     egress: Egress,
     folder: PathBuf,
-    /// The certificates for children, once written, and their length.
-    certificates: Arc<Mutex<Option<(PathBuf, u64)>>>,
+    /// The certificates for children as they were written, to see that they still are what they were.
+    certificates: Arc<Mutex<Option<Written>>>,
     /// The proxy for programs that check nothing, once started.
     relay: Arc<OnceCell<Relay>>,
 }
@@ -215,15 +215,12 @@ impl Reach {
         let Some(pem) = &self.egress.network().ca_pem else {
             return Ok(None);
         };
-        let mut written = self.certificates.lock().await;
-        let known = written.clone();
-        let (folder, pem) = (self.folder.clone(), pem.clone());
+        let mut kept = self.certificates.lock().await;
+        let (folder, pem, known) = (self.folder.clone(), pem.clone(), kept.clone());
         let only = self.egress.network().ca_only;
-        let work = tokio::task::spawn_blocking(move || match known {
-            // Still what was written.
-            Some((path, len)) if path.metadata().is_ok_and(|meta| meta.len() == len) => {
-                Ok((path, len))
-            }
+        // The folder is one that an administrator may empty, or a disk damage, at any time.
+        let written = tokio::task::spawn_blocking(move || match known {
+            Some(known) if known.is_unchanged() => Ok(known),
             _ => write_certificates(&folder, &pem, only),
         });
         let failed = |error: String| DirectError {
@@ -231,11 +228,8 @@ impl Reach {
             text: format!("the certificates for version control: {error}"),
             hint: Some("check the data folder: free space, permissions".to_owned()),
         };
-        match work.await {
-            Ok(Ok(now)) => {
-                *written = Some(now.clone());
-                Ok(Some(now.0))
-            }
+        match written.await {
+            Ok(Ok(written)) => Ok(Some(kept.insert(written).path.clone())),
             Ok(Err(error)) => Err(failed(error.to_string())),
             Err(error) => Err(failed(error.to_string())),
         }
@@ -385,7 +379,7 @@ fn refused(text: String) -> DirectError {
 }
 
 /// Writes the configured certificates, after the system's unless they are to count alone.
-fn write_certificates(folder: &Path, pem: &[u8], only: bool) -> std::io::Result<(PathBuf, u64)> {
+fn write_certificates(folder: &Path, pem: &[u8], only: bool) -> std::io::Result<Written> {
     std::fs::create_dir_all(folder.join("no-certificates"))?;
     let mut all = Vec::new();
     if !only {
@@ -402,10 +396,29 @@ fn write_certificates(folder: &Path, pem: &[u8], only: bool) -> std::io::Result<
         folder.join("certificates.pem"),
         folder.join("certificates.new"),
     );
-    let len = all.len() as u64;
     std::fs::write(&fresh, all)?;
     std::fs::rename(&fresh, &path)?;
-    Ok((path, len))
+    let state = state(&path)?;
+    Ok(Written { path, state })
+}
+
+/// A file, and how it was when it was written.
+#[derive(Debug, Clone)]
+struct Written {
+    path: PathBuf,
+    state: (u64, SystemTime),
+}
+
+impl Written {
+    fn is_unchanged(&self) -> bool {
+        state(&self.path).is_ok_and(|state| state == self.state)
+    }
+}
+
+/// A file's length in bytes and the time of its last change.
+fn state(path: &Path) -> std::io::Result<(u64, SystemTime)> {
+    let data = std::fs::metadata(path)?;
+    Ok((data.len(), data.modified()?))
 }
 
 impl fmt::Debug for Reach {

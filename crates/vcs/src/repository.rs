@@ -96,9 +96,12 @@ pub(crate) struct Tag {
 /// What an origin says of the tags that a version depends on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Sums {
+    /// `TagPrefix`, where versions depend on tags alone.
+    pub(crate) tag_prefix: String,
     /// `TagSum`.
     pub(crate) tag_sum: String,
-    /// `RepoSum`, where versions depend on everything.
+    /// `RepoSum`, where versions depend on everything. Not given for hg: the go command sums up what an extension of hg
+    /// tells it, in the order in which hg happens to tell it.
     pub(crate) repo_sum: String,
 }
 

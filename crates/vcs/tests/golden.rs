@@ -47,6 +47,16 @@ const DELIBERATE: &[Deliberate] = &[
         why: "64 KiB of a page are read; go reads on",
     },
     Deliberate {
+        module: "pages.golden.test/broken",
+        what: "*",
+        why: "pages are read leniently, as HTML; go ends where they are no XML any more",
+    },
+    Deliberate {
+        module: "pages.golden.test/script",
+        what: "*",
+        why: "a script is no markup; go reads it as such, and ends at its first comparison",
+    },
+    Deliberate {
         module: "pages.golden.test/subdirup",
         what: "list",
         why: "a folder outside of the repository is refused at once; go finds nothing in it",
@@ -157,12 +167,15 @@ async fn direct_fetch_answers_as_go_does() {
 
     let mut differences = Vec::new();
     let mut compared = 0;
-    // Twice: with no mirror, and with those of the first time, in another order and by another process, so to say.
+    // Twice: with no mirror, and a third of them with those of the first time, in another order and by another process, so
+    // to say.
     for round in ["no mirrors", "kept mirrors"] {
         let direct = Arc::new(lab.direct());
         let slots = Arc::new(Semaphore::new(6));
         let mut tasks = JoinSet::new();
-        for (questions, truth) in truths.clone() {
+        let share = if all && round == "kept mirrors" { 3 } else { 1 };
+        for (questions, truth) in truths.iter().step_by(share) {
+            let (questions, truth) = (questions.clone(), truth.clone());
             let (direct, slots) = (Arc::clone(&direct), Arc::clone(&slots));
             let back = round == "kept mirrors";
             tasks.spawn(async move {
@@ -205,9 +218,14 @@ type Difference = (
 
 /// What `go` says depends on what it fetched before: a query it is alone with, and an empty cache, decide.
 async fn settle(go: &Go, differences: Vec<Difference>) -> Vec<Difference> {
+    let meant = |(module, query): &(String, String)| {
+        let mut known = DELIBERATE.iter();
+        known.any(|known| known.is(module, query))
+    };
     let keys: BTreeSet<_> = differences
         .iter()
         .map(|difference| difference.1.clone())
+        .filter(|key| !meant(key))
         .collect();
     println!("{} questions are asked of go alone", keys.len());
     let mut alone = JoinSet::new();
@@ -228,7 +246,9 @@ async fn settle(go: &Go, differences: Vec<Difference>) -> Vec<Difference> {
     let said: BTreeMap<_, _> = alone.join_all().await.into_iter().collect();
     let mut left = differences;
     for difference in &mut left {
-        difference.2.clone_from(&said[&difference.1]);
+        if let Some(said) = said.get(&difference.1) {
+            difference.2.clone_from(said);
+        }
     }
     left.retain(|(_, _, go, ours)| match (go, ours) {
         (Some(go), Some(ours)) => !go.same(ours),
@@ -419,6 +439,13 @@ fn shown(go_mod: &[u8]) -> String {
 /// What is compared of a revision. Where the answer is chosen from a list, `go` adds to the origin what it needs to know
 /// when to choose anew, which is a matter of its own cache.
 fn revision(query: &str, version: &str, time: Option<String>, mut origin: Value) -> String {
+    if let Some(fields) = origin
+        .as_object_mut()
+        .filter(|fields| fields.get("VCS").is_some_and(|vcs| vcs == "hg"))
+    {
+        // It depends on the order in which hg has its branches in memory, and modgate gives none.
+        fields.remove("RepoSum");
+    }
     let chosen = query == "latest"
         || (version != query && query.starts_with('v') && query.matches('.').count() < 2);
     if let (true, Some(fields)) = (chosen, origin.as_object_mut()) {

@@ -63,6 +63,9 @@ pub(crate) fn check(vcs: Kind, text: &str, insecure: bool) -> Result<Url, Direct
     {
         return Err(refused("its host is no name"));
     }
+    if has_control(url.path()) || has_control(url.username()) {
+        return Err(refused("it has an encoded control character in it"));
+    }
     if url.password().is_some() {
         return Err(refused("it has a password in it"));
     }
@@ -70,6 +73,16 @@ pub(crate) fn check(vcs: Kind, text: &str, insecure: bool) -> Result<Url, Direct
         return Err(refused("it has a query or a fragment"));
     }
     Ok(url)
+}
+
+/// Whether a program that decodes it finds a newline or the like, which ends a field of more than one protocol.
+fn has_control(part: &str) -> bool {
+    part.split('%').skip(1).any(|code| {
+        let byte = code
+            .get(..2)
+            .and_then(|two| u8::from_str_radix(two, 16).ok());
+        byte.is_some_and(|byte| byte.is_ascii_control())
+    })
 }
 
 /// The short form of ssh URLs, `git@host:path`, in full; others as they are.
@@ -117,6 +130,10 @@ mod tests {
             (Fossil, "https://h.example/x", false, ""),
             (Mod, "https://h.example/x", false, ""),
             (Git, "http://h.example/x", false, "not encrypted"),
+            (Git, "https://h.example/a%20b%2Fc", false, ""),
+            (Git, "https://h.example/a%0ab", false, "control"),
+            (Git, "ssh://u%0D@h.example/a", false, "control"),
+            (Git, "https://h.example/a%7f", false, "control"),
             (Git, "http://h.example/x", true, ""),
             (Git, "git://h.example/x", false, "not encrypted"),
             (Svn, "svn://h.example/x", true, ""),

@@ -188,7 +188,7 @@ async fn pages_are_believed_where_they_may_be() {
         ),
         (
             "a.example/down",
-            "Unavailable: unrecognized import path \"a.example/down\": redirected from https to http",
+            "Refused: unrecognized import path \"a.example/down\": redirected from https to http",
         ),
         (
             "root.example",

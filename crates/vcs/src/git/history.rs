@@ -53,13 +53,13 @@ impl GitRepository {
                 }
             }
         }
-        let mut lines = Vec::new();
-        for (name, hash) in refs.iter() {
-            // One that moved since it was listed did not come.
-            if name != "HEAD" && self.has(hash).await? {
-                lines.push(format!("{hash} {name}\n"));
-            }
-        }
+        // One that moved since it was listed did not come.
+        let here = self.here(refs).await?;
+        let lines = refs
+            .iter()
+            .filter(|(name, hash)| *name != "HEAD" && here.contains(hash))
+            .map(|(name, hash)| format!("{hash} {name}\n"))
+            .collect();
         mirror.completed(&mut disk, lines, sum).await?;
         Ok(())
     }
@@ -72,11 +72,16 @@ impl GitRepository {
         prefix: &str,
         whole: bool,
     ) -> Result<Vec<String>, Trouble> {
+        let here = if whole {
+            HashSet::new()
+        } else {
+            self.here(refs).await?
+        };
         let mut seen = HashSet::new();
         let (mut names, mut bytes) = (Vec::new(), 0);
         for (name, hash) in refs.iter() {
             let ours = name.starts_with(prefix) || name == "HEAD" && prefix == HEADS;
-            if !ours || !seen.insert(hash) || !whole && self.has(hash).await? {
+            if !ours || !seen.insert(hash) || here.contains(hash) {
                 continue;
             }
             names.push(name.to_owned());
@@ -86,6 +91,12 @@ impl GitRepository {
             }
         }
         Ok(names)
+    }
+
+    /// The commits of the references that are in the mirror; there must be one.
+    async fn here<'a>(&mut self, refs: &'a Refs) -> Result<HashSet<&'a str>, Trouble> {
+        let hashes = refs.iter().map(|(_, hash)| hash).collect();
+        self.objects()?.commits(&hashes).await
     }
 
     /// The tags with a prefix that are on the commit or its ancestors.

@@ -7,6 +7,7 @@ mod find;
 mod history;
 pub(crate) mod mirror;
 mod mirrors;
+mod names;
 mod objects;
 pub(crate) mod refs;
 pub(crate) mod remote;
@@ -166,6 +167,7 @@ impl GitRepository {
     /// What an origin says of the tags with a prefix.
     pub(crate) async fn sums(&mut self, prefix: &str) -> Result<Sums, Trouble> {
         Ok(Sums {
+            tag_prefix: prefix.to_owned(),
             tag_sum: self.refs().await?.tag_sum(prefix),
             repo_sum: String::new(),
         })

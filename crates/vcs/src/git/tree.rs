@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 
 use super::archive::Archive;
 use super::objects::{Objects, header};
-use super::{GitRepository, command};
+use super::{GitRepository, command, names};
 use crate::process::{Running, within};
 use crate::repository::Trouble;
 use crate::zip::{Content, Entry, Files};
@@ -20,6 +20,8 @@ const MAX_BYTES: usize = 128 << 20;
 const MAX_LINE: u64 = 64 << 10;
 /// Largest `.gitattributes` that is read, in bytes. git itself reads up to 100 MiB of it.
 const MAX_ATTRIBUTES: u64 = 1 << 20;
+/// The mode of links.
+const LINK: &[u8] = b"120000";
 /// Words of `.gitattributes` that may change what a file's content is when it leaves the repository.
 const CONVERTING: [&[u8]; 4] = [b"eol", b"crlf", b"ident", b"encoding"];
 
@@ -41,7 +43,11 @@ impl GitRepository {
         } else {
             format!("{hash}:{folder}")
         };
-        let (entries, hashes) = self.list(&tree).await?;
+        if !folder.is_empty() {
+            // The other names count too: git makes no archive of a part of such a commit.
+            self.lines(&["-r"], hash, allowed).await?;
+        }
+        let (entries, hashes) = self.list(&tree, folder.is_empty()).await?;
         let converted = self.converts(hash, folder, &entries).await?;
         let content = if converted {
             // Only git itself knows all rules of attributes.
@@ -69,40 +75,53 @@ impl GitRepository {
     }
 
     /// Names, kinds, sizes and hashes, in the order of the tree. What is no file and no link is left out: a submodule is
-    /// an empty folder to an archive.
-    async fn list(&self, tree: &str) -> Result<(Vec<Entry>, Vec<String>), Trouble> {
+    /// an empty folder to an archive. Names are checked if the tree is the `whole` one.
+    async fn list(&self, tree: &str, whole: bool) -> Result<(Vec<Entry>, Vec<String>), Trouble> {
+        let (mut entries, mut hashes) = (Vec::new(), Vec::new());
+        let mut bytes = 0;
+        let take = |line: &[u8]| {
+            if whole {
+                allowed(line)?;
+            }
+            if let Some((entry, hash)) = entry(line) {
+                bytes += entry.name.len() + hash.len();
+                entries.push(entry);
+                hashes.push(hash);
+            }
+            if entries.len() > MAX_FILES || bytes > MAX_BYTES {
+                let text =
+                    format!("more than {MAX_FILES} files, or names of more than {MAX_BYTES} bytes");
+                return Err(DirectError::invalid(text));
+            }
+            Ok(())
+        };
+        self.lines(&["-r", "-l"], tree, take).await?;
+        Ok((entries, hashes))
+    }
+
+    /// Hands over the lines of a listing of a tree, without their ends.
+    async fn lines(
+        &self,
+        args: &[&str],
+        tree: &str,
+        mut take: impl FnMut(&[u8]) -> Result<(), DirectError>,
+    ) -> Result<(), Trouble> {
         let what = "git ls-tree";
         let mut git = command::local(&self.mirror.folder);
-        git.args(["ls-tree", "-r", "-z", "-l", "--full-tree", tree]);
+        git.args(["ls-tree", "-z", "--full-tree"]);
+        git.args(args).arg(tree);
         within(self.bounds.time, what, async {
             let mut running = Running::start(git, what)?;
             drop(running.take_stdin());
             let mut stdout = running.take_stdout()?;
-            let (mut entries, mut hashes) = (Vec::new(), Vec::new());
-            let mut bytes = 0;
             let mut line = Vec::new();
             while let Ok(1..) = (&mut stdout).take(MAX_LINE).read_until(0, &mut line).await {
-                if let Some((entry, hash)) = entry(&line) {
-                    if !is_taken(&entry) {
-                        let name = String::from_utf8_lossy(&entry.name).into_owned();
-                        let text = format!("git takes no file of the name {name:?}");
-                        return Err(DirectError::invalid(text));
-                    }
-                    bytes += entry.name.len() + hash.len();
-                    entries.push(entry);
-                    hashes.push(hash);
-                }
-                if entries.len() > MAX_FILES || bytes > MAX_BYTES {
-                    let text = format!(
-                        "more than {MAX_FILES} files, or names of more than {MAX_BYTES} bytes"
-                    );
-                    return Err(DirectError::invalid(text));
-                }
+                take(line.strip_suffix(b"\0").unwrap_or(&line))?;
                 line.clear();
             }
             let exit = running.finish().await?;
             Ok(if exit.success() {
-                Ok((entries, hashes))
+                Ok(())
             } else {
                 Err(Trouble::Mirror(exit.stderr))
             })
@@ -156,9 +175,19 @@ impl GitRepository {
     }
 }
 
-/// Reads `MODE KIND HASH SIZE\tNAME\0`.
+/// Refuses names that git makes no archive of.
+fn allowed(line: &[u8]) -> Result<(), DirectError> {
+    let name = line.splitn(2, |byte| *byte == b'\t').nth(1).unwrap_or(b"");
+    if names::is_allowed(name, line.starts_with(LINK)) {
+        return Ok(());
+    }
+    let name = String::from_utf8_lossy(name).into_owned();
+    let text = format!("{name:?} in the repository is a name that git does not take");
+    Err(DirectError::invalid(text).hint("the go command makes no zip of it either"))
+}
+
+/// Reads `MODE KIND HASH SIZE\tNAME`.
 fn entry(line: &[u8]) -> Option<(Entry, String)> {
-    let line = line.strip_suffix(b"\0")?;
     let tab = line.iter().position(|byte| *byte == b'\t')?;
     let mut fields = std::str::from_utf8(&line[..tab])
         .ok()?
@@ -174,7 +203,7 @@ fn entry(line: &[u8]) -> Option<(Entry, String)> {
     }
     let entry = Entry {
         name: line[tab + 1..].to_owned(),
-        kind: if mode == "120000" {
+        kind: if mode.as_bytes() == LINK {
             Kind::Symlink
         } else {
             Kind::Regular
@@ -257,53 +286,5 @@ fn cut() -> Trouble {
 impl Drop for Blobs {
     fn drop(&mut self) {
         self.asking.abort();
-    }
-}
-
-/// Whether git would unpack a file of this name: nothing that is its own folder, also not as Windows reads names, and
-/// no link in place of `.gitmodules` (`verify_path` in git's source). The go command asks `git archive`, which refuses these.
-fn is_taken(entry: &Entry) -> bool {
-    let own = |element: &[u8], names: [&[u8]; 2]| {
-        let element = element.to_ascii_lowercase();
-        names.iter().any(|name| {
-            let rest = element.strip_prefix(*name).unwrap_or(b"x");
-            let end = rest.iter().find(|byte| !matches!(byte, b' ' | b'.'));
-            matches!(end, None | Some(b':' | b'\\'))
-        })
-    };
-    let mut elements = entry.name.split(|byte| *byte == b'/');
-    let link = entry.kind != Kind::Regular;
-    let last = entry.name.rsplit(|byte| *byte == b'/').next();
-    let modules = last.is_some_and(|last| own(last, [b".gitmodules", b"gitmod~1"]));
-    let folder = elements.any(|element| own(element, [b".git", b"git~1"]));
-    !(folder || link && modules)
-}
-
-#[cfg(test)]
-mod name_tests {
-    use super::*;
-
-    #[test]
-    fn names_that_git_takes() {
-        for (name, kind, taken) in [
-            ("a.go", Kind::Regular, true),
-            (".github/x.yml", Kind::Regular, true),
-            (".gitignore", Kind::Regular, true),
-            ("a/git~2", Kind::Regular, true),
-            (".git", Kind::Regular, false),
-            ("a/.GIT/config", Kind::Regular, false),
-            ("a/.git. .", Kind::Regular, false),
-            ("git~1/x", Kind::Regular, false),
-            (".git::$INDEX_ALLOCATION/x", Kind::Regular, false),
-            (".gitmodules", Kind::Regular, true),
-            (".gitmodules", Kind::Symlink, false),
-        ] {
-            let entry = Entry {
-                name: name.as_bytes().to_vec(),
-                kind,
-                size: 0,
-            };
-            assert_eq!(is_taken(&entry), taken, "{name}");
-        }
     }
 }

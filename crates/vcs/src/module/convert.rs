@@ -38,7 +38,7 @@ impl Module {
                 prefix.push('.');
             }
             let sums = self.repository.sums(&prefix).await?;
-            origin.tag_prefix = prefix;
+            origin.tag_prefix = sums.tag_prefix;
             origin.tag_sum = sums.tag_sum;
             origin.repo_sum = sums.repo_sum;
         }
@@ -128,13 +128,17 @@ impl Module {
     async fn highest(
         &mut self,
         commit: &Commit,
-        mut versions: Vec<String>,
+        versions: Vec<String>,
         retractions: &[Retraction],
         asked: &str,
     ) -> Result<Option<String>, Trouble> {
-        versions.sort_by(|a, b| semver::compare(b, a));
-        for text in versions {
-            let Ok(version) = Version::parse(&text) else {
+        let parts = versions
+            .iter()
+            .filter_map(|text| Some((semver::parse(text)?, text)));
+        let mut sorted: Vec<_> = parts.collect();
+        sorted.sort_by(|(a, _), (b, _)| semver::compare_parts(b, a));
+        for (_, text) in sorted {
+            let Ok(version) = Version::parse(text) else {
                 continue;
             };
             if retractions
@@ -144,9 +148,9 @@ impl Module {
                 continue;
             }
             if version.check_major(&self.path).is_ok()
-                || self.may_be_incompatible(commit, &text, asked).await?
+                || self.may_be_incompatible(commit, text, asked).await?
             {
-                return Ok(Some(text));
+                return Ok(Some(text.clone()));
             }
         }
         Ok(None)
