@@ -87,7 +87,7 @@ async fn listed_hosts_may_be_inside_and_redirects_are_checked_again() {
         ("loop", "Broken: more than 10 redirects"),
         (
             "file",
-            "Broken: redirected to something other than http or https",
+            "Refused: redirected to something other than http or https",
         ),
     ] {
         let got = get(&egress, &format!("{hop}/{path}")).await;
