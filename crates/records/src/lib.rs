@@ -1,0 +1,1 @@
+//! What must be remembered, in SQLite or PostgreSQL: the index of kept objects, tombstones, tree heads, answers that change.
