@@ -4,6 +4,7 @@ pub mod fixture;
 pub mod gate;
 pub mod go;
 pub mod lab;
+pub mod services;
 pub mod sumdb;
 pub mod tls;
 
