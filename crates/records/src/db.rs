@@ -1,0 +1,332 @@
+//! The connections, and the two ways to use one: to read, and to write in a transaction.
+//!
+//! SQLite has one connection that writes and one that reads, each with a thread of its own, the second only while it is
+//! used. PostgreSQL has a small pool; a connection on which something did not end is closed, not given back, so that a
+//! server that hangs costs time limits and never the whole pool.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use sqlx::{
+    ConnectOptions as _, PgConnection, PgPool, SqlitePool,
+    pool::PoolConnection,
+    postgres::PgPoolOptions,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use tokio::time::timeout;
+use tracing::log::LevelFilter;
+
+use crate::{
+    error::{RecordsError, RecordsErrorKind},
+    schema,
+    settings::{PostgresUrl, RecordsSettings},
+    writer::Writer,
+};
+
+/// Longest wait for another process that writes to the same file.
+const SQLITE_BUSY: Duration = Duration::from_secs(5);
+/// Longest wait for SQLite altogether.
+const SQLITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The connection that reads is closed when it was not used for so long.
+const SQLITE_IDLE: Duration = Duration::from_secs(30);
+/// A connection that rested for so long is asked whether it lives before it is used.
+const POSTGRES_RESTED: Duration = Duration::from_secs(1);
+/// What a replica that stands still in the middle of a transaction may cost the others; and a statement at all.
+const POSTGRES_SESSION: &str =
+    "SET idle_in_transaction_session_timeout = '2s'; SET statement_timeout = '30s'";
+
+/// The records.
+#[derive(Debug)]
+pub struct Records {
+    pub(crate) db: Arc<Db>,
+    pub(crate) writer: Writer,
+}
+
+#[derive(Debug)]
+pub(crate) enum Db {
+    Sqlite {
+        path: PathBuf,
+        write: SqlitePool,
+        read: SqlitePool,
+    },
+    Postgres {
+        url: PostgresUrl,
+        pool: PgPool,
+        timeout: Duration,
+    },
+}
+
+impl Records {
+    /// Connects, and brings the schema to what this version needs.
+    pub async fn open(settings: &RecordsSettings) -> Result<Self, RecordsError> {
+        let db = Arc::new(match settings {
+            RecordsSettings::Sqlite { path } => open_sqlite(path).await?,
+            RecordsSettings::Postgres {
+                url,
+                max_connections,
+                timeout,
+            } => open_postgres(url, *max_connections, *timeout).await?,
+        });
+        schema::migrate(&db).await?;
+        let writer = Writer::start(&db);
+        Ok(Self { db, writer })
+    }
+
+    /// Whether other replicas can share these records.
+    pub fn shared(&self) -> bool {
+        matches!(*self.db, Db::Postgres { .. })
+    }
+
+    /// Where they are, without anything secret.
+    pub fn place(&self) -> String {
+        match &*self.db {
+            Db::Sqlite { path, .. } => path.display().to_string(),
+            Db::Postgres { url, .. } => url.to_string(),
+        }
+    }
+
+    /// The file of SQLite to which its writes go first: it changes whenever any process writes.
+    pub fn wal(&self) -> Option<PathBuf> {
+        match &*self.db {
+            Db::Sqlite { path, .. } => {
+                let mut name = path.as_os_str().to_owned();
+                name.push("-wal");
+                Some(name.into())
+            }
+            Db::Postgres { .. } => None,
+        }
+    }
+
+    /// Whether the database answers.
+    pub async fn probe(&self) -> Result<(), RecordsError> {
+        let one: i64 = read!(&self.db, "asking whether it is there", conn => {
+            sqlx::query_scalar("SELECT CAST(1 AS BIGINT)").fetch_one(conn).await?
+        })?;
+        debug_assert_eq!(one, 1);
+        Ok(())
+    }
+
+    /// Writes what is queued and closes the connections.
+    pub async fn close(&self) {
+        self.writer.close().await;
+        match &*self.db {
+            Db::Sqlite { write, read, .. } => {
+                read.close().await;
+                write.close().await;
+            }
+            // A server that hangs must not hold up the end.
+            Db::Postgres { pool, .. } => drop(timeout(Duration::from_secs(1), pool.close()).await),
+        }
+    }
+}
+
+impl Db {
+    /// Runs `work` within the time limit, and says what went wrong without anything secret.
+    pub(crate) async fn limited<T>(
+        &self,
+        doing: &'static str,
+        work: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, RecordsError> {
+        let limit = match self {
+            Self::Sqlite { .. } => SQLITE_TIMEOUT,
+            Self::Postgres { timeout, .. } => *timeout,
+        };
+        match timeout(limit, work).await {
+            Err(_) => Err(RecordsError::timeout(doing)),
+            Ok(done) => self.unlimited(doing, done),
+        }
+    }
+
+    /// The same for work that has a time of its own.
+    pub(crate) fn unlimited<T>(
+        &self,
+        doing: &'static str,
+        done: Result<T, sqlx::Error>,
+    ) -> Result<T, RecordsError> {
+        done.map_err(|error| {
+            let error = RecordsError::from_sql(&error, doing);
+            match self {
+                Self::Sqlite { .. } => error,
+                Self::Postgres { url, .. } => error.scrubbed(|text| url.scrub(text)),
+            }
+        })
+    }
+}
+
+/// Runs `$body` on a connection that reads. The text of its SQL is compiled for both databases; `?` in it passes on
+/// `sqlx::Error`.
+macro_rules! read {
+    ($db:expr, $doing:expr, $conn:ident => $body:expr) => {{
+        let db: &$crate::db::Db = $db;
+        db.limited($doing, async {
+            match db {
+                $crate::db::Db::Sqlite { read, .. } => {
+                    let mut pooled = read.acquire().await?;
+                    let $conn = &mut *pooled;
+                    Ok::<_, sqlx::Error>($body)
+                }
+                $crate::db::Db::Postgres { pool, .. } => {
+                    let mut lent = $crate::db::Lent::new(pool.acquire().await?);
+                    let $conn = lent.connection();
+                    let done = $body;
+                    lent.give_back();
+                    Ok(done)
+                }
+            }
+        })
+        .await
+    }};
+}
+
+/// Runs `$body` in a transaction, which is committed if `$body` is.
+macro_rules! write {
+    ($db:expr, $doing:expr, $tx:ident => $body:expr) => {{
+        let db: &$crate::db::Db = $db;
+        db.limited($doing, async {
+            match db {
+                $crate::db::Db::Sqlite { write, .. } => {
+                    let mut pooled = write.acquire().await?;
+                    // Takes the lock at once: one that reads first and then writes could be refused for good.
+                    let mut begun =
+                        sqlx::Connection::begin_with(&mut *pooled, "BEGIN IMMEDIATE").await?;
+                    let $tx = &mut *begun;
+                    let done = $body;
+                    begun.commit().await?;
+                    Ok::<_, sqlx::Error>(done)
+                }
+                $crate::db::Db::Postgres { pool, .. } => {
+                    let mut lent = $crate::db::Lent::new(pool.acquire().await?);
+                    let mut begun = sqlx::Connection::begin(lent.connection()).await?;
+                    let $tx = &mut *begun;
+                    let done = $body;
+                    begun.commit().await?;
+                    lent.give_back();
+                    Ok(done)
+                }
+            }
+        })
+        .await
+    }};
+}
+
+pub(crate) use {read, write};
+
+/// A connection that is closed unless it is given back: whoever gives up in the middle leaves it in no known state.
+pub(crate) struct Lent(Option<PoolConnection<sqlx::Postgres>>);
+
+impl Lent {
+    pub(crate) fn new(pooled: PoolConnection<sqlx::Postgres>) -> Self {
+        Self(Some(pooled))
+    }
+
+    pub(crate) fn connection(&mut self) -> &mut PgConnection {
+        self.0.as_mut().expect("it was not given back")
+    }
+
+    pub(crate) fn give_back(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(pooled) = self.0.take() {
+            drop(pooled.detach());
+        }
+    }
+}
+
+pub(crate) fn sqlite_options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Normal)
+        .foreign_keys(false)
+        .busy_timeout(SQLITE_BUSY)
+        .statement_cache_capacity(24)
+        // KiB: what it reads again and again is small, and the system keeps the file in memory anyway.
+        .pragma("cache_size", "-256")
+        .thread_name(|id| format!("records-{id}"))
+        .log_statements(LevelFilter::Off)
+        .log_slow_statements(LevelFilter::Off, Duration::ZERO)
+}
+
+async fn open_sqlite(path: &Path) -> Result<Db, RecordsError> {
+    let one = || {
+        SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(SQLITE_TIMEOUT)
+            .test_before_acquire(false)
+            .max_lifetime(None)
+    };
+    let options = sqlite_options(path);
+    let write = one()
+        .idle_timeout(None)
+        .connect_with(options.clone().create_if_missing(true))
+        .await
+        .map_err(|error| RecordsError::from_sql(&error, "opening the file"))?;
+    let read = one()
+        .idle_timeout(SQLITE_IDLE)
+        .connect_lazy_with(options.pragma("query_only", "ON"));
+    Ok(Db::Sqlite {
+        path: path.to_owned(),
+        write,
+        read,
+    })
+}
+
+async fn open_postgres(
+    url: &PostgresUrl,
+    max_connections: u32,
+    limit: Duration,
+) -> Result<Db, RecordsError> {
+    let options = url
+        .options()
+        .application_name("modgate")
+        .log_statements(LevelFilter::Off)
+        .log_slow_statements(LevelFilter::Off, Duration::ZERO);
+    let pool = PgPoolOptions::new()
+        .max_connections(max_connections.max(2))
+        .acquire_timeout(limit)
+        .acquire_slow_level(LevelFilter::Off)
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move {
+                if meta.idle_for > POSTGRES_RESTED {
+                    let alive = sqlx::Connection::ping(connection);
+                    return Ok(matches!(timeout(POSTGRES_RESTED, alive).await, Ok(Ok(()))));
+                }
+                Ok(true)
+            })
+        })
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                sqlx::raw_sql(POSTGRES_SESSION).execute(connection).await?;
+                Ok(())
+            })
+        })
+        .connect_lazy_with(options);
+    let db = Db::Postgres {
+        url: url.clone(),
+        pool: pool.clone(),
+        timeout: limit,
+    };
+    // Known at once, with its reason: a pool would try until its time is over and then only say that it was.
+    let connected = db.limited("connecting", pool.acquire()).await;
+    match connected {
+        Ok(connection) => drop(connection),
+        Err(error) if error.kind == RecordsErrorKind::Timeout => {
+            let direct = db
+                .limited("connecting", url.options().connect())
+                .await
+                .err()
+                .unwrap_or(error);
+            return Err(direct);
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(db)
+}

@@ -1,0 +1,183 @@
+//! Which database, and how patient with it.
+
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+
+use sqlx::postgres::PgConnectOptions;
+
+use crate::error::{RecordsError, RecordsErrorKind};
+
+/// Where the records are.
+#[derive(Clone, Debug)]
+pub enum RecordsSettings {
+    /// A file of this process and of the commands beside it.
+    Sqlite {
+        /// The file; made if absent.
+        path: PathBuf,
+    },
+    /// A server that many replicas share.
+    Postgres {
+        /// Its address.
+        url: PostgresUrl,
+        /// At most so many connections of this process.
+        max_connections: u32,
+        /// Longest wait for one answer, and for a free connection.
+        timeout: Duration,
+    },
+}
+
+impl RecordsSettings {
+    /// PostgreSQL with the usual limits.
+    pub fn postgres(url: PostgresUrl) -> Self {
+        Self::Postgres {
+            url,
+            max_connections: 8,
+            timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The address of a PostgreSQL database. Its password cannot be printed.
+#[derive(Clone)]
+pub struct PostgresUrl {
+    options: Box<PgConnectOptions>,
+    shown: String,
+    /// What must never be in a text that leaves this crate.
+    secrets: Vec<String>,
+}
+
+impl FromStr for PostgresUrl {
+    type Err = RecordsError;
+
+    fn from_str(url: &str) -> Result<Self, RecordsError> {
+        // What the parser says could hold a part of the address, so it is not passed on.
+        let refused = |text: &str| {
+            RecordsError::new(
+                RecordsErrorKind::Refused,
+                "reading its address",
+                text.to_owned(),
+            )
+        };
+        let rest = url
+            .strip_prefix("postgres://")
+            .or_else(|| url.strip_prefix("postgresql://"))
+            .ok_or_else(|| refused("it does not begin with postgres://"))?;
+        let options = PgConnectOptions::from_str(url)
+            .map_err(|_| refused("it is not postgres://USER:PASSWORD@HOST:PORT/DATABASE"))?;
+        let authority = rest.split(['/', '?']).next().unwrap_or_default();
+        let mut secrets = Vec::new();
+        if let Some((_, password)) = authority
+            .rsplit_once('@')
+            .and_then(|(login, _)| login.split_once(':'))
+        {
+            secrets.push(password.to_owned());
+        }
+        if let Some((_, query)) = rest.split_once('?') {
+            let passwords = query
+                .split('&')
+                .filter_map(|pair| pair.strip_prefix("password="));
+            secrets.extend(passwords.map(str::to_owned));
+        }
+        for secret in secrets.clone() {
+            if let Some(plain) = percent_decoded(&secret) {
+                secrets.push(plain);
+            }
+        }
+        secrets.retain(|secret| !secret.is_empty());
+        let shown = format!(
+            "postgres://{}:{}/{}",
+            options.get_host(),
+            options.get_port(),
+            options.get_database().unwrap_or_default()
+        );
+        Ok(Self {
+            options: Box::new(options),
+            shown,
+            secrets,
+        })
+    }
+}
+
+impl PostgresUrl {
+    pub(crate) fn options(&self) -> PgConnectOptions {
+        PgConnectOptions::clone(&self.options)
+    }
+
+    /// `text` without what is secret in the address.
+    pub(crate) fn scrub(&self, text: String) -> String {
+        self.secrets.iter().fold(text, |text, secret| {
+            if text.contains(secret.as_str()) {
+                text.replace(secret.as_str(), "***")
+            } else {
+                text
+            }
+        })
+    }
+}
+
+/// Host, port and database; neither user nor password.
+impl fmt::Display for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl fmt::Debug for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        if *first == b'%'
+            && let Some(byte) = after.get(..2).and_then(|digits| hex::decode(digits).ok())
+        {
+            bytes.extend(byte);
+            rest = &after[2..];
+        } else {
+            bytes.push(*first);
+            rest = after;
+        }
+    }
+    String::from_utf8(bytes)
+        .ok()
+        .filter(|decoded| decoded != text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_in_no_text() {
+        let url: PostgresUrl = "postgres://modgate:s3cr%65t%21@db.example:5433/modules"
+            .parse()
+            .unwrap();
+        assert_eq!(url.to_string(), "postgres://db.example:5433/modules");
+        assert_eq!(format!("{url:?}"), "postgres://db.example:5433/modules");
+        assert_eq!(
+            url.scrub("no s3cret! and no s3cr%65t%21".to_owned()),
+            "no *** and no ***"
+        );
+        let url: PostgresUrl = "postgres://db.example/modules?password=hunter2&user=m"
+            .parse()
+            .unwrap();
+        assert_eq!(url.scrub("hunter2".to_owned()), "***");
+    }
+
+    #[test]
+    fn a_bad_address_is_refused_without_being_told() {
+        for bad in [
+            "mysql://u:hunter2@h/d",
+            "postgres://u:hunter2@h:port/d",
+            "hunter2",
+            "postgres://u:hunter2@h/d?sslmode=hunter2",
+        ] {
+            let error = bad.parse::<PostgresUrl>().unwrap_err();
+            assert_eq!(error.kind, RecordsErrorKind::Refused);
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+    }
+}

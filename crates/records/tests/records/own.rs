@@ -1,0 +1,183 @@
+//! What is one database's own.
+
+use std::{path::Path, time::Duration};
+
+use records::{
+    ChangeKind, LEASES_CHANNEL, PostgresUrl, Records, RecordsErrorKind, RecordsSettings, Ring,
+};
+use testkit::services::Postgres;
+use tokio::time::timeout;
+
+use super::{Database, SOON, object, tombstone};
+
+/// A command beside a running server: two processes, as far as the file knows.
+#[tokio::test]
+async fn sqlite_is_shared_with_another_process_and_its_log_tells() {
+    let database = Database::sqlite();
+    let (server, command) = (database.open().await, database.open().await);
+    let wal = server.wal().unwrap();
+    let before = wal.metadata().unwrap().len();
+    command
+        .retire(&tombstone("a.example/m", "v1.0.0", "bad"))
+        .await
+        .unwrap();
+    assert!(
+        wal.metadata().unwrap().len() > before,
+        "what watches the file would see nothing"
+    );
+    command.close().await;
+    assert_eq!(server.tombstones().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_file_that_is_none_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("records.db");
+    std::fs::write(
+        &path,
+        "something else, long enough to be looked at as a database file".repeat(9),
+    )
+    .unwrap();
+    let error = Records::open(&RecordsSettings::Sqlite { path })
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind, RecordsErrorKind::Corrupt, "{error}");
+    let path = Path::new("/nonexistent/records.db").to_owned();
+    Records::open(&RecordsSettings::Sqlite { path })
+        .await
+        .unwrap_err();
+}
+
+#[tokio::test]
+async fn a_password_is_in_no_error() {
+    let postgres = Postgres::start().await;
+    let with_secret = |address: &str, database: &str| -> PostgresUrl {
+        format!("postgres://nobody:hunter2@{address}/{database}")
+            .parse()
+            .unwrap()
+    };
+    let here = postgres.addr().to_string();
+    for (url, kind) in [
+        (with_secret(&here, "modgate"), RecordsErrorKind::Refused),
+        (
+            with_secret("127.0.0.1:9", "modgate"),
+            RecordsErrorKind::Unavailable,
+        ),
+    ] {
+        let settings = RecordsSettings::Postgres {
+            url,
+            max_connections: 2,
+            timeout: Duration::from_secs(2),
+        };
+        let error = Records::open(&settings).await.unwrap_err();
+        assert_eq!(error.kind, kind, "{error}");
+        assert!(!format!("{error} {error:?} {settings:?}").contains("hunter2"));
+    }
+}
+
+/// A server that hangs costs the time limit, and no connection for ever; one that is gone and back is used again.
+#[tokio::test]
+async fn postgres_may_hang_die_and_come_back() {
+    let mut postgres = Postgres::start().await;
+    let settings = RecordsSettings::Postgres {
+        url: postgres.url().parse().unwrap(),
+        max_connections: 2,
+        timeout: Duration::from_millis(500),
+    };
+    let records = Records::open(&settings).await.unwrap();
+    records.note(&[object("go/x", 1)]).await.unwrap();
+    postgres.pause();
+    for _ in 0..4 {
+        let error = records.object("go/x").await.unwrap_err();
+        assert_eq!(error.kind, RecordsErrorKind::Timeout, "{error}");
+    }
+    postgres.resume();
+    until_it_answers(&records).await;
+    postgres.kill();
+    let error = records.object("go/x").await.unwrap_err();
+    assert!(
+        matches!(
+            error.kind,
+            RecordsErrorKind::Unavailable | RecordsErrorKind::Timeout
+        ),
+        "{error}"
+    );
+    // What is noted meanwhile waits.
+    assert!(records.note_later(object("go/y", 1)));
+    postgres.restart().await;
+    until_it_answers(&records).await;
+    timeout(SOON, records.flush()).await.unwrap();
+    assert!(records.object("go/y").await.unwrap().is_some());
+}
+
+async fn until_it_answers(records: &Records) {
+    let answered = async {
+        while records.object("go/x").await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, answered).await.unwrap();
+}
+
+#[tokio::test]
+async fn postgres_rings() {
+    let database = Database::postgres().await;
+    let (one, other) = (database.open().await, database.open().await);
+    let mut bell = other.bell(&[LEASES_CHANNEL]).await.unwrap().unwrap();
+    one.announce(ChangeKind::Config, "").await.unwrap();
+    assert_eq!(
+        timeout(SOON, bell.ring()).await.unwrap().unwrap(),
+        Ring::Changes
+    );
+    let lease = one
+        .take_lease("go/x", "one", 60_000)
+        .await
+        .unwrap()
+        .unwrap();
+    one.release_lease("go/x", lease.token).await.unwrap();
+    assert_eq!(
+        timeout(SOON, bell.ring()).await.unwrap().unwrap(),
+        Ring::Other(LEASES_CHANNEL.to_owned(), "go/x".to_owned())
+    );
+    let sqlite = Database::sqlite();
+    assert!(sqlite.open().await.bell(&[]).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn leases_are_held_by_one_and_expire() {
+    let database = Database::postgres().await;
+    let (one, other) = (database.open().await, database.open().await);
+    let first = one
+        .take_lease("go/x", "one", 60_000)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        other.take_lease("go/x", "other", 60_000).await.unwrap(),
+        None
+    );
+    assert!(other.lease_left("go/x").await.unwrap().unwrap() > 50_000);
+    assert!(one.renew_lease("go/x", first.token, 1).await.unwrap());
+    // One millisecond is over with the next answer at the latest.
+    let second = async {
+        loop {
+            if let Some(lease) = other.take_lease("go/x", "other", 60_000).await.unwrap() {
+                return lease;
+            }
+        }
+    };
+    let second = timeout(SOON, second).await.unwrap();
+    assert!(second.token > first.token);
+    assert!(!one.renew_lease("go/x", first.token, 60_000).await.unwrap());
+    // Of no effect: it is not the first one's any more.
+    one.release_lease("go/x", first.token).await.unwrap();
+    assert!(other.lease_left("go/x").await.unwrap().is_some());
+    other.release_lease("go/x", second.token).await.unwrap();
+    assert_eq!(other.lease_left("go/x").await.unwrap(), None);
+    let third = one
+        .take_lease("go/x", "one", 60_000)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(third.token > second.token);
+}
