@@ -18,6 +18,8 @@ mod direct;
 mod mistakes;
 #[path = "config/reports.rs"]
 mod reports;
+#[path = "config/storage.rs"]
+mod storage;
 #[path = "config/table.rs"]
 mod table;
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use super::{
     checked::{
-        Background, Cache, Config, Freshness, Limits, Log, LogFormat, LogLevel, Metrics, Mode,
-        Negative, Sumdb, Tls, Unknown, Unreachable,
+        Background, Config, Freshness, Limits, Log, LogFormat, LogLevel, Metrics, Mode, Negative,
+        Sumdb, Tls, Unknown, Unreachable,
     },
     itself::Itself,
     kinds,
@@ -21,7 +21,10 @@ mod chain;
 mod credentials;
 mod direct;
 mod network;
+mod records;
 mod routes;
+mod service;
+mod storage;
 mod sumdb;
 mod upstreams;
 
@@ -77,6 +80,10 @@ fn sections(reader: &mut Reader<'_>, scope: &Scope) -> Config {
     routes::never_redirect_private(reader, scope, &routes, &private_patterns);
     chain_entries.extend(chain::entries_of_routes(scope));
     let upstreams = upstreams::read(reader, scope, &chain_entries);
+    let (cache, storage) = storage::read(reader, scope);
+    let records = records::records(reader, scope);
+    let replicas = records::replicas(reader, scope, &storage, &records);
+    let backup = records::backup(reader, scope, &storage);
     Config {
         listen,
         data,
@@ -110,9 +117,11 @@ fn sections(reader: &mut Reader<'_>, scope: &Scope) -> Config {
             gone: reader.time(scope, "negative.gone"),
             trouble: reader.time(scope, "negative.trouble"),
         },
-        cache: Cache {
-            memory_bytes: reader.size(scope, "cache.memory"),
-        },
+        cache,
+        storage,
+        records,
+        replicas,
+        backup,
         limits: limits(reader, scope),
         tls: tls(reader, scope),
         log: log(reader, scope),

@@ -12,6 +12,13 @@ use upstream::chain::{BaseUrl, Chain};
 
 use super::secret::Secret;
 
+mod storage;
+
+pub use storage::{
+    Backup, BackupTarget, Coordinate, DiskTier, ObjectService, ObjectTier, Persist, Records,
+    RedisTier, Replicas, Tier,
+};
+
 /// Everything that can be set, with its final values.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -42,6 +49,14 @@ pub struct Config {
     pub negative: Negative,
     /// The memory tier.
     pub cache: Cache,
+    /// The tiers as written, from the top; empty is memory, then disk in `data`.
+    pub storage: Vec<Tier>,
+    /// Where records are.
+    pub records: Records,
+    /// How replicas work together.
+    pub replicas: Replicas,
+    /// Backups on a schedule.
+    pub backup: Backup,
     /// Bounds on clients, requests and downloads.
     pub limits: Limits,
     /// Certificate and key; `None` is plain HTTP.

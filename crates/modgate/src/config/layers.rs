@@ -145,7 +145,11 @@ fn read_file(path: &Path, mistakes: &mut Vec<Mistake>) -> Option<Node> {
 /// Which paths of keys hold secrets.
 fn is_secret_path(path: &[&str]) -> bool {
     match path {
-        ["upstream", _, "headers", _] | ["credential", "password"] => true,
+        // In the last ones a password may stand anywhere.
+        ["upstream", _, "headers", _]
+        | ["credential", "password"]
+        | ["storage" | "records", "url"]
+        | ["records.url"] => true,
         // Misplaced ones too: a mistake near them would show them.
         [.., last] => ["password", "token", "secret", "authorization"]
             .iter()
@@ -195,7 +199,8 @@ fn from_env(env: &Env, setting: &Setting, mistakes: &mut Vec<Mistake>) -> Option
         Kind::Patterns | Kind::Hosts if !is_toml => {
             node.value = Value::Array(split_list(&node, text));
         }
-        Kind::Items(_) | Kind::ByUrl(_) | Kind::Patterns | Kind::Hosts => {
+        Kind::Service(_) if !is_toml => node = Node::hidden_text(Place::Env(name), text),
+        Kind::Items(_) | Kind::ByUrl(_) | Kind::Patterns | Kind::Hosts | Kind::Service(_) => {
             let hides = |path: &[&str]| {
                 let full: Vec<&str> = std::iter::once(setting.name)
                     .chain(path.iter().copied())

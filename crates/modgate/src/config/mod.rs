@@ -30,9 +30,10 @@ mod units;
 
 pub use check::Loaded;
 pub use checked::{
-    Background, CaFile, Cache, Config, Database, Direct, Freshness, Limits, Log, LogFormat,
-    LogLevel, Metrics, Mode, Negative, Network, Route, Sumdb, Tls, Unknown, Unreachable, Upstream,
-    VcsMapping, VcsRule,
+    Background, Backup, BackupTarget, CaFile, Cache, Config, Coordinate, Database, Direct,
+    DiskTier, Freshness, Limits, Log, LogFormat, LogLevel, Metrics, Mode, Negative, Network,
+    ObjectService, ObjectTier, Persist, Records, RedisTier, Replicas, Route, Sumdb, Tier, Tls,
+    Unknown, Unreachable, Upstream, VcsMapping, VcsRule,
 };
 pub use env::Env;
 pub use itself::upstream_key;

@@ -17,6 +17,13 @@ pub fn changes_needing_restart(old: &Loaded, new: &Loaded) -> Vec<&'static str> 
         .map(|setting| setting.name)
         .filter(|name| value(old, name) != value(new, name))
         .collect();
+    // A table of items is no value of its own, and a key that it names may have another text.
+    if old.config.storage != new.config.storage {
+        changed.push("storage");
+    }
+    if old.config.records != new.config.records && !changed.contains(&"records.url") {
+        changed.push("records.url");
+    }
     if old.config.tls.is_some() != new.config.tls.is_some() {
         changed.push("tls");
     }

@@ -61,6 +61,8 @@ pub enum Kind {
     Url,
     /// URL of a forward proxy.
     Proxy,
+    /// URL of a service with one of these schemes, written there or named as a secret is.
+    Service(&'static [&'static str]),
     /// What a credential is for.
     Prefix,
     /// Program and arguments.
@@ -81,6 +83,10 @@ pub enum Kind {
     Headers,
     /// `{ env = … }`, `{ file = … }` or `{ command = […] }`.
     Secret,
+    /// `{ env = … }` or `{ file = … }`: read with the configuration.
+    Key,
+    /// The same, or a string.
+    TextOrKey,
     /// Array of tables with these settings.
     Items(&'static [Setting]),
     /// Table of tables with these settings, by upstream URL.
@@ -130,6 +136,12 @@ impl Kind {
             Self::Path => "path".to_owned(),
             Self::Url => "URL".to_owned(),
             Self::Proxy => "URL (`http`, `https`, `socks5` or `socks5h`)".to_owned(),
+            Self::Service(schemes) => format!(
+                "URL (`{}`), or `{{ env = … }}` or `{{ file = … }}`",
+                schemes.join("`, `")
+            ),
+            Self::Key => "`{ env = … }` or `{ file = … }`".to_owned(),
+            Self::TextOrKey => "string, `{ env = … }` or `{ file = … }`".to_owned(),
             Self::Prefix => "host, or URL prefix, such as `\"git.corp.example/team\"` or `\"ssh://git@git.corp.example\"`".to_owned(),
             Self::Command => "array of strings: a program and its arguments".to_owned(),
             Self::Chain => "chain (GOPROXY's syntax)".to_owned(),

@@ -90,6 +90,19 @@ impl Node {
         }
     }
 
+    /// The same, never shown.
+    pub(super) fn hidden_text(place: Place, text: &str) -> Self {
+        let source = Arc::new(Source {
+            place,
+            text: text.to_owned(),
+            hidden: std::iter::once(0..text.len()).collect(),
+        });
+        Self {
+            source,
+            ..Self::text(Place::Default, text)
+        }
+    }
+
     /// The kind of value in words, for "expected …, found …".
     pub(super) fn kind(&self) -> &'static str {
         match &self.value {

@@ -13,6 +13,7 @@ use super::setting::{
 
 mod items;
 mod sections;
+mod storage;
 
 use items::{CREDENTIAL, ROUTE, UPSTREAM, VCS};
 pub use sections::{SECTIONS, Section};
@@ -213,10 +214,16 @@ pub static SETTINGS: &[Setting] = &[
         name: "cache.memory",
         kind: Size(0, 64 * GIB),
         default: Value("\"64MiB\""),
-        doc: "Small entries and mappings of files that are kept hot.",
+        doc: "Small entries and mappings of files that are kept hot. With `[[storage]]` its `memory` says so instead.",
         example: "\"256MiB\"",
         restart: true,
     },
+    storage::STORAGE,
+    storage::RECORDS_URL,
+    storage::COORDINATE,
+    storage::BACKUP_TO,
+    storage::BACKUP_EVERY,
+    storage::BACKUP_KEEP,
     Setting {
         name: "limits.max_connections",
         kind: Count(1, 1_000_000),

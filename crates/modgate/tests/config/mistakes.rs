@@ -6,7 +6,7 @@ use super::{Bench, CERT, KEY};
 
 /// The only mistake of a file.
 #[track_caller]
-fn only(toml: &str) -> Mistake {
+pub(super) fn only(toml: &str) -> Mistake {
     let mistakes = Bench::new(toml).load().unwrap_err();
     let all: Vec<&Mistake> = mistakes.iter().collect();
     assert_eq!(all.len(), 1, "{toml}\n{mistakes}");
@@ -14,10 +14,10 @@ fn only(toml: &str) -> Mistake {
 }
 
 /// File, line of the mistake, words of its message, words of its hint.
-type Row = (&'static str, usize, &'static str, &'static str);
+pub(super) type Row = (&'static str, usize, &'static str, &'static str);
 
 #[track_caller]
-fn check(rows: &[Row]) {
+pub(super) fn check(rows: &[Row]) {
     for (toml, line, message, hint) in rows {
         let mistake = only(toml);
         let spot = mistake.spot.as_ref().expect(toml);
@@ -62,7 +62,7 @@ fn unknown_keys_have_a_nearest_name() {
             "top of the file",
         ),
         (
-            "[sumdb]\nstorage = 1",
+            "[sumdb]\nfolder = 1",
             2,
             "in [sumdb]",
             "known here: `name`, `url`",

@@ -37,7 +37,9 @@ fn every_row_of_the_table_is_sound() {
 fn every_example_is_valid() {
     let bench = Bench::new("")
         .var("GIT_TOKEN", "t")
-        .var("UPSTREAM_AUTH", "t");
+        .var("UPSTREAM_AUTH", "t")
+        .var("S3_KEY", "t")
+        .var("S3_SECRET", "t");
     for setting in SETTINGS {
         // These need files, and have tests of their own.
         if matches!(
@@ -52,9 +54,13 @@ fn every_example_is_valid() {
         } else {
             format!("[{section}]\n")
         };
+        let needed = match setting.name {
+            "replicas.coordinate" => "records.url = \"postgres://h/d\"\n",
+            _ => "",
+        };
         bench.write(
             "modgate.toml",
-            &format!("{header}{key} = {}\n", setting.example),
+            &format!("{needed}{header}{key} = {}\n", setting.example),
         );
         bench.loaded();
         for item in setting.items().unwrap_or_default() {
@@ -84,6 +90,7 @@ fn every_example_is_valid() {
                         "[[{rest}]]\nprefix = \"x.example\"\nrepo = \"https://x.example\"\n{own}"
                     )
                 }
+                (_, "storage", key) => tier(key, &own),
                 (_, _, "match") => format!("[[{rest}]]\n{own}"),
                 _ => format!("[[{rest}]]\nmatch = [\"x.example\"]\n{own}"),
             };
@@ -91,6 +98,33 @@ fn every_example_is_valid() {
             bench.loaded();
         }
     }
+}
+
+/// A `[[storage]]` with one key, and with what that key needs.
+fn tier(key: &str, own: &str) -> String {
+    let beside = match key {
+        "tier" => "",
+        "max_size" | "path" => "tier = \"disk\"\n",
+        "url" => "tier = \"redis\"\n",
+        "max_entry" | "ttl" => "tier = \"redis\"\nurl = \"redis://h\"\n",
+        "bucket" => "tier = \"s3\"\n",
+        "access_key" => "tier = \"s3\"\nbucket = \"b\"\nsecret_key = { env = \"S3_SECRET\" }\n",
+        "secret_key" => "tier = \"s3\"\nbucket = \"b\"\naccess_key = \"k\"\n",
+        "session_token" => {
+            "tier = \"s3\"\nbucket = \"b\"\naccess_key = \"k\"\nsecret_key = { env = \"S3_SECRET\" }\n"
+        }
+        _ => "tier = \"s3\"\nbucket = \"b\"\n",
+    };
+    let below = if beside.contains("redis") {
+        "[[storage]]\ntier = \"disk\"\n"
+    } else {
+        ""
+    };
+    let own = own.replace(
+        "{ file = \"/run/secrets/s3-token\" }",
+        "{ env = \"S3_KEY\" }",
+    );
+    format!("[[storage]]\n{beside}{own}{below}")
 }
 
 /// `docs/configuration.md` is what the table says.

@@ -325,17 +325,22 @@ fn pem_file(
     Some(path)
 }
 
-/// The value of a header: written there, or named.
+/// A value that is never shown: written there, or named.
 pub(super) fn plain_or_secret(reader: &mut Reader<'_>, node: &Node) -> Checked<(Secret, String)> {
     if matches!(node.value, Value::Text(_)) {
         let text = kinds::text(node, &SettingKind::Text)?;
         return Ok((Secret::new(text.to_owned()), "\"***\"".to_owned()));
     }
+    named_secret(reader, node)
+}
+
+/// A secret that is read with the configuration, and its source as it is shown.
+pub(super) fn named_secret(reader: &mut Reader<'_>, node: &Node) -> Checked<(Secret, String)> {
     let source = source(reader, node, &WAYS[..2])?;
     let shown = show(&source);
     match source {
         SecretSource::Env { value, .. } | SecretSource::File { value, .. } => Ok((value, shown)),
-        SecretSource::Command(_) => Err(vec![node.mistake("a header cannot come from a command")]),
+        SecretSource::Command(_) => Err(vec![node.mistake("it cannot come from a command")]),
     }
 }
 

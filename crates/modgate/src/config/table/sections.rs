@@ -40,6 +40,22 @@ pub static SECTIONS: &[Section] = &[
         doc: "The memory tier above the disk.",
     },
     Section {
+        name: "storage",
+        doc: "Where what is kept is kept: tiers that are asked from the top, the last one of which keeps everything. What one finds is put into those above it. Without any `[[storage]]`: memory, then a disk in `data`. Which to use for what, and what happens when one is away: [storage.md](storage.md).",
+    },
+    Section {
+        name: "records",
+        doc: "The records: what is kept since when, retired versions, tree heads.",
+    },
+    Section {
+        name: "replicas",
+        doc: "Several processes that serve as one, over a shared bucket.",
+    },
+    Section {
+        name: "backup",
+        doc: "Backups on a schedule. `modgate backup` writes one at any time.",
+    },
+    Section {
         name: "limits",
         doc: "Bounds on clients, requests and downloads.",
     },
