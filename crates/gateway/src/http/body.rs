@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -21,6 +21,8 @@ const TURN_BYTES: u64 = 1 << 20;
 pub struct Body {
     content: Content,
     turn: u64,
+    /// Whether the next block has been asked for and is not there yet.
+    to_come: bool,
     open: Open,
 }
 
@@ -46,6 +48,26 @@ impl Drop for Open {
     }
 }
 
+impl Drop for Body {
+    fn drop(&mut self) {
+        self.open.waits(&mut self.to_come, false);
+    }
+}
+
+impl Open {
+    /// Tells the connection whether its client waits for the gateway, or the other way round.
+    fn waits(&self, waited: &mut bool, waits: bool) {
+        if *waited != waits {
+            *waited = waits;
+            if waits {
+                self.pulse.is_to_come();
+            } else {
+                self.pulse.has_come();
+            }
+        }
+    }
+}
+
 impl Body {
     /// A body in memory.
     pub(crate) fn once(bytes: Bytes, mut open: Open) -> Self {
@@ -53,6 +75,7 @@ impl Body {
         Self {
             content: Content::Once(bytes),
             turn: 0,
+            to_come: false,
             open,
         }
     }
@@ -63,6 +86,7 @@ impl Body {
         Self {
             content: Content::Frames(frames),
             turn: 0,
+            to_come: false,
             open,
         }
     }
@@ -86,7 +110,9 @@ impl http_body::Body for Body {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                std::task::ready!(frames.poll_next(cx))
+                let next = frames.poll_next(cx);
+                this.open.waits(&mut this.to_come, next.is_pending());
+                std::task::ready!(next)
             }
         };
         let record = &mut this.open.record;
@@ -150,13 +176,5 @@ impl Body {
             Content::Once(_) => true,
             Content::Frames(frames) => !frames.follows_download(),
         }
-    }
-}
-
-impl Pulse {
-    /// One answer less under way on this connection.
-    fn answered(&self) {
-        self.active.fetch_sub(1, Ordering::Relaxed);
-        self.touch();
     }
 }

@@ -107,6 +107,9 @@ impl Door {
         pulse: &Arc<Pulse>,
     ) -> Answering {
         let mut open = self.open(client, pulse);
+        if request.version() == Version::HTTP_2 {
+            pulse.is_shared();
+        }
         let asked = Asked {
             method: request.method(),
             headers: request.headers(),
@@ -125,7 +128,9 @@ impl Door {
                     .path()
                     .clone_into(&mut open.record.subject.module);
                 let (gateway, recorder) = (Arc::clone(&self.gateway), Arc::clone(&self.recorder));
+                let to_come = pulse.wait();
                 return Answering::Later(Box::pin(async move {
+                    let _to_come = to_come;
                     page.answer(gateway, recorder, &request, open).await
                 }));
             }
@@ -136,7 +141,9 @@ impl Door {
             return Answering::Now(ready(respond::answer(answer, &asked, open)));
         }
         let gateway = Arc::clone(&self.gateway);
+        let to_come = pulse.wait();
         Answering::Later(Box::pin(async move {
+            let _to_come = to_come;
             let asked = Asked {
                 method: request.method(),
                 headers: request.headers(),

@@ -1,14 +1,14 @@
 //! Time limits of a connection: slow heads, idle clients, clients that do not read.
 //!
-//! A timer per read or write would cost more than an answer. Instead the connection notes when it last moved, and
-//! one look every [`LOOK`] finds who has stood still for too long.
+//! A timer per read or write would cost more than an answer. Instead the connection notes what moves, and one look
+//! every [`LOOK`] finds who has stood still for too long.
 
 use std::{
     io,
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -21,6 +21,9 @@ use super::socket::{Announced, Socket};
 /// How often connections are looked at: limits are kept to within this.
 pub(crate) const LOOK: Duration = Duration::from_millis(500);
 
+/// Who takes less than this of its answers is not reading but holding on.
+const LEAST_BYTES_PER_SECOND: u64 = 256;
+
 /// Time limits of a client connection.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
@@ -28,20 +31,34 @@ pub struct ConnectionLimits {
     pub header_timeout: Duration,
     /// Between requests.
     pub idle_timeout: Duration,
-    /// Without a byte of an answer taken by the client.
+    /// In which a client that is waited for must take its least of the answer: 256 bytes a second.
     pub write_stall_timeout: Duration,
 }
 
-/// The movements of one connection, in milliseconds since it began; 0 means "not waiting".
+impl ConnectionLimits {
+    /// The bytes that a client must take within `write_stall_timeout`.
+    fn least_bytes(&self) -> u64 {
+        let millis = u64::try_from(self.write_stall_timeout.as_millis()).unwrap_or(u64::MAX);
+        (millis.saturating_mul(LEAST_BYTES_PER_SECOND) / 1000).max(1)
+    }
+}
+
+/// The movements of one connection; times are in milliseconds since it began.
 #[derive(Debug)]
 pub(crate) struct Pulse {
     begin: Instant,
     /// Requests under way.
-    pub(crate) active: AtomicU32,
-    /// Since when an unfinished head is waiting for its rest.
+    active: AtomicU32,
+    /// Those of them that wait for the gateway: for upstream, for the disk.
+    ours: AtomicU32,
+    /// Whether requests share the connection (HTTP/2): then what is read need not belong to a head.
+    shared: AtomicBool,
+    /// Since when an unfinished head is waiting for its rest; 0 means that none is.
     head_since: AtomicU64,
-    /// Since when a write has been waiting for the client.
-    stalled_since: AtomicU64,
+    /// Whether the socket has no room for what is to be written.
+    full: AtomicBool,
+    /// Bytes that the socket took.
+    taken: AtomicU64,
     /// When something last happened.
     last: AtomicU64,
     /// What is to be sent out of files.
@@ -57,13 +74,26 @@ pub(crate) enum Verdict {
     Stalled,
 }
 
+/// What the looks at one connection remember: since when its client has been waited for.
+#[derive(Debug, Default)]
+pub(crate) struct Patience {
+    since: Option<u64>,
+    /// What the client had taken then.
+    taken: u64,
+    /// It was told that the connection ends.
+    pub(crate) closing: bool,
+}
+
 impl Pulse {
     pub(crate) fn new() -> Self {
         Self {
             begin: Instant::now(),
             active: AtomicU32::new(0),
+            ours: AtomicU32::new(0),
+            shared: AtomicBool::new(false),
             head_since: AtomicU64::new(1),
-            stalled_since: AtomicU64::new(0),
+            full: AtomicBool::new(false),
+            taken: AtomicU64::new(0),
             last: AtomicU64::new(1),
             announced: Announced::default(),
         }
@@ -75,7 +105,7 @@ impl Pulse {
             .max(1)
     }
 
-    pub(crate) fn touch(&self) {
+    fn touch(&self) {
         self.last.store(self.now(), Ordering::Relaxed);
     }
 
@@ -85,29 +115,94 @@ impl Pulse {
         self.head_since.store(0, Ordering::Relaxed);
     }
 
+    /// An answer is over.
+    pub(crate) fn answered(&self) {
+        self.active.fetch_sub(1, Ordering::Relaxed);
+        self.touch();
+    }
+
+    /// An answer waits for the gateway, until [`has_come`](Self::has_come).
+    pub(crate) fn is_to_come(&self) {
+        self.ours.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What an answer waited for is there.
+    pub(crate) fn has_come(&self) {
+        self.ours.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// An answer waits for the gateway for as long as the result lives.
+    pub(crate) fn wait(self: &Arc<Self>) -> ToCome {
+        self.is_to_come();
+        ToCome(Arc::clone(self))
+    }
+
+    /// The connection has, or turns out to have, many requests at once.
+    pub(crate) fn is_shared(&self) {
+        self.shared.store(true, Ordering::Relaxed);
+    }
+
     /// A handshake is over: the connection is idle until a head begins.
     pub(crate) fn ready(&self) {
         self.head_since.store(0, Ordering::Relaxed);
         self.touch();
     }
 
-    pub(crate) fn look(&self, limits: &ConnectionLimits) -> Verdict {
+    pub(crate) fn look(&self, limits: &ConnectionLimits, patience: &mut Patience) -> Verdict {
         let now = self.now();
-        let since = |at: &AtomicU64| match at.load(Ordering::Relaxed) {
-            0 => Duration::ZERO,
-            at => Duration::from_millis(now.saturating_sub(at)),
-        };
-        if since(&self.stalled_since) > limits.write_stall_timeout {
+        let since = |at: u64| Duration::from_millis(now.saturating_sub(at));
+        let active = self.active.load(Ordering::Relaxed);
+        let head_since = self.head_since.load(Ordering::Relaxed);
+        if self.stalled(now, active, limits, patience) {
             Verdict::Stalled
-        } else if self.active.load(Ordering::Relaxed) > 0 {
+        } else if active > 0 {
             Verdict::Fine
-        } else if since(&self.head_since) > limits.header_timeout {
+        } else if head_since != 0
+            && since(head_since) > limits.header_timeout
+            // A ping looks the same from here. Who dribbles a head over HTTP/2 is idle.
+            && !self.shared.load(Ordering::Relaxed)
+        {
             Verdict::SlowHead
-        } else if since(&self.last) > limits.idle_timeout {
+        } else if since(self.last.load(Ordering::Relaxed)) > limits.idle_timeout {
             Verdict::Idle
         } else {
             Verdict::Fine
         }
+    }
+
+    /// Whether the client has been waited for all the time, and took too little. Not by the socket alone: over HTTP/2
+    /// a client may keep its own window shut, while pings come and go.
+    fn stalled(
+        &self,
+        now: u64,
+        active: u32,
+        limits: &ConnectionLimits,
+        patience: &mut Patience,
+    ) -> bool {
+        let waited_for = self.full.load(Ordering::Relaxed)
+            || active > self.ours.load(Ordering::Relaxed)
+            || (active == 0 && patience.closing);
+        let taken = self.taken.load(Ordering::Relaxed);
+        match patience.since {
+            Some(since) if waited_for && taken - patience.taken < limits.least_bytes() => {
+                Duration::from_millis(now.saturating_sub(since)) > limits.write_stall_timeout
+            }
+            _ => {
+                patience.since = waited_for.then_some(now);
+                patience.taken = taken;
+                false
+            }
+        }
+    }
+}
+
+/// An answer that is to come.
+#[derive(Debug)]
+pub(crate) struct ToCome(Arc<Pulse>);
+
+impl Drop for ToCome {
+    fn drop(&mut self) {
+        self.0.has_come();
     }
 }
 
@@ -123,15 +218,15 @@ impl Guarded {
         Self { socket, pulse }
     }
 
-    fn wrote<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if result.is_pending() {
-            if self.pulse.stalled_since.load(Ordering::Relaxed) == 0 {
-                self.pulse
-                    .stalled_since
-                    .store(self.pulse.now(), Ordering::Relaxed);
-            }
-        } else if self.pulse.stalled_since.load(Ordering::Relaxed) != 0 {
-            self.pulse.stalled_since.store(0, Ordering::Relaxed);
+    /// Notes the end of a write. One task writes, so nothing can come between a load and its store.
+    fn wrote(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let pulse = &self.pulse;
+        if pulse.full.load(Ordering::Relaxed) != result.is_pending() {
+            pulse.full.store(result.is_pending(), Ordering::Relaxed);
+        }
+        if let Poll::Ready(Ok(bytes)) = &result {
+            let taken = pulse.taken.load(Ordering::Relaxed);
+            pulse.taken.store(taken + *bytes as u64, Ordering::Relaxed);
         }
         result
     }
@@ -187,5 +282,56 @@ impl Write for Guarded {
             .socket
             .poll_write_vectored(cx, slices, &this.pulse.announced);
         this.wrote(result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: ConnectionLimits = ConnectionLimits {
+        header_timeout: Duration::from_secs(10),
+        idle_timeout: Duration::from_mins(2),
+        write_stall_timeout: Duration::from_mins(1),
+    };
+
+    /// When a client that takes `bytes` every `every` seconds is given up, within an hour.
+    fn given_up(pulse: &Pulse, bytes: u64, every: u64) -> Option<u64> {
+        let mut patience = Patience::default();
+        (0..3600).find(|second| {
+            if second % every == 0 {
+                pulse.taken.fetch_add(bytes, Ordering::Relaxed);
+            }
+            let active = pulse.active.load(Ordering::Relaxed);
+            pulse.stalled(second * 1000, active, &LIMITS, &mut patience)
+        })
+    }
+
+    #[test]
+    fn a_client_must_take_its_least() {
+        let pulse = Pulse::new();
+        assert_eq!(given_up(&pulse, 0, 1), None, "nobody waits for an idle one");
+        pulse.asked();
+        for (bytes, every, end) in [
+            (0, 1, Some(61)),
+            (1, 59, Some(61)),
+            // The pings of HTTP/2 are bytes too.
+            (17, 30, Some(61)),
+            (250, 1, Some(61)),
+            (257, 1, None),
+            // As it comes out of a large buffer of the system.
+            (1 << 20, 59, None),
+        ] {
+            assert_eq!(
+                given_up(&pulse, bytes, every),
+                end,
+                "{bytes} every {every} s"
+            );
+        }
+        pulse.is_to_come();
+        assert_eq!(given_up(&pulse, 0, 1), None, "it is the client who waits");
+        pulse.asked();
+        assert_eq!(given_up(&pulse, 0, 1), Some(61), "one of two waits");
+        pulse.has_come();
     }
 }

@@ -18,7 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     door::Door,
-    guard::{ConnectionLimits, Guarded, LOOK, Pulse, Verdict},
+    guard::{ConnectionLimits, Guarded, LOOK, Patience, Pulse, Verdict},
     socket::Socket,
 };
 use crate::metrics::Metrics;
@@ -144,7 +144,12 @@ impl Connection {
         };
         // A handshake is part of the head as far as patience goes.
         match timeout(self.limits.header_timeout, tls.accept(stream)).await {
-            Ok(Ok(stream)) => self.http(Socket::tls(stream)).await,
+            Ok(Ok(stream)) => {
+                if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                    self.pulse.is_shared();
+                }
+                self.http(Socket::tls(stream)).await;
+            }
             Ok(Err(error)) => {
                 tracing::debug!(client = %self.client, %error, "TLS handshake failed")
             }
@@ -164,6 +169,7 @@ impl Connection {
             .serve_connection(Guarded::new(socket, Arc::clone(&self.pulse)), service);
         tokio::pin!(connection);
         let mut look = interval(LOOK);
+        let mut patience = Patience::default();
         let mut stopping = false;
         loop {
             tokio::select! {
@@ -180,10 +186,14 @@ impl Connection {
                         stopping = true;
                         connection.as_mut().graceful_shutdown();
                     }
-                    match self.pulse.look(&self.limits) {
+                    match self.pulse.look(&self.limits, &mut patience) {
                         Verdict::Fine => {}
                         Verdict::Idle if stopping => return,
-                        Verdict::Idle => connection.as_mut().graceful_shutdown(),
+                        Verdict::Idle if patience.closing => {}
+                        Verdict::Idle => {
+                            patience.closing = true;
+                            connection.as_mut().graceful_shutdown();
+                        }
                         Verdict::SlowHead => return self.cut("slow_head"),
                         Verdict::Stalled => return self.cut("stalled"),
                     }

@@ -238,7 +238,7 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// Limit for a connection without a request.
     pub idle_timeout: Duration,
-    /// Limit for a client that takes no byte of its answer.
+    /// Limit for a client that takes less than 256 bytes a second of its answer.
     pub write_stall_timeout: Duration,
     /// Limit for running requests after SIGTERM.
     pub drain_timeout: Duration,

@@ -276,7 +276,7 @@ pub static SETTINGS: &[Setting] = &[
         name: "limits.write_stall_timeout",
         kind: Time(SECOND, HOUR),
         default: Value("\"60s\""),
-        doc: "For a client that takes no byte of its answer.",
+        doc: "For a client that takes less than 256 bytes a second of its answer.",
         example: "\"30s\"",
         restart: true,
     },

@@ -16,9 +16,9 @@ use tokio::{
 use crate::common::{bin, eventually};
 
 /// Limits are kept to within a half second; the rest is for a busy machine.
-const SLACK: Duration = Duration::from_secs(4);
+pub(crate) const SLACK: Duration = Duration::from_secs(4);
 
-async fn limited(lab: &Lab, limits: &str, tls: Option<Pem>) -> Modgate {
+pub(crate) async fn limited(lab: &Lab, limits: &str, tls: Option<Pem>) -> Modgate {
     let options = Options {
         upstream: Some(lab.url()),
         sumdb: Some("off".to_owned()),

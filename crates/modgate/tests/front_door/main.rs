@@ -8,6 +8,7 @@ mod common;
 mod direct;
 mod disk;
 mod faults;
+mod http2;
 mod huge;
 mod kills;
 mod operations;
