@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::{map::Touch, spool::SpoolReader, window::Windows};
+use crate::{map::Touch, pull::PullReader, spool::SpoolReader, window::Windows};
 
 /// Longest block handed out at once: a fast reader gives way to others between blocks.
 pub(crate) const FRAME_BYTES: usize = 1 << 20;
@@ -73,6 +73,7 @@ enum Source {
         next: Option<JoinHandle<io::Result<Block>>>,
     },
     Spool(SpoolReader),
+    Pull(Box<PullReader>),
 }
 
 impl Frames {
@@ -107,6 +108,14 @@ impl Frames {
         }
     }
 
+    pub(crate) fn pull(reader: PullReader, len: u64) -> Self {
+        Self {
+            remaining: Some(len),
+            source: Source::Pull(Box::new(reader)),
+            rest: Block::memory(Bytes::new()),
+        }
+    }
+
     /// Bytes still to come, where known.
     pub fn remaining(&self) -> Option<u64> {
         self.remaining
@@ -114,7 +123,7 @@ impl Frames {
 
     /// Whether this follows a download that may still turn out bad.
     pub fn follows_download(&self) -> bool {
-        matches!(self.source, Source::Spool(_))
+        matches!(self.source, Source::Spool(_) | Source::Pull(_))
     }
 
     /// The next block, or `None` after the last.
@@ -144,6 +153,7 @@ impl Source {
         match self {
             Self::Whole => Poll::Ready(Ok(None)),
             Self::Spool(reader) => reader.poll_window(cx),
+            Self::Pull(reader) => reader.poll_window(cx),
             Self::Windows {
                 windows,
                 at,

@@ -29,7 +29,15 @@ impl Hot {
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<Arc<Kept>> {
-        self.0.get(key)
+        let kept = self.0.get(key)?;
+        kept.mark_used();
+        Some(kept)
+    }
+
+    /// What was sent since this was asked last, of that which is still here.
+    pub(crate) fn take_used(&self) -> Vec<Arc<Key>> {
+        let used = self.0.iter().filter(|(_, kept)| kept.take_used());
+        used.map(|(key, _)| key).collect()
     }
 
     pub(crate) fn insert(&self, key: Key, kept: Arc<Kept>) {

@@ -3,7 +3,10 @@
 use std::{
     fs::File,
     io::{self, IoSliceMut, Read},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::UNIX_EPOCH,
 };
 
@@ -11,6 +14,7 @@ use bytes::Bytes;
 use rustix::io::{ReadWriteFlags, preadv2};
 
 use crate::{
+    Digest,
     frames::{Block, Frames},
     map::Touch,
     window::Windows,
@@ -31,6 +35,8 @@ pub struct Kept {
     len: u64,
     validator: Bytes,
     content: Content,
+    /// Sent since somebody last looked.
+    used: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -57,6 +63,7 @@ impl Kept {
             len,
             validator,
             content,
+            used: AtomicBool::new(true),
         })
     }
 
@@ -86,7 +93,32 @@ impl Kept {
             len,
             validator,
             content,
+            used: AtomicBool::new(true),
         })
+    }
+
+    /// An object of another tier that was read whole. Its validator is made of its content.
+    pub(crate) fn memory(bytes: Bytes, digest: &Digest) -> Self {
+        let len = bytes.len() as u64;
+        Self {
+            len,
+            validator: format!("\"{}-{len:x}\"", hex::encode(&digest.sha256[..12])).into(),
+            content: Content::Whole(Block::memory(bytes)),
+            used: AtomicBool::new(true),
+        }
+    }
+
+    /// Notes that it is sent.
+    pub(crate) fn mark_used(&self) {
+        // Mostly it is noted already: a read alone leaves the line of memory shared among the processors.
+        if !self.used.load(Relaxed) {
+            self.used.store(true, Relaxed);
+        }
+    }
+
+    /// Whether it was sent since this was asked last.
+    pub(crate) fn take_used(&self) -> bool {
+        self.used.swap(false, Relaxed)
     }
 
     /// Length in bytes.
@@ -105,7 +137,7 @@ impl Kept {
         &self.validator
     }
 
-    /// The whole content, if it is small and so in memory (at most 64 KiB).
+    /// The whole content, if it is small and so in memory (files up to 64 KiB, objects of other tiers up to 1 MiB).
     pub fn in_memory(&self) -> Option<&Bytes> {
         match &self.content {
             Content::Whole(block) if block.file.is_none() => Some(&block.bytes),

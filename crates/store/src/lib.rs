@@ -11,17 +11,29 @@
 //! Reading goes through [`Kept`] (a file under its final name) or [`Spool`] (a download under way, with one
 //! writer and many readers); both hand out [`Frames`], a sequence of shared byte blocks.
 
+mod breaker;
+mod digest;
 mod frames;
 mod hot;
+mod journal;
 mod kept;
 mod key;
 mod map;
+mod pull;
 mod spool;
 mod store;
+pub mod tier;
+mod tiers;
 mod window;
 
+pub use digest::{Digest, Hasher};
 pub use frames::{Block, FrameError, Frames};
+pub use journal::JournalSnapshot;
 pub use kept::Kept;
 pub use key::{Key, KeyError};
+pub use pull::{Pull, PullError};
 pub use spool::{Spool, SpoolError, SpoolWriter, Spooled};
 pub use store::{Committed, Store, StoreError, StoreSettings};
+pub use tiers::{
+    Content, DiskSettings, Found, KeepError, Tiers, TiersError, TiersSettings, TiersSnapshot,
+};

@@ -10,7 +10,7 @@ use std::{
     future::Future,
     io::{self, Read, Seek, SeekFrom},
     os::unix::fs::FileExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -20,6 +20,7 @@ use bytes::Bytes;
 use tokio::{sync::watch, task::spawn_blocking};
 
 use crate::{
+    Digest, Hasher, Kept,
     frames::{Block, FrameError, Frames},
     map::Touch,
     window::Windows,
@@ -58,6 +59,16 @@ pub struct Spool {
 #[derive(Debug)]
 pub(crate) struct TempPath(pub(crate) Option<PathBuf>);
 
+impl TempPath {
+    /// Gives the file a name outside of `tmp/`, over what is there.
+    pub(crate) fn rename(mut self, to: &Path) -> io::Result<()> {
+        let from = self.0.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        std::fs::rename(from, to)?;
+        self.0 = None;
+        Ok(())
+    }
+}
+
 impl Drop for TempPath {
     fn drop(&mut self) {
         if let Some(path) = self.0.take() {
@@ -74,6 +85,8 @@ pub struct SpoolWriter {
     temp: TempPath,
     written: u64,
     finished: bool,
+    /// Made of what is written, where somebody wants to know.
+    hasher: Option<Hasher>,
 }
 
 /// A download that is complete, and not yet judged. Dropped without [`release`](Self::release), it fails.
@@ -83,6 +96,7 @@ pub struct Spooled {
     pub(crate) temp: TempPath,
     len: u64,
     judged: bool,
+    digest: Option<Digest>,
 }
 
 impl SpoolWriter {
@@ -101,7 +115,17 @@ impl SpoolWriter {
             temp: TempPath(Some(path)),
             written: 0,
             finished: false,
+            hasher: None,
         }
+    }
+
+    /// Makes the digest while writing; to be called before the first write.
+    pub fn hash_along(&mut self) {
+        debug_assert_eq!(
+            self.written, 0,
+            "what is written already would not be in it"
+        );
+        self.hasher = Some(Hasher::default());
     }
 
     /// What readers join.
@@ -117,12 +141,16 @@ impl SpoolWriter {
     /// Appends `blocks` and shows them to the readers. A full disk is an error.
     pub async fn write(&mut self, blocks: Vec<Bytes>) -> io::Result<()> {
         let (windows, mut at) = (Arc::clone(&self.spool.windows), self.written);
-        self.written = spawn_blocking(move || {
+        let mut hasher = self.hasher.take();
+        (self.written, self.hasher) = spawn_blocking(move || {
             for block in blocks {
                 windows.file().write_all_at(&block, at)?;
                 at += block.len() as u64;
+                if let Some(hasher) = &mut hasher {
+                    hasher.update(&block);
+                }
             }
-            io::Result::Ok(at)
+            io::Result::Ok((at, hasher))
         })
         .await
         .map_err(io::Error::other)??;
@@ -140,6 +168,7 @@ impl SpoolWriter {
             temp: TempPath(self.temp.0.take()),
             len: self.written,
             judged: false,
+            digest: self.hasher.take().map(Hasher::finish),
         }
     }
 
@@ -169,6 +198,17 @@ impl Spooled {
         self.len == 0
     }
 
+    /// The digest, if it was made along.
+    pub fn digest(&self) -> Option<&Digest> {
+        self.digest.as_ref()
+    }
+
+    /// The download as a kept file of its own, whether or not it gets a final name. Waits for the disk.
+    pub fn kept(&self) -> io::Result<Arc<Kept>> {
+        let path = self.temp.0.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        File::open(path).and_then(Kept::open).map(Arc::new)
+    }
+
     /// A reader of the whole, for checking it. Every call gives one of its own position.
     pub fn reader(&self) -> SpooledReader {
         SpooledReader {
@@ -190,6 +230,11 @@ impl Spooled {
     pub fn refuse(mut self, reason: &str) {
         self.judged = true;
         self.spool.fail(reason);
+    }
+
+    /// The file, for whoever reads it by position.
+    pub(crate) fn windows(&self) -> Arc<Windows> {
+        Arc::clone(&self.spool.windows)
     }
 
     pub(crate) fn sync(&self) -> io::Result<()> {

@@ -4,9 +4,12 @@ use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use bytes::Bytes;
@@ -15,12 +18,16 @@ use futures_util::{
     future::{BoxFuture, Shared},
 };
 use rustix::fs::{
-    CWD, FallocateFlags, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags, fallocate, flock,
-    openat2, renameat_with,
+    AtFlags, CWD, FallocateFlags, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags,
+    Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, fallocate, flock, openat2, renameat_with,
 };
+use rustix::io::Errno;
 use tokio::task::spawn_blocking;
 
-use crate::{Kept, Key, SpoolWriter, Spooled, hot::Hot, spool::TempPath};
+use crate::{Digest, Kept, Key, SpoolWriter, Spooled, hot::Hot, spool::TempPath};
+
+/// The extended attribute that has a file's digest.
+const NOTE: &str = "user.modgate.digest";
 
 /// What a [`Store`] is made of.
 #[derive(Clone, Debug)]
@@ -74,6 +81,8 @@ pub struct Store {
     hot: Hot,
     /// Files being looked up now, so that a crowd costs one trip to the disk.
     opening: Mutex<HashMap<Key, Opening>>,
+    /// Whether last uses are noted at the files, for those who make room.
+    notes_use: AtomicBool,
     /// Holds the lock for as long as the store lives.
     _lock: File,
 }
@@ -105,6 +114,7 @@ impl Store {
             root,
             hot: Hot::new(settings.hot_bytes),
             opening: Mutex::default(),
+            notes_use: AtomicBool::new(false),
             _lock: lock,
             folder,
         })
@@ -128,7 +138,7 @@ impl Store {
         let file = openat2(
             &self.root,
             key.as_str(),
-            OFlags::RDONLY | OFlags::CLOEXEC,
+            OFlags::RDONLY | OFlags::CLOEXEC | self.quietly(),
             Mode::empty(),
             ResolveFlags::CACHED | ResolveFlags::BENEATH,
         )?;
@@ -178,7 +188,7 @@ impl Store {
     }
 
     fn load(&self, key: &Key) -> io::Result<Option<Arc<Kept>>> {
-        match File::open(self.path(key)).and_then(Kept::open) {
+        match self.open_quietly(key).and_then(Kept::open) {
             Ok(kept) => {
                 let kept = Arc::new(kept);
                 self.hot.insert(key.clone(), Arc::clone(&kept));
@@ -186,6 +196,58 @@ impl Store {
             }
             Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// From now on the time of last access says when a file was sent last, and is 0 until it is sent for the second
+    /// time. The system no longer sets it.
+    pub(crate) fn note_use(&self) {
+        self.notes_use.store(true, Relaxed);
+    }
+
+    fn quietly(&self) -> OFlags {
+        if self.notes_use.load(Relaxed) {
+            OFlags::NOATIME
+        } else {
+            OFlags::empty()
+        }
+    }
+
+    fn open_quietly(&self, key: &Key) -> io::Result<File> {
+        let path = self.path(key);
+        let flags = self.quietly();
+        if flags.is_empty() {
+            return File::open(path);
+        }
+        let mut options = OpenOptions::new();
+        let flags = i32::try_from(flags.bits()).map_err(io::Error::other)?;
+        match options.read(true).custom_flags(flags).open(&path) {
+            // The file of another user.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => File::open(path),
+            opened => opened,
+        }
+    }
+
+    /// Notes at their files what was sent since the last time. Waits for the disk.
+    pub(crate) fn flush_use(&self) {
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_NOW,
+        };
+        for key in self.hot.take_used() {
+            // An object that is in memory alone has no file.
+            let _ = rustix::fs::utimensat(CWD, self.path(&key), &accessed(now), AtFlags::empty());
+        }
+    }
+
+    fn arrived(&self, file: &File) {
+        if self.notes_use.load(Relaxed) {
+            let never = Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            };
+            // Without it the file counts as used once, that is all.
+            let _ = rustix::fs::futimens(file, &accessed(never));
         }
     }
 
@@ -238,7 +300,21 @@ impl Store {
     }
 
     /// Keeps a judged download under `key` for ever. Waits for the disk. What is there already stays.
-    pub fn commit(&self, mut spooled: Spooled, key: &Key) -> io::Result<Committed> {
+    pub fn commit(&self, spooled: Spooled, key: &Key) -> io::Result<Committed> {
+        self.commit_as(spooled, key, None)
+    }
+
+    /// The same, with the digest noted at the file.
+    pub(crate) fn commit_as(
+        &self,
+        mut spooled: Spooled,
+        key: &Key,
+        digest: Option<&Digest>,
+    ) -> io::Result<Committed> {
+        if let Some(digest) = digest {
+            note(spooled.windows().file(), digest);
+        }
+        self.arrived(spooled.windows().file());
         spooled.sync()?;
         let temp = std::mem::replace(&mut spooled.temp, TempPath(None));
         self.place(temp, key, false)
@@ -246,13 +322,65 @@ impl Store {
 
     /// Keeps `bytes` under `key` for ever. Waits for the disk. What is there already stays.
     pub fn put_small(&self, key: &Key, bytes: &Bytes) -> io::Result<Committed> {
-        let temp = self.write_temp(bytes)?;
+        self.put_small_as(key, bytes, None)
+    }
+
+    /// The same, with the digest noted at the file.
+    pub(crate) fn put_small_as(
+        &self,
+        key: &Key,
+        bytes: &Bytes,
+        digest: Option<&Digest>,
+    ) -> io::Result<Committed> {
+        let temp = self.write_temp(bytes, digest)?;
         self.place(temp, key, false)
+    }
+
+    /// The digest that was noted at the file when it was kept; `None` if there is none. Waits for the disk.
+    pub fn noted(&self, key: &Key) -> io::Result<Option<Digest>> {
+        let mut text = [0; 256];
+        match rustix::fs::getxattr(self.path(key), NOTE, &mut text) {
+            Ok(len) => Ok(std::str::from_utf8(&text[..len])
+                .ok()
+                .and_then(Digest::from_text)),
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+            Err(error) if is_absent(&error.into()) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes an object of another tier ready to send.
+    pub(crate) fn make_hot(&self, key: &Key, kept: &Arc<Kept>) {
+        self.hot.insert(key.clone(), Arc::clone(kept));
+    }
+
+    /// Moves a file that is not what it should be to `quarantine/`. Waits for the disk.
+    pub fn set_aside(&self, key: &Key) -> io::Result<()> {
+        let aside = self.folder.join("quarantine").join(key.as_str());
+        if let Some(parent) = aside.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        let moved = fs::rename(self.path(key), aside);
+        self.hot.remove(key.as_str());
+        match moved {
+            Err(error) if !is_absent(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes a kept file; whoever reads it reads on. Waits for the disk.
+    pub fn remove(&self, key: &Key) -> io::Result<()> {
+        let removed = fs::remove_file(self.path(key));
+        self.hot.remove(key.as_str());
+        match removed {
+            Err(error) if !is_absent(&error) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Writes `bytes` under `key`, over what is there. For state, never for what is kept for ever. Waits for the disk.
     pub fn replace_small(&self, key: &Key, bytes: &[u8]) -> io::Result<()> {
-        let temp = self.write_temp(bytes)?;
+        let temp = self.write_temp(bytes, None)?;
         self.place(temp, key, true)?;
         self.hot.remove(key.as_str());
         Ok(())
@@ -275,9 +403,13 @@ impl Store {
         Ok((stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize))
     }
 
-    fn write_temp(&self, bytes: &[u8]) -> io::Result<TempPath> {
+    pub(crate) fn write_temp(&self, bytes: &[u8], digest: Option<&Digest>) -> io::Result<TempPath> {
         let (mut file, temp) = self.temp()?;
         file.write_all(bytes)?;
+        if let Some(digest) = digest {
+            note(&file, digest);
+        }
+        self.arrived(&file);
         file.sync_all()?;
         Ok(temp)
     }
@@ -327,9 +459,26 @@ impl Store {
         Ok((file, TempPath(Some(path))))
     }
 
-    fn path(&self, key: &Key) -> PathBuf {
+    pub(crate) fn path(&self, key: &Key) -> PathBuf {
         self.folder.join(key.as_str())
     }
+}
+
+/// A change of the time of last access alone.
+fn accessed(time: Timespec) -> Timestamps {
+    Timestamps {
+        last_access: time,
+        last_modification: Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
+    }
+}
+
+/// Notes the digest at a file. A file system without such notes has none, and nothing to compare with later.
+fn note(file: &File, digest: &Digest) {
+    let flags = rustix::fs::XattrFlags::empty();
+    let _ = rustix::fs::fsetxattr(file, NOTE, digest.to_text().as_bytes(), flags);
 }
 
 /// Makes the missing folders from `root` down to `folder`; returns the parents in which a new one stands.

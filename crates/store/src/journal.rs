@@ -1,0 +1,420 @@
+//! What is kept here and not yet in a tier that keeps: on disk, so that a crash loses nothing.
+//!
+//! An entry is `journal/<id>.data` (the bytes: synced, then linked or renamed there) and `journal/<id>.json` (tier, key
+//! and digest; synced, then renamed there). An entry counts from the moment its `.json` is there; it ends when the
+//! `.json` goes. A `.data` alone is a leftover and is removed at the start. Bounded by entries and bytes.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+
+use crate::{
+    Content, Digest, Kept, Key, Store,
+    digest::sha256_from_hex,
+    tier::{Source, count},
+    window::Windows,
+};
+
+/// Longest `.json` that is read, in bytes.
+const MAX_JSON: u64 = 16 << 10;
+
+/// An entry as it is written down.
+#[derive(Deserialize, Serialize)]
+struct Written {
+    tier: String,
+    key: String,
+    size: u64,
+    sha256: String,
+    h1: Option<String>,
+}
+
+/// Something that a tier is still to get.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) id: u64,
+    pub(crate) tier: Arc<str>,
+    pub(crate) key: Key,
+    pub(crate) digest: Digest,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By id, so oldest first; the flag says that somebody works on it.
+    entries: BTreeMap<u64, (Entry, bool)>,
+    /// The entries of a key: one for each tier that misses it.
+    keys: HashMap<Key, Vec<u64>>,
+    bytes: u64,
+    next: u64,
+}
+
+/// The backlog as metrics show it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JournalSnapshot {
+    /// Entries that wait.
+    pub entries: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Most entries.
+    pub max_entries: usize,
+    /// Most bytes.
+    pub max_bytes: u64,
+    /// Entries that reached their tier since the start.
+    pub done: u64,
+    /// Writes that found it full, and went through instead.
+    pub full: u64,
+    /// Entries that were no longer what they should be. An incident.
+    pub corrupt: u64,
+}
+
+/// The bytes of a new entry.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    Bytes(Bytes),
+    /// A finished download, and where its file is.
+    File(Arc<Windows>, PathBuf),
+}
+
+impl Incoming {
+    pub(crate) fn of(content: &Content) -> io::Result<Self> {
+        match content {
+            Content::Bytes(bytes) => Ok(Self::Bytes(bytes.clone())),
+            Content::Spooled(spooled) => {
+                let temp = spooled.temp.0.clone().ok_or(io::ErrorKind::NotFound)?;
+                Ok(Self::File(spooled.windows(), temp))
+            }
+        }
+    }
+}
+
+/// Why there is no new entry.
+#[derive(Debug)]
+pub(crate) enum AddError {
+    Full,
+    /// An entry of the same key has other bytes.
+    Differs,
+    Io(io::Error),
+}
+
+/// The journal of one data folder.
+pub(crate) struct Journal {
+    folder: PathBuf,
+    max_entries: usize,
+    max_bytes: u64,
+    state: Mutex<State>,
+    added: Notify,
+    emptied: Notify,
+    done: AtomicU64,
+    full: AtomicU64,
+    corrupt: AtomicU64,
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journal")
+            .field("folder", &self.folder)
+            .finish_non_exhaustive()
+    }
+}
+
+impl State {
+    fn insert(&mut self, entry: Entry, taken: bool) {
+        self.bytes += entry.digest.size;
+        self.keys
+            .entry(entry.key.clone())
+            .or_default()
+            .push(entry.id);
+        self.entries.insert(entry.id, (entry, taken));
+    }
+
+    fn remove(&mut self, id: u64) {
+        let Some((entry, _)) = self.entries.remove(&id) else {
+            return;
+        };
+        self.bytes = self.bytes.saturating_sub(entry.digest.size);
+        if let Some(ids) = self.keys.get_mut(&entry.key) {
+            ids.retain(|other| *other != id);
+            if ids.is_empty() {
+                self.keys.remove(&entry.key);
+            }
+        }
+    }
+
+    fn of<'a>(&'a self, key: &Key) -> impl Iterator<Item = &'a Entry> {
+        let ids = self.keys.get(key).into_iter().flatten();
+        ids.filter_map(|id| self.entries.get(id).map(|(entry, _)| entry))
+    }
+}
+
+impl Journal {
+    /// Reads what an earlier run left. Waits for the disk.
+    pub(crate) fn open(data: &Path, max_entries: usize, max_bytes: u64) -> io::Result<Self> {
+        let folder = data.join("journal");
+        fs::create_dir_all(&folder)?;
+        let mut state = State::default();
+        let mut found: Vec<PathBuf> = Vec::new();
+        for entry in fs::read_dir(&folder)? {
+            found.push(entry?.path());
+        }
+        for path in &found {
+            let (Some(id), Some(ending)) = (id_of(path), path.extension()) else {
+                tracing::warn!(path = %path.display(), "not an entry of the journal, left alone");
+                continue;
+            };
+            state.next = state.next.max(id + 1);
+            if ending == "data" && !path.with_extension("json").exists() {
+                fs::remove_file(path)?;
+            }
+            if ending != "json" {
+                continue;
+            }
+            match read(path, id) {
+                Some(entry) => state.insert(entry, false),
+                None => {
+                    tracing::error!(path = %path.display(), "an entry of the journal that cannot be read, left alone")
+                }
+            }
+        }
+        if !state.entries.is_empty() {
+            tracing::info!(
+                entries = state.entries.len(),
+                bytes = state.bytes,
+                "journal: to be written to their tiers"
+            );
+        }
+        Ok(Self {
+            folder,
+            max_entries,
+            max_bytes,
+            state: Mutex::new(state),
+            added: Notify::new(),
+            emptied: Notify::new(),
+            done: AtomicU64::new(0),
+            full: AtomicU64::new(0),
+            corrupt: AtomicU64::new(0),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds an entry; when this returns a crash does not lose it. Waits for the disk.
+    pub(crate) fn add(
+        &self,
+        store: &Store,
+        tier: &Arc<str>,
+        key: &Key,
+        incoming: Incoming,
+        digest: &Digest,
+    ) -> Result<(), AddError> {
+        let entry = {
+            let mut state = self.state();
+            if let Some(there) = state.of(key).find(|entry| entry.tier == *tier) {
+                let same = there.digest.same_bytes(digest);
+                return if same { Ok(()) } else { Err(AddError::Differs) };
+            }
+            let bytes = state.bytes.saturating_add(digest.size);
+            if state.entries.len() >= self.max_entries || bytes > self.max_bytes {
+                count(&self.full);
+                return Err(AddError::Full);
+            }
+            let entry = Entry {
+                id: state.next,
+                tier: Arc::clone(tier),
+                key: key.clone(),
+                digest: digest.clone(),
+            };
+            state.next += 1;
+            // Taken until it is written.
+            state.insert(entry.clone(), true);
+            entry
+        };
+        match self.write(store, &entry, incoming) {
+            Ok(()) => {
+                self.put_back(entry.id);
+                Ok(())
+            }
+            Err(error) => {
+                self.end(&entry);
+                let _ = fs::remove_file(self.path(entry.id, "data"));
+                Err(AddError::Io(error))
+            }
+        }
+    }
+
+    fn write(&self, store: &Store, entry: &Entry, incoming: Incoming) -> io::Result<()> {
+        let data = self.path(entry.id, "data");
+        match incoming {
+            Incoming::Bytes(bytes) => store.write_temp(&bytes, None)?.rename(&data)?,
+            Incoming::File(windows, temp) => {
+                windows.file().sync_all()?;
+                if fs::hard_link(&temp, &data).is_err() {
+                    // A file system without hard links.
+                    fs::copy(&temp, &data)?;
+                    File::open(&data)?.sync_all()?;
+                }
+            }
+        }
+        let digest = &entry.digest;
+        let json = serde_json::to_vec(&Written {
+            tier: entry.tier.as_ref().to_owned(),
+            key: entry.key.to_string(),
+            size: digest.size,
+            sha256: digest.sha256_hex(),
+            h1: digest.h1.as_deref().map(ToOwned::to_owned),
+        })?;
+        let json_path = self.path(entry.id, "json");
+        store.write_temp(&json, None)?.rename(&json_path)?;
+        File::open(&self.folder)?.sync_all()
+    }
+
+    /// The oldest entry for `tier` that nobody works on. It is the caller's until `put_back`, `done` or `set_aside`.
+    pub(crate) fn take(&self, tier: &str) -> Option<Entry> {
+        let mut state = self.state();
+        let mut waiting = state.entries.values_mut();
+        let (entry, taken) = waiting.find(|(entry, taken)| !taken && *entry.tier == *tier)?;
+        *taken = true;
+        Some(entry.clone())
+    }
+
+    /// Waits for an entry for `tier`.
+    pub(crate) async fn next(&self, tier: &str) -> Entry {
+        loop {
+            let told = self.added.notified();
+            tokio::pin!(told);
+            told.as_mut().enable();
+            if let Some(entry) = self.take(tier) {
+                return entry;
+            }
+            told.await;
+        }
+    }
+
+    /// The entry waits again.
+    pub(crate) fn put_back(&self, id: u64) {
+        if let Some((_, taken)) = self.state().entries.get_mut(&id) {
+            *taken = false;
+        }
+        self.added.notify_waiters();
+    }
+
+    /// The entry reached its tier. Waits for the disk.
+    pub(crate) fn done(&self, entry: &Entry) -> io::Result<()> {
+        fs::remove_file(self.path(entry.id, "json"))?;
+        fs::remove_file(self.path(entry.id, "data"))?;
+        count(&self.done);
+        self.end(entry);
+        Ok(())
+    }
+
+    /// The entry is not what it should be, or its tier has other bytes: moved to `quarantine/`. Waits for the disk.
+    pub(crate) fn set_aside(&self, entry: &Entry, data: &Path) -> io::Result<()> {
+        count(&self.corrupt);
+        let aside = data.join("quarantine").join("journal");
+        fs::create_dir_all(&aside)?;
+        for ending in ["json", "data"] {
+            let path = self.path(entry.id, ending);
+            if let Some(name) = path.file_name() {
+                match fs::rename(&path, aside.join(name)) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+        }
+        self.end(entry);
+        Ok(())
+    }
+
+    fn end(&self, entry: &Entry) {
+        let mut state = self.state();
+        state.remove(entry.id);
+        if state.entries.is_empty() {
+            self.emptied.notify_waiters();
+        }
+    }
+
+    /// Waits until there is nothing left to do.
+    pub(crate) async fn empty(&self) {
+        loop {
+            let told = self.emptied.notified();
+            tokio::pin!(told);
+            told.as_mut().enable();
+            if self.state().entries.is_empty() {
+                return;
+            }
+            told.await;
+        }
+    }
+
+    /// The bytes of an entry. Waits for the disk.
+    pub(crate) fn source(&self, entry: &Entry) -> io::Result<Source> {
+        Source::open(&self.path(entry.id, "data"))
+    }
+
+    /// Whether `key` waits here.
+    pub(crate) fn find(&self, key: &Key) -> Option<Entry> {
+        self.state().of(key).next().cloned()
+    }
+
+    /// The bytes of an entry, to be sent. Waits for the disk.
+    pub(crate) fn kept(&self, entry: &Entry) -> io::Result<Kept> {
+        Kept::open(File::open(self.path(entry.id, "data"))?)
+    }
+
+    pub(crate) fn snapshot(&self) -> JournalSnapshot {
+        let state = self.state();
+        JournalSnapshot {
+            entries: state.entries.len(),
+            bytes: state.bytes,
+            max_entries: self.max_entries,
+            max_bytes: self.max_bytes,
+            done: self.done.load(Relaxed),
+            full: self.full.load(Relaxed),
+            corrupt: self.corrupt.load(Relaxed),
+        }
+    }
+
+    fn path(&self, id: u64, ending: &str) -> PathBuf {
+        self.folder.join(format!("{id:016x}.{ending}"))
+    }
+}
+
+fn id_of(path: &Path) -> Option<u64> {
+    let stem = path.file_stem()?.to_str()?;
+    (stem.len() == 16)
+        .then(|| u64::from_str_radix(stem, 16).ok())
+        .flatten()
+}
+
+fn read(path: &Path, id: u64) -> Option<Entry> {
+    if fs::metadata(path).ok()?.len() > MAX_JSON {
+        return None;
+    }
+    let written: Written = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+    let data = fs::metadata(path.with_extension("data")).ok()?;
+    if data.len() != written.size {
+        return None;
+    }
+    Some(Entry {
+        id,
+        tier: written.tier.into(),
+        key: Key::new(written.key).ok()?,
+        digest: Digest {
+            size: written.size,
+            sha256: sha256_from_hex(&written.sha256)?,
+            h1: written.h1.map(Into::into),
+        },
+    })
+}

@@ -1,0 +1,190 @@
+//! From settings to a client of object storage.
+
+use std::{sync::Arc, time::Duration};
+
+use object_store::{
+    BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig, aws::AmazonS3Builder,
+    azure::MicrosoftAzureBuilder, gcp::GoogleCloudStorageBuilder, signer::Signer,
+};
+
+use super::{Persist, Secret};
+
+/// Which interface the storage speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// Amazon S3 and what is compatible with it.
+    S3,
+    /// Google Cloud Storage.
+    Gcs,
+    /// Azure Blob Storage: the bucket is the container, the access key the account.
+    Azure,
+}
+
+/// What an [`ObjectTier`](super::ObjectTier) is made of.
+#[derive(Clone, Debug)]
+pub struct ObjectSettings {
+    /// Its name in logs and metrics.
+    pub name: Arc<str>,
+    /// Which interface it speaks.
+    pub service: Service,
+    /// The bucket or container.
+    pub bucket: String,
+    /// Stands before every key, with a slash between; may be empty.
+    pub prefix: String,
+    /// Its address, where it is not the service's own.
+    pub endpoint: Option<String>,
+    /// The region; S3 only.
+    pub region: Option<String>,
+    /// Access key (S3), account (Azure), or service account key as JSON (GCS); without it what the machine offers.
+    pub access_key: Option<Secret>,
+    /// Secret key (S3) or access key (Azure).
+    pub secret_key: Option<Secret>,
+    /// Token of temporary credentials; S3 only.
+    pub session_token: Option<Secret>,
+    /// More certificates to trust, as PEM.
+    pub extra_ca: Vec<Vec<u8>>,
+    /// Whether plain `http` is allowed; else an `http` endpoint is refused.
+    pub allow_http: bool,
+    /// When a write has to be done.
+    pub persist: Persist,
+    /// Longest until the first byte of an answer.
+    pub timeout: Duration,
+    /// Longest between two pieces of a body, and for a part of an upload.
+    pub idle_timeout: Duration,
+    /// Most requests at a time.
+    pub concurrency: usize,
+    /// Clients are sent to the storage itself for large objects, by addresses that hold for so long.
+    pub redirect: Option<Duration>,
+}
+
+impl ObjectSettings {
+    /// The defaults for a bucket.
+    pub fn new(service: Service, bucket: impl Into<String>) -> Self {
+        Self {
+            name: match service {
+                Service::S3 => "s3",
+                Service::Gcs => "gcs",
+                Service::Azure => "azure",
+            }
+            .into(),
+            service,
+            bucket: bucket.into(),
+            prefix: String::new(),
+            endpoint: None,
+            region: None,
+            access_key: None,
+            secret_key: None,
+            session_token: None,
+            extra_ca: Vec::new(),
+            allow_http: false,
+            persist: Persist::Through,
+            timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(30),
+            concurrency: 64,
+            redirect: None,
+        }
+    }
+}
+
+/// The client, by both its sides.
+pub(super) struct Client {
+    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) signer: Arc<dyn Signer>,
+}
+
+/// Makes the client; nothing is asked yet.
+pub(super) fn connect(settings: &ObjectSettings) -> object_store::Result<Client> {
+    let options = options(settings)?;
+    let retry = RetryConfig {
+        backoff: BackoffConfig {
+            init_backoff: Duration::from_millis(100),
+            max_backoff: Duration::from_secs(1),
+            base: 2.,
+        },
+        max_retries: 2,
+        retry_timeout: settings.timeout,
+    };
+    let expose = |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.expose().to_owned());
+    match settings.service {
+        Service::S3 => {
+            let mut builder = AmazonS3Builder::new()
+                .with_bucket_name(&settings.bucket)
+                .with_client_options(options)
+                .with_retry(retry);
+            if let Some(endpoint) = &settings.endpoint {
+                builder = builder.with_endpoint(endpoint);
+            }
+            if let Some(region) = &settings.region {
+                builder = builder.with_region(region);
+            }
+            if let Some(key) = expose(&settings.access_key) {
+                builder = builder.with_access_key_id(key);
+            }
+            if let Some(key) = expose(&settings.secret_key) {
+                builder = builder.with_secret_access_key(key);
+            }
+            if let Some(token) = expose(&settings.session_token) {
+                builder = builder.with_token(token);
+            }
+            client(builder.build()?)
+        }
+        Service::Gcs => {
+            let mut builder = GoogleCloudStorageBuilder::new()
+                .with_bucket_name(&settings.bucket)
+                .with_client_options(options)
+                .with_retry(retry);
+            if let Some(endpoint) = &settings.endpoint {
+                builder = builder.with_base_url(endpoint);
+            }
+            if let Some(key) = expose(&settings.access_key) {
+                builder = builder.with_service_account_key(key);
+            }
+            client(builder.build()?)
+        }
+        Service::Azure => {
+            let mut builder = MicrosoftAzureBuilder::new()
+                .with_container_name(&settings.bucket)
+                .with_client_options(options)
+                .with_retry(retry);
+            if let Some(endpoint) = &settings.endpoint {
+                builder = builder.with_endpoint(endpoint.clone());
+            }
+            if let Some(account) = expose(&settings.access_key) {
+                builder = builder.with_account(account);
+            }
+            if let Some(key) = expose(&settings.secret_key) {
+                builder = builder.with_access_key(key);
+            }
+            client(builder.build()?)
+        }
+    }
+}
+
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "the last step of three fallible ones"
+)]
+fn client<T: ObjectStore + Signer + 'static>(store: T) -> object_store::Result<Client> {
+    let store = Arc::new(store);
+    Ok(Client {
+        store: Arc::clone(&store) as Arc<dyn ObjectStore>,
+        signer: store,
+    })
+}
+
+fn options(settings: &ObjectSettings) -> object_store::Result<ClientOptions> {
+    let mut options = ClientOptions::new()
+        .with_allow_http(settings.allow_http)
+        .with_connect_timeout(settings.timeout.min(Duration::from_secs(3)))
+        .with_read_timeout(settings.idle_timeout)
+        // A large body takes as long as it takes; every step of it has a limit.
+        .with_timeout_disabled()
+        .with_pool_idle_timeout(Duration::from_secs(30))
+        .with_pool_max_idle_per_host(settings.concurrency);
+    for pem in &settings.extra_ca {
+        for certificate in Certificate::from_pem_bundle(pem)? {
+            options = options.with_root_certificate(certificate);
+        }
+    }
+    Ok(options)
+}

@@ -1,0 +1,123 @@
+//! What the tiers do by themselves: put back what was taken out, write what waits in the journal, make room.
+
+use std::{io, sync::Arc, time::Duration};
+
+use tokio::task::{JoinSet, spawn_blocking};
+
+use super::Tiers;
+use crate::{
+    breaker::jitter,
+    journal::{Entry, Journal},
+    tier::{Source, Tier, TierErrorKind, count},
+};
+
+/// Entries of the journal that are written to one tier at a time.
+const WRITERS: usize = 2;
+/// First and longest time between two tries of an entry.
+const FIRST: Duration = Duration::from_millis(200);
+const CAP: Duration = Duration::from_secs(15);
+
+impl Tiers {
+    /// Works until it is dropped. Without it no tier that failed comes back.
+    pub async fn run(self: Arc<Self>) {
+        let mut work = JoinSet::new();
+        for tier in self.tiers() {
+            work.spawn(heal(Arc::clone(tier)));
+            if !tier.keeps() {
+                continue;
+            }
+            if let Some(journal) = &self.journal {
+                for _ in 0..WRITERS {
+                    work.spawn(Arc::clone(&self).drain(Arc::clone(tier), Arc::clone(journal)));
+                }
+            }
+        }
+        work.spawn(Arc::clone(&self).make_room());
+        while work.join_next().await.is_some() {}
+        // A process with nothing to do here waits like the others.
+        std::future::pending().await
+    }
+
+    /// Writes what waits for `tier`, oldest first.
+    async fn drain(self: Arc<Self>, tier: Arc<Tier>, journal: Arc<Journal>) {
+        let mut wait = FIRST;
+        loop {
+            let entry = journal.next(tier.name()).await;
+            if self.write_entry(&tier, &journal, &entry).await {
+                wait = FIRST;
+                continue;
+            }
+            journal.put_back(entry.id);
+            tokio::time::sleep(wait.mul_f64(1.0 - 0.25 * jitter())).await;
+            wait = (wait * 2).min(CAP);
+            tier.gate().up().await;
+        }
+    }
+
+    /// Writes one entry; `false` if it has to wait.
+    async fn write_entry(
+        self: &Arc<Self>,
+        tier: &Arc<Tier>,
+        journal: &Arc<Journal>,
+        entry: &Entry,
+    ) -> bool {
+        let key = &entry.key;
+        let (reader, read) = (Arc::clone(journal), entry.clone());
+        let read = spawn_blocking(move || -> io::Result<Option<Source>> {
+            let source = reader.source(&read)?;
+            let good = source.digest()?.same_bytes(&read.digest);
+            Ok(good.then_some(source))
+        });
+        let source = match read.await.map_err(io::Error::other) {
+            Ok(Ok(Some(source))) => source,
+            Ok(Ok(None)) => {
+                count(&self.counters.disk_corrupt);
+                tracing::error!(%key, "SECURITY: an entry of the journal is not what it should be; moved to quarantine");
+                return self.leave(journal, entry, false).await;
+            }
+            Ok(Err(error)) | Err(error) => {
+                tracing::error!(%key, %error, "cannot read an entry of the journal");
+                return false;
+            }
+        };
+        match tier.put(key, &source, &entry.digest).await {
+            Ok(_) => self.leave(journal, entry, true).await,
+            Err(error) if error.kind == TierErrorKind::Differs => {
+                // What everybody shares is what counts. Ours goes, wherever it is here.
+                self.disk_is_bad(key).await;
+                self.leave(journal, entry, false).await
+            }
+            Err(error) => {
+                tracing::debug!(%key, %error, "stays in the journal");
+                false
+            }
+        }
+    }
+
+    async fn leave(self: &Arc<Self>, journal: &Arc<Journal>, entry: &Entry, good: bool) -> bool {
+        let (tiers, journal, entry) = (Arc::clone(self), Arc::clone(journal), entry.clone());
+        let key = entry.key.clone();
+        let left = spawn_blocking(move || {
+            if good {
+                journal.done(&entry)
+            } else {
+                journal.set_aside(&entry, tiers.store.folder())
+            }
+        });
+        match left.await.map_err(io::Error::other) {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) | Err(error) => {
+                tracing::error!(%key, %error, "cannot remove an entry of the journal");
+                false
+            }
+        }
+    }
+}
+
+/// Puts a tier back whenever it was taken out.
+async fn heal(tier: Arc<Tier>) {
+    loop {
+        tier.gate().down().await;
+        tier.gate().heal(|| tier.probe()).await;
+    }
+}

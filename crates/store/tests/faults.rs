@@ -1,0 +1,472 @@
+//! Tiers that are killed, paused and full, and a process that is killed: what is said of them holds.
+
+mod common;
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use common::*;
+use store::{
+    Content, Digest, Found, KeepError, TiersSettings,
+    tier::{ObjectSettings, Persist, TierErrorKind, TierSettings},
+};
+use tempfile::TempDir;
+use testkit::services::{Redis, S3};
+
+const MOD: &str = "go/example.com/a/@v/v1.0.0.mod";
+
+/// Redis above the disk, object storage below it.
+fn all(redis: &Redis, s3: &S3) -> TiersSettings {
+    TiersSettings {
+        above: vec![TierSettings::Redis(redis_settings(redis))],
+        ..over(s3)
+    }
+}
+
+fn later(s3: &S3) -> TiersSettings {
+    let settings = ObjectSettings {
+        persist: Persist::Async,
+        timeout: Duration::from_millis(500),
+        ..object_settings(s3)
+    };
+    TiersSettings {
+        below: vec![TierSettings::Object(settings)],
+        ..TiersSettings::default()
+    }
+}
+
+/// The data folder as `kill -9` leaves it now: nothing is flushed.
+fn left_by(running: &Running) -> TempDir {
+    let left = TempDir::new().unwrap();
+    let (from, to) = (running.folder.path(), left.path());
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .arg(from.join("."))
+        .arg(to)
+        .status()
+        .unwrap();
+    assert!(copied.success());
+    left
+}
+
+#[tokio::test]
+async fn redis_is_filled_from_below_and_answers_by_itself() {
+    let (redis, s3) = (Redis::start().await, S3::start().await);
+    let body = bytes(50_000, 1);
+    let writer = running(&all(&redis, &s3));
+    keep(&writer, MOD, &body).await;
+    until(5, "in Redis", async || {
+        writer.snapshot().tiers[0].writes == 1
+    })
+    .await;
+    // Another replica with nothing of its own, while the storage does not answer.
+    s3.pause();
+    let reader = running(&all(&redis, &s3));
+    assert_eq!(kept(&reader, MOD).await, body);
+    assert_eq!(reader.snapshot().tiers[0].hits, 1);
+    assert_eq!(reader.snapshot().tiers[1].hits, 0);
+    s3.resume();
+
+    // What only the storage has goes up into Redis and onto the disk.
+    let second = "go/example.com/a/@v/v1.1.0.mod";
+    keep(&running(&over(&s3)), second, &body).await;
+    assert_eq!(kept(&reader, second).await, body);
+    let file = reader.folder.path().join(second);
+    until(5, "promoted", async || {
+        file.exists() && reader.snapshot().tiers[0].writes == 1
+    })
+    .await;
+    // And so does what only the disk has.
+    let third = "go/example.com/a/@v/v1.2.0.mod";
+    let replica = running_in(&over(&s3), TempDir::new().unwrap());
+    keep(&replica, third, &body).await;
+    let settings = all(&redis, &s3);
+    let folder = TempDir::new().unwrap();
+    fs::create_dir_all(folder.path().join("go/example.com/a/@v")).unwrap();
+    fs::copy(replica.folder.path().join(third), folder.path().join(third)).unwrap();
+    let lifted = running_in(&settings, folder);
+    // Not from memory: the system's cache answers before Redis is asked.
+    if let Found::Kept(found) = lifted.find(&key(third)).await {
+        assert_eq!(read(found.frames(0, u64::MAX)).await.unwrap(), body);
+    } else {
+        panic!("not found");
+    }
+}
+
+#[tokio::test]
+async fn without_redis_no_read_and_no_write_fails() {
+    let (mut redis, s3) = (Redis::start().await, S3::start().await);
+    let tiers = running(&all(&redis, &s3));
+    let body = bytes(1000, 2);
+    keep(&tiers, MOD, &body).await;
+    redis.pause();
+    let begun = Instant::now();
+    for version in 0..20 {
+        let at = format!("go/example.com/b/@v/v1.{version}.0.mod");
+        keep(&tiers, &at, &body).await;
+        let found = tiers
+            .find(&key(&format!("go/example.com/none/@v/v1.{version}.0.mod")))
+            .await;
+        assert!(matches!(found, Found::Absent), "{found:?}");
+    }
+    let took = begun.elapsed();
+    assert!(
+        took < Duration::from_secs(10),
+        "it is taken out, not waited for each time: {took:?}"
+    );
+    assert!(!tiers.snapshot().tiers[0].up);
+    redis.resume();
+    let begun = Instant::now();
+    until(20, "put back", async || tiers.snapshot().tiers[0].up).await;
+    println!(
+        "Redis paused, then resumed: put back after {:?}",
+        begun.elapsed()
+    );
+
+    redis.kill();
+    for version in 20..40 {
+        keep(
+            &tiers,
+            &format!("go/example.com/b/@v/v1.{version}.0.mod"),
+            &body,
+        )
+        .await;
+    }
+    let found = tiers.find(&key("go/example.com/none/@v/v2.0.0.mod")).await;
+    assert!(matches!(found, Found::Absent), "{found:?}");
+    until(5, "taken out", async || {
+        let _ = tiers.find(&key("go/example.com/none/@v/v3.0.0.mod")).await;
+        !tiers.snapshot().tiers[0].up
+    })
+    .await;
+    redis.restart().await;
+    let begun = Instant::now();
+    until(20, "put back", async || tiers.snapshot().tiers[0].up).await;
+    println!(
+        "Redis killed, then started: put back after {:?}",
+        begun.elapsed()
+    );
+    let at = "go/example.com/c/@v/v1.0.0.mod";
+    let writes = tiers.snapshot().tiers[0].writes;
+    keep(&tiers, at, &body).await;
+    until(5, "used again", async || {
+        tiers.snapshot().tiers[0].writes > writes
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn altered_values_in_redis_are_not_served() {
+    let (redis, s3) = (Redis::start().await, S3::start().await);
+    let body = bytes(1000, 3);
+    let settings = all(&redis, &s3);
+    let writer = running(&settings);
+    keep(&writer, MOD, &body).await;
+    until(5, "in Redis", async || {
+        writer.snapshot().tiers[0].writes == 1
+    })
+    .await;
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let name = format!("modgate:{MOD}");
+    let _: i64 = redis::cmd("SETRANGE")
+        .arg(&name)
+        .arg(500)
+        .arg("altered")
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    let reader = running(&settings);
+    assert_eq!(kept(&reader, MOD).await, body, "from the storage");
+    assert_eq!(reader.snapshot().tiers[0].corrupt, 1);
+    until(5, "good again", async || {
+        reader.snapshot().tiers[0].writes == 1
+    })
+    .await;
+    let aside: bool = redis::cmd("EXISTS")
+        .arg(format!("{name}:quarantine"))
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    assert!(aside);
+}
+
+#[tokio::test]
+async fn storage_away_means_hits_from_the_disk_and_unknown_for_the_rest() {
+    let mut s3 = S3::start().await;
+    let tiers = running(&over(&s3));
+    let body = bytes(1000, 4);
+    keep(&tiers, MOD, &body).await;
+    for paused in [true, false] {
+        if paused {
+            s3.pause();
+        } else {
+            s3.kill();
+        }
+        assert_eq!(kept(&tiers, MOD).await, body);
+        until(30, "taken out", async || {
+            let found = tiers.find(&key("go/example.com/none/@v/v1.0.0.mod")).await;
+            assert!(
+                matches!(found, Found::Unknown(_)),
+                "never absent: {found:?}"
+            );
+            !tiers.snapshot().tiers[0].up
+        })
+        .await;
+        let begun = Instant::now();
+        let at = "go/example.com/new/@v/v1.0.0.mod";
+        let refused = tiers
+            .keep(Content::Bytes(body.clone()), &key(at), &Digest::of(&body))
+            .await;
+        assert!(matches!(refused, Err(KeepError::Storage(_))), "{refused:?}");
+        assert!(
+            begun.elapsed() < Duration::from_millis(200),
+            "refused at once: it is out"
+        );
+        assert!(
+            !tiers.folder.path().join(at).exists(),
+            "what the storage does not have is not kept here"
+        );
+        if paused {
+            s3.resume();
+        } else {
+            s3.restart().await;
+        }
+        let begun = Instant::now();
+        until(20, "put back", async || tiers.snapshot().tiers[0].up).await;
+        println!(
+            "object storage {}: put back after {:?}",
+            if paused { "resumed" } else { "started" },
+            begun.elapsed()
+        );
+        let found = tiers.find(&key("go/example.com/none/@v/v1.0.0.mod")).await;
+        assert!(matches!(found, Found::Absent), "{found:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_stops_breaks_the_pull_off() {
+    let s3 = S3::start().await;
+    let settings = || {
+        let settings = ObjectSettings {
+            idle_timeout: Duration::from_millis(500),
+            ..object_settings(&s3)
+        };
+        TiersSettings {
+            below: vec![TierSettings::Object(settings)],
+            ..TiersSettings::default()
+        }
+    };
+    let zip = "go/example.com/a/@v/v1.0.0.zip";
+    let body = bytes(64 << 20, 5);
+    keep_large(&running(&over(&s3)), zip, &body).await;
+    let tiers = running(&settings());
+    let pulled = pull(&tiers, zip).await;
+    s3.pause();
+    let writer = tiers.store().spool(Some(pulled.size())).await.unwrap();
+    let reading = tokio::spawn(read(writer.spool().frames()));
+    let error = pulled.into_spool(writer).await.unwrap_err();
+    assert!(error.to_string().contains("s3"), "{error}");
+    assert!(
+        reading.await.unwrap().is_err(),
+        "its reader sees it break off"
+    );
+    s3.resume();
+    until(20, "good again", async || {
+        match tiers.find(&key(zip)).await {
+            Found::Pull(pull) => {
+                let writer = tiers.store().spool(Some(pull.size())).await.unwrap();
+                pull.into_spool(writer).await.is_ok()
+            }
+            _ => false,
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_journal_bridges_an_outage_and_is_bounded() {
+    let s3 = S3::start().await;
+    let settings = TiersSettings {
+        journal_max_entries: 3,
+        ..later(&s3)
+    };
+    let tiers = running(&settings);
+    s3.pause();
+    let body = bytes(1000, 6);
+    let at = |version| format!("go/example.com/a/@v/v1.{version}.0.mod");
+    for version in 0..3 {
+        keep(&tiers, &at(version), &body).await;
+    }
+    keep(&tiers, &at(0), &body).await;
+    let other = bytes(1000, 7);
+    let differs = tiers
+        .keep(
+            Content::Bytes(other.clone()),
+            &key(&at(0)),
+            &Digest::of(&other),
+        )
+        .await;
+    assert!(matches!(differs, Err(KeepError::Differs(_))), "{differs:?}");
+    let full = tiers
+        .keep(
+            Content::Bytes(body.clone()),
+            &key(&at(3)),
+            &Digest::of(&body),
+        )
+        .await;
+    assert!(
+        matches!(full, Err(KeepError::Storage(_))),
+        "full means through: {full:?}"
+    );
+    let backlog = tiers.snapshot().journal.unwrap();
+    assert_eq!((backlog.entries, backlog.bytes, backlog.full), (3, 3000, 1));
+    s3.resume();
+    assert!(tiers.flush(Duration::from_secs(30)).await);
+    let backlog = tiers.snapshot().journal.unwrap();
+    assert_eq!((backlog.entries, backlog.bytes, backlog.done), (0, 0, 3));
+    for version in 0..3 {
+        assert_eq!(
+            fs::read(s3.bucket_dir().join("go-modules").join(at(version))).unwrap(),
+            body
+        );
+    }
+    assert_eq!(
+        fs::read_dir(tiers.folder.path().join("journal"))
+            .unwrap()
+            .count(),
+        0
+    );
+}
+
+#[tokio::test]
+async fn a_crash_loses_nothing_that_was_journalled() {
+    let s3 = S3::start().await;
+    s3.pause();
+    // Without a disk tier the journal is all there is.
+    let settings = TiersSettings {
+        disk: None,
+        ..later(&s3)
+    };
+    let (small, large) = (bytes(1000, 8), bytes(10 << 20, 9));
+    let zip = "go/example.com/a/@v/v1.0.0.zip";
+    let before = running(&settings);
+    keep(&before, MOD, &small).await;
+    keep_large(&before, zip, &large).await;
+    let left = left_by(&before);
+    let journal = left.path().join("journal");
+    drop(before);
+    // And halves lie about.
+    fs::write(journal.join("00000000000000aa.data"), "half").unwrap();
+    fs::write(journal.join("00000000000000ab.json"), "{}").unwrap();
+
+    let after = running_in(&settings, left);
+    assert_eq!(kept(&after, zip).await, large, "read from the journal");
+    assert_eq!(kept(&after, MOD).await, small);
+    assert_eq!(after.snapshot().journal.unwrap().entries, 2);
+    assert!(!journal.join("00000000000000aa.data").exists());
+    s3.resume();
+    assert!(after.flush(Duration::from_secs(30)).await);
+    for (at, body) in [(MOD, &small), (zip, &large)] {
+        assert_eq!(
+            &fs::read(s3.bucket_dir().join("go-modules").join(at)).unwrap(),
+            body
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_bad_entry_and_a_differing_one_leave_the_journal_and_are_told() {
+    let s3 = S3::start().await;
+    let (ours, theirs) = (bytes(1000, 10), bytes(1000, 11));
+    let second = "go/example.com/b/@v/v1.0.0.mod";
+    s3.pause();
+    let before = running(&later(&s3));
+    keep(&before, MOD, &ours).await;
+    keep(&before, second, &ours).await;
+    let left = left_by(&before);
+    drop(before);
+    s3.resume();
+    // The first entry rots; for the second another replica is first, with other bytes.
+    fs::write(left.path().join("journal/0000000000000000.data"), &theirs).unwrap();
+    keep(&running(&without_disk(&s3)), second, &theirs).await;
+
+    let after = running_in(&later(&s3), left);
+    assert!(after.flush(Duration::from_secs(30)).await);
+    let bucket = s3.bucket_dir().join("go-modules");
+    assert!(!bucket.join(MOD).exists(), "rot is not written on");
+    assert_eq!(fs::read(bucket.join(second)).unwrap(), theirs);
+    assert_eq!(kept(&after, second).await, theirs, "ours is gone");
+    let snapshot = after.snapshot();
+    assert_eq!(snapshot.tiers[0].differs, 1);
+    assert_eq!(snapshot.journal.unwrap().corrupt, 2);
+    let aside = after.folder.path().join("quarantine");
+    assert_eq!(fs::read_dir(aside.join("journal")).unwrap().count(), 4);
+    assert!(aside.join(second).exists());
+}
+
+#[tokio::test]
+async fn a_disk_that_takes_nothing_costs_no_answer() {
+    let s3 = S3::start().await;
+    let (small, large) = (bytes(1000, 12), bytes(3 << 20, 13));
+    let zip = "go/example.com/a/@v/v1.0.0.zip";
+    let filled = running(&without_disk(&s3));
+    keep(&filled, MOD, &small).await;
+    keep_large(&filled, zip, &large).await;
+    let tiers = running(&over(&s3));
+    // A folder that cannot be made stands for a disk that is full.
+    fs::write(tiers.folder.path().join("go"), "in the way").unwrap();
+    fs::remove_dir_all(tiers.folder.path().join("tmp")).unwrap();
+    assert_eq!(kept(&tiers, MOD).await, small);
+    assert!(tiers.store().spool(Some(10)).await.is_err());
+    let frames = pull(&tiers, zip).await.frames().unwrap();
+    assert_eq!(read(frames).await.unwrap(), large);
+    let new = "go/example.com/new/@v/v1.0.0.mod";
+    keep(&tiers, new, &small).await;
+    assert_eq!(kept(&tiers, new).await, small);
+    until(5, "counted", async || tiers.snapshot().disk_refused >= 2).await;
+    assert_eq!(
+        fs::read(s3.bucket_dir().join("go-modules").join(new)).unwrap(),
+        small
+    );
+}
+
+#[tokio::test]
+async fn a_full_redis_is_a_refusal_and_no_outage() {
+    let (redis, s3) = (Redis::start().await, S3::start().await);
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let set = |name: &'static str, value: &'static str| {
+        let mut set = redis::cmd("CONFIG");
+        set.arg("SET").arg(name).arg(value);
+        set
+    };
+    set("maxmemory-policy", "noeviction")
+        .exec_async(&mut connection)
+        .await
+        .unwrap();
+    set("maxmemory", "1")
+        .exec_async(&mut connection)
+        .await
+        .unwrap();
+    let tiers = running(&all(&redis, &s3));
+    let body = bytes(1000, 14);
+    for version in 0..5 {
+        keep(
+            &tiers,
+            &format!("go/example.com/a/@v/v1.{version}.0.mod"),
+            &body,
+        )
+        .await;
+    }
+    until(5, "refused", async || tiers.snapshot().tiers[0].errors == 5).await;
+    assert!(tiers.snapshot().tiers[0].up);
+    let tier = store::tier::Tier::new(&TierSettings::Redis(redis_settings(&redis))).unwrap();
+    let error = tier
+        .put(&key("go/a"), &body.clone().into(), &Digest::of(&body))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind, TierErrorKind::Full, "{error}");
+}
