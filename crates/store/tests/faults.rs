@@ -1,5 +1,11 @@
 //! Tiers that are killed, paused and full, and a process that is killed: what is said of them holds.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and tells recovery times"
+)]
+
 mod common;
 
 use std::{
@@ -379,16 +385,16 @@ async fn a_crash_loses_nothing_that_was_journalled() {
 
 #[tokio::test]
 async fn a_bad_entry_and_a_differing_one_leave_the_journal_and_are_told() {
-    let s3 = S3::start().await;
+    let mut s3 = S3::start().await;
     let (ours, theirs) = (bytes(1000, 10), bytes(1000, 11));
     let second = "go/example.com/b/@v/v1.0.0.mod";
-    s3.pause();
+    s3.kill();
     let before = running(&later(&s3));
     keep(&before, MOD, &ours).await;
     keep(&before, second, &ours).await;
     let left = left_by(&before);
     drop(before);
-    s3.resume();
+    s3.restart().await;
     // The first entry rots; for the second another replica is first, with other bytes.
     fs::write(left.path().join("journal/0000000000000000.data"), &theirs).unwrap();
     keep(&running(&without_disk(&s3)), second, &theirs).await;

@@ -1,5 +1,7 @@
 //! Object storage as a tier, against a real S3 server.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::{fs, time::Duration};
@@ -226,9 +228,7 @@ async fn altered_bytes_are_never_whole_and_then_absent() {
 async fn what_somebody_else_put_there_is_judged_first_and_then_adopted() {
     let s3 = S3::start().await;
     let body = bytes(5000, 12);
-    let file = s3.bucket_dir().join("go-modules/go/a/@v/v1.0.0.zip");
-    fs::create_dir_all(file.parent().unwrap()).unwrap();
-    fs::write(&file, &body).unwrap();
+    put_foreign(&s3, "go-modules/go/a/@v/v1.0.0.zip", &body).await;
     let replica = running(&over(&s3));
     let at = "go/a/@v/v1.0.0.zip";
     let foreign = pull(&replica, at).await;
@@ -253,11 +253,7 @@ async fn what_somebody_else_put_there_is_judged_first_and_then_adopted() {
         Some(digest)
     );
     let other = bytes(5000, 13);
-    fs::write(
-        s3.bucket_dir().join("go-modules/go/a/@v/v1.0.0.mod"),
-        &other,
-    )
-    .unwrap();
+    put_foreign(&s3, "go-modules/go/a/@v/v1.0.0.mod", &other).await;
     let differs = tier
         .put(
             &key("go/a/@v/v1.0.0.mod"),
@@ -272,7 +268,7 @@ async fn what_somebody_else_put_there_is_judged_first_and_then_adopted() {
 async fn a_client_is_sent_to_the_storage_only_where_that_is_wanted() {
     let s3 = S3::start().await;
     let settings = ObjectSettings {
-        redirect: Some(Duration::from_secs(60)),
+        redirect: Some(Duration::from_mins(1)),
         ..object_settings(&s3)
     };
     let below = vec![TierSettings::Object(settings)];
@@ -334,4 +330,20 @@ async fn get(url: &str) -> (u16, Vec<u8>) {
         .unwrap();
     let status = String::from_utf8_lossy(&answer[9..12]).parse().unwrap();
     (status, answer[end + 4..].to_vec())
+}
+
+/// An object as somebody else writes it: without a digest.
+async fn put_foreign(s3: &S3, at: &str, body: &Bytes) {
+    use object_store::ObjectStoreExt as _;
+    let bucket = object_store::aws::AmazonS3Builder::new()
+        .with_endpoint(s3.endpoint())
+        .with_region(S3::REGION)
+        .with_bucket_name(S3::BUCKET)
+        .with_access_key_id(s3.access_key())
+        .with_secret_access_key(s3.secret_key())
+        .with_allow_http(true)
+        .build()
+        .unwrap();
+    let at = object_store::path::Path::parse(at).unwrap();
+    bucket.put(&at, body.clone().into()).await.unwrap();
 }

@@ -1,5 +1,9 @@
 //! What the tests of tiers share.
-#![allow(dead_code, reason = "each test program uses its own part")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "each test program uses its own part; a test fails by panicking"
+)]
 
 use std::{sync::Arc, time::Duration};
 
