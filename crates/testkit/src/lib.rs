@@ -1,5 +1,6 @@
 //! For tests only: a lab upstream with faults, a lying checksum database, real clients, a started gateway
 
+pub mod chaos;
 pub mod fixture;
 pub mod gate;
 pub mod go;
