@@ -114,7 +114,8 @@ pub(crate) struct Journal {
     max_bytes: u64,
     state: Mutex<State>,
     added: Notify,
-    emptied: Notify,
+    /// Told when an entry ends or waits again.
+    changed: Notify,
     done: AtomicU64,
     full: AtomicU64,
     corrupt: AtomicU64,
@@ -199,7 +200,7 @@ impl Journal {
             max_bytes,
             state: Mutex::new(state),
             added: Notify::new(),
-            emptied: Notify::new(),
+            changed: Notify::new(),
             done: AtomicU64::new(0),
             full: AtomicU64::new(0),
             corrupt: AtomicU64::new(0),
@@ -280,22 +281,28 @@ impl Journal {
         File::open(&self.folder)?.sync_all()
     }
 
-    /// The oldest entry for `tier` that nobody works on. It is the caller's until `put_back`, `done` or `set_aside`.
-    pub(crate) fn take(&self, tier: &str) -> Option<Entry> {
+    /// The next entry for `tier` that nobody works on: the oldest after `after`, else the oldest. So one that fails
+    /// again and again does not hold up the others. It is the caller's until `put_back`, `done` or `set_aside`.
+    fn take(&self, tier: &str, after: Option<u64>) -> Option<Entry> {
         let mut state = self.state();
-        let mut waiting = state.entries.values_mut();
-        let (entry, taken) = waiting.find(|(entry, taken)| !taken && *entry.tier == *tier)?;
+        let free = |(id, (entry, taken)): (&u64, &(Entry, bool))| {
+            (!taken && *entry.tier == *tier).then_some(*id)
+        };
+        let from = after.map_or(0, |after| after.saturating_add(1));
+        let id = state.entries.range(from..).find_map(free);
+        let id = id.or_else(|| state.entries.iter().find_map(free))?;
+        let (entry, taken) = state.entries.get_mut(&id)?;
         *taken = true;
         Some(entry.clone())
     }
 
-    /// Waits for an entry for `tier`.
-    pub(crate) async fn next(&self, tier: &str) -> Entry {
+    /// Waits for an entry for `tier`, from `after` on.
+    pub(crate) async fn next(&self, tier: &str, after: Option<u64>) -> Entry {
         loop {
             let told = self.added.notified();
             tokio::pin!(told);
             told.as_mut().enable();
-            if let Some(entry) = self.take(tier) {
+            if let Some(entry) = self.take(tier, after) {
                 return entry;
             }
             told.await;
@@ -308,6 +315,36 @@ impl Journal {
             *taken = false;
         }
         self.added.notify_waiters();
+        self.changed.notify_waiters();
+    }
+
+    /// Takes all entries of `key` out of the way, once nobody works on them any more.
+    pub(crate) async fn take_all(&self, key: &Key) -> Vec<Entry> {
+        let mut all = Vec::new();
+        loop {
+            let told = self.changed.notified();
+            tokio::pin!(told);
+            told.as_mut().enable();
+            let mut busy = false;
+            {
+                let mut state = self.state();
+                let ids = state.keys.get(key).cloned().unwrap_or_default();
+                for id in ids {
+                    match state.entries.get_mut(&id) {
+                        Some((entry, taken)) if !*taken => {
+                            *taken = true;
+                            all.push(entry.clone());
+                        }
+                        Some((entry, _)) => busy |= !all.iter().any(|mine| mine.id == entry.id),
+                        None => {}
+                    }
+                }
+            }
+            if !busy {
+                return all;
+            }
+            told.await;
+        }
     }
 
     /// The entry reached its tier. Waits for the disk.
@@ -340,15 +377,14 @@ impl Journal {
     fn end(&self, entry: &Entry) {
         let mut state = self.state();
         state.remove(entry.id);
-        if state.entries.is_empty() {
-            self.emptied.notify_waiters();
-        }
+        drop(state);
+        self.changed.notify_waiters();
     }
 
     /// Waits until there is nothing left to do.
     pub(crate) async fn empty(&self) {
         loop {
-            let told = self.emptied.notified();
+            let told = self.changed.notified();
             tokio::pin!(told);
             told.as_mut().enable();
             if self.state().entries.is_empty() {
@@ -370,7 +406,7 @@ impl Journal {
 
     /// The bytes of an entry, to be sent. Waits for the disk.
     pub(crate) fn kept(&self, entry: &Entry) -> io::Result<Kept> {
-        Kept::open(File::open(self.path(entry.id, "data"))?)
+        Kept::open(File::open(self.path(entry.id, "data"))?, true)
     }
 
     pub(crate) fn snapshot(&self) -> JournalSnapshot {

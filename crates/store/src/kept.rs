@@ -17,6 +17,7 @@ use crate::{
     Digest,
     frames::{Block, Frames},
     map::Touch,
+    notes,
     window::Windows,
 };
 
@@ -48,8 +49,11 @@ enum Content {
 
 impl Kept {
     /// Opens `file` with all its length. Waits for the disk: call it on a thread that may.
-    pub(crate) fn open(mut file: File) -> io::Result<Self> {
-        let (len, validator) = look(&file)?;
+    ///
+    /// With `noted` the validator is made of the digest at the file, where there is one, so that it is the same at
+    /// every replica and in every tier.
+    pub(crate) fn open(mut file: File, noted: bool) -> io::Result<Self> {
+        let (len, validator) = look(&file, noted)?;
         let content = if len <= HEAP_BYTES {
             let mut bytes = Vec::with_capacity(usize::try_from(len).map_err(io::Error::other)?);
             file.read_to_end(&mut bytes)?;
@@ -68,8 +72,8 @@ impl Kept {
     }
 
     /// The same without ever waiting: an error (`WouldBlock` and others) if the system does not have it in memory.
-    pub(crate) fn open_at_hand(file: File) -> io::Result<Self> {
-        let (len, validator) = look(&file)?;
+    pub(crate) fn open_at_hand(file: File, noted: bool) -> io::Result<Self> {
+        let (len, validator) = look(&file, noted)?;
         let content = if len <= HEAP_BYTES {
             let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
             if read_at_hand(&file, &mut bytes, 0)? != bytes.len() {
@@ -102,7 +106,7 @@ impl Kept {
         let len = bytes.len() as u64;
         Self {
             len,
-            validator: format!("\"{}-{len:x}\"", hex::encode(&digest.sha256[..12])).into(),
+            validator: validator_of(digest),
             content: Content::Whole(Block::memory(bytes)),
             used: AtomicBool::new(true),
         }
@@ -131,8 +135,8 @@ impl Kept {
         self.len == 0
     }
 
-    /// A quoted strong validator in the form of an entity tag (RFC 9110 8.8.3): time of keeping and length.
-    /// A kept file never changes, so neither does this.
+    /// A quoted strong validator in the form of an entity tag (RFC 9110 8.8.3): time of keeping and length, or hash and
+    /// length where there are tiers beside the disk. A kept file never changes, so neither does this.
     pub fn validator(&self) -> &Bytes {
         &self.validator
     }
@@ -186,8 +190,14 @@ impl Kept {
     }
 }
 
+/// A validator that says what the content is.
+fn validator_of(digest: &Digest) -> Bytes {
+    let hash = hex::encode(&digest.sha256[..12]);
+    format!("\"{hash}-{:x}\"", digest.size).into()
+}
+
 /// Length and validator of a regular file.
-fn look(file: &File) -> io::Result<(u64, Bytes)> {
+fn look(file: &File, noted: bool) -> io::Result<(u64, Bytes)> {
     let meta = file.metadata()?;
     if !meta.is_file() {
         return Err(io::Error::new(
@@ -196,6 +206,12 @@ fn look(file: &File) -> io::Result<(u64, Bytes)> {
         ));
     }
     let len = meta.len();
+    if noted
+        && let Ok(Some(digest)) = notes::digest_of(file)
+        && digest.size == len
+    {
+        return Ok((len, validator_of(&digest)));
+    }
     let age = meta
         .modified()?
         .duration_since(UNIX_EPOCH)

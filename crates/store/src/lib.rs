@@ -19,6 +19,7 @@ mod journal;
 mod kept;
 mod key;
 mod map;
+mod notes;
 mod pull;
 mod spool;
 mod store;

@@ -103,12 +103,13 @@ impl Pull {
 
     /// Reads it to its end and compares it, for nobody. `false` if it is bad, or has no digest.
     pub(crate) async fn check(self) -> Result<bool, TierError> {
-        let Some(stated) = self.opened.digest else {
+        let Some(stated) = self.opened.digest.clone() else {
             return Ok(false);
         };
-        let good = hash_stream(self.opened.stream).await?.same_bytes(&stated);
+        let mark = self.opened.mark.clone();
+        let good = hash_stream(self.opened).await?.same_bytes(&stated);
         if !good {
-            judge_bad(self.tier, self.key, self.opened.mark, Some(stated)).await;
+            judge_bad(self.tier, self.key, mark, Some(stated)).await;
         }
         Ok(good)
     }
@@ -178,7 +179,7 @@ async fn judge_bad(tier: Arc<Tier>, key: Key, mark: Option<Box<str>>, digest: Op
         let Some(opened) = object.open(&key, None, mark.as_deref()).await? else {
             return Ok(());
         };
-        if hash_stream(opened.stream).await?.same_bytes(&digest) {
+        if hash_stream(opened).await?.same_bytes(&digest) {
             tracing::error!(tier = %name, %key, "altered on the way; what lies there is good");
             return Ok(());
         }

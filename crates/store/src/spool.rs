@@ -206,7 +206,8 @@ impl Spooled {
     /// The download as a kept file of its own, whether or not it gets a final name. Waits for the disk.
     pub fn kept(&self) -> io::Result<Arc<Kept>> {
         let path = self.temp.0.as_ref().ok_or(io::ErrorKind::NotFound)?;
-        File::open(path).and_then(Kept::open).map(Arc::new)
+        let kept = Kept::open(File::open(path)?, true)?;
+        Ok(Arc::new(kept))
     }
 
     /// A reader of the whole, for checking it. Every call gives one of its own position.

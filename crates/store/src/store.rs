@@ -4,12 +4,9 @@ use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
-    os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
@@ -18,16 +15,17 @@ use futures_util::{
     future::{BoxFuture, Shared},
 };
 use rustix::fs::{
-    AtFlags, CWD, FallocateFlags, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags,
-    Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, fallocate, flock, openat2, renameat_with,
+    CWD, FallocateFlags, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags, fallocate, flock,
+    openat2, renameat_with,
 };
-use rustix::io::Errno;
 use tokio::task::spawn_blocking;
 
-use crate::{Digest, Kept, Key, SpoolWriter, Spooled, hot::Hot, spool::TempPath};
-
-/// The extended attribute that has a file's digest.
-const NOTE: &str = "user.modgate.digest";
+use crate::{
+    Digest, Kept, Key, SpoolWriter, Spooled,
+    hot::Hot,
+    notes::{self, Notes},
+    spool::TempPath,
+};
 
 /// What a [`Store`] is made of.
 #[derive(Clone, Debug)]
@@ -81,8 +79,7 @@ pub struct Store {
     hot: Hot,
     /// Files being looked up now, so that a crowd costs one trip to the disk.
     opening: Mutex<HashMap<Key, Opening>>,
-    /// Whether last uses are noted at the files, for those who make room.
-    notes_use: AtomicBool,
+    notes: Notes,
     /// Holds the lock for as long as the store lives.
     _lock: File,
 }
@@ -114,7 +111,7 @@ impl Store {
             root,
             hot: Hot::new(settings.hot_bytes),
             opening: Mutex::default(),
-            notes_use: AtomicBool::new(false),
+            notes: Notes::default(),
             _lock: lock,
             folder,
         })
@@ -138,11 +135,11 @@ impl Store {
         let file = openat2(
             &self.root,
             key.as_str(),
-            OFlags::RDONLY | OFlags::CLOEXEC | self.quietly(),
+            OFlags::RDONLY | OFlags::CLOEXEC | self.notes.flags(),
             Mode::empty(),
             ResolveFlags::CACHED | ResolveFlags::BENEATH,
         )?;
-        let kept = Arc::new(Kept::open_at_hand(file.into())?);
+        let kept = Arc::new(Kept::open_at_hand(file.into(), self.notes.has_digests())?);
         self.hot.insert(key.clone(), Arc::clone(&kept));
         Ok(kept)
     }
@@ -188,7 +185,11 @@ impl Store {
     }
 
     fn load(&self, key: &Key) -> io::Result<Option<Arc<Kept>>> {
-        match self.open_quietly(key).and_then(Kept::open) {
+        match self
+            .notes
+            .open(&self.path(key))
+            .and_then(|file| Kept::open(file, self.notes.has_digests()))
+        {
             Ok(kept) => {
                 let kept = Arc::new(kept);
                 self.hot.insert(key.clone(), Arc::clone(&kept));
@@ -196,58 +197,6 @@ impl Store {
             }
             Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(error),
-        }
-    }
-
-    /// From now on the time of last access says when a file was sent last, and is 0 until it is sent for the second
-    /// time. The system no longer sets it.
-    pub(crate) fn note_use(&self) {
-        self.notes_use.store(true, Relaxed);
-    }
-
-    fn quietly(&self) -> OFlags {
-        if self.notes_use.load(Relaxed) {
-            OFlags::NOATIME
-        } else {
-            OFlags::empty()
-        }
-    }
-
-    fn open_quietly(&self, key: &Key) -> io::Result<File> {
-        let path = self.path(key);
-        let flags = self.quietly();
-        if flags.is_empty() {
-            return File::open(path);
-        }
-        let mut options = OpenOptions::new();
-        let flags = i32::try_from(flags.bits()).map_err(io::Error::other)?;
-        match options.read(true).custom_flags(flags).open(&path) {
-            // The file of another user.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => File::open(path),
-            opened => opened,
-        }
-    }
-
-    /// Notes at their files what was sent since the last time. Waits for the disk.
-    pub(crate) fn flush_use(&self) {
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: UTIME_NOW,
-        };
-        for key in self.hot.take_used() {
-            // An object that is in memory alone has no file.
-            let _ = rustix::fs::utimensat(CWD, self.path(&key), &accessed(now), AtFlags::empty());
-        }
-    }
-
-    fn arrived(&self, file: &File) {
-        if self.notes_use.load(Relaxed) {
-            let never = Timespec {
-                tv_sec: 0,
-                tv_nsec: 0,
-            };
-            // Without it the file counts as used once, that is all.
-            let _ = rustix::fs::futimens(file, &accessed(never));
         }
     }
 
@@ -312,9 +261,9 @@ impl Store {
         digest: Option<&Digest>,
     ) -> io::Result<Committed> {
         if let Some(digest) = digest {
-            note(spooled.windows().file(), digest);
+            notes::put_digest(spooled.windows().file(), digest);
         }
-        self.arrived(spooled.windows().file());
+        self.notes.arrived(spooled.windows().file());
         spooled.sync()?;
         let temp = std::mem::replace(&mut spooled.temp, TempPath(None));
         self.place(temp, key, false)
@@ -338,14 +287,23 @@ impl Store {
 
     /// The digest that was noted at the file when it was kept; `None` if there is none. Waits for the disk.
     pub fn noted(&self, key: &Key) -> io::Result<Option<Digest>> {
-        let mut text = [0; 256];
-        match rustix::fs::getxattr(self.path(key), NOTE, &mut text) {
-            Ok(len) => Ok(std::str::from_utf8(&text[..len])
-                .ok()
-                .and_then(Digest::from_text)),
-            Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
-            Err(error) if is_absent(&error.into()) => Ok(None),
-            Err(error) => Err(error.into()),
+        match File::open(self.path(key)) {
+            Ok(file) => notes::digest_of(&file),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What is noted at files.
+    pub(crate) fn notes(&self) -> &Notes {
+        &self.notes
+    }
+
+    /// Notes at their files what was sent since the last time. Waits for the disk.
+    pub(crate) fn flush_use(&self) {
+        for key in self.hot.take_used() {
+            // An object that is in memory alone has no file.
+            let _ = notes::used_now(&self.path(&key));
         }
     }
 
@@ -407,9 +365,9 @@ impl Store {
         let (mut file, temp) = self.temp()?;
         file.write_all(bytes)?;
         if let Some(digest) = digest {
-            note(&file, digest);
+            notes::put_digest(&file, digest);
         }
-        self.arrived(&file);
+        self.notes.arrived(&file);
         file.sync_all()?;
         Ok(temp)
     }
@@ -462,23 +420,6 @@ impl Store {
     pub(crate) fn path(&self, key: &Key) -> PathBuf {
         self.folder.join(key.as_str())
     }
-}
-
-/// A change of the time of last access alone.
-fn accessed(time: Timespec) -> Timestamps {
-    Timestamps {
-        last_access: time,
-        last_modification: Timespec {
-            tv_sec: 0,
-            tv_nsec: UTIME_OMIT,
-        },
-    }
-}
-
-/// Notes the digest at a file. A file system without such notes has none, and nothing to compare with later.
-fn note(file: &File, digest: &Digest) {
-    let flags = rustix::fs::XattrFlags::empty();
-    let _ = rustix::fs::fsetxattr(file, NOTE, digest.to_text().as_bytes(), flags);
 }
 
 /// Makes the missing folders from `root` down to `folder`; returns the parents in which a new one stands.

@@ -40,9 +40,10 @@ impl Tiers {
 
     /// Writes what waits for `tier`, oldest first.
     async fn drain(self: Arc<Self>, tier: Arc<Tier>, journal: Arc<Journal>) {
-        let mut wait = FIRST;
+        let (mut wait, mut after) = (FIRST, None);
         loop {
-            let entry = journal.next(tier.name()).await;
+            let entry = journal.next(tier.name(), after).await;
+            after = Some(entry.id);
             if self.write_entry(&tier, &journal, &entry).await {
                 wait = FIRST;
                 continue;

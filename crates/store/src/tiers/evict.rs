@@ -66,7 +66,7 @@ impl Tiers {
         let Some(bound) = bound.filter(|_| self.keeps_elsewhere()) else {
             return;
         };
-        self.store.note_use();
+        self.store.notes().uses_from_now();
         let mut walked: Option<Instant> = None;
         loop {
             let store = Arc::clone(&self.store);

@@ -1,0 +1,391 @@
+//! Into object storage: conditional creates, claims, uploads in parts.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{
+    StreamExt, TryStreamExt,
+    stream::{self, BoxStream},
+};
+use object_store::{
+    Attribute, Attributes, Error, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions,
+    PutPayload, UpdateVersion, path::Path,
+};
+use tokio::{runtime::Handle, task::spawn_blocking, time::timeout};
+
+use super::{
+    Gate, Head, ObjectTier, SIGN_INLINE, Source, TierError, TierErrorKind, hash_stream, map,
+};
+use crate::{Committed, Digest, Key, digest::checked_h1};
+
+/// Length of a part of an upload; up to this an object is written in one request.
+const PART_BYTES: u64 = 8 << 20;
+/// Parts of one upload under way at a time.
+const PARTS_AT_ONCE: usize = 2;
+/// A claim that is older by the storage's clock was left behind by a writer that ended.
+const CLAIM_LIFE_SECS: i64 = 24 * 3600;
+/// Tries where the storage says both that there is an object and that there is none.
+const TRIES: u32 = 4;
+
+/// How a single write went.
+enum Created {
+    Yes,
+    Taken,
+}
+
+impl ObjectTier {
+    /// Writes the object unless it is there. Other bytes there stay, and are [`TierErrorKind::Differs`].
+    pub async fn put(
+        &self,
+        key: &Key,
+        source: &Source,
+        digest: &Digest,
+    ) -> Result<Committed, TierError> {
+        let path = self.path(key)?;
+        let small = source.len() <= PART_BYTES;
+        for _ in 0..TRIES {
+            let put = if small {
+                let mode = PutMode::Create;
+                self.write(&path, source.clone(), attributes(key, digest), mode)
+                    .await?
+            } else {
+                self.create_large(key, &path, source, digest).await?
+            };
+            if let Created::Yes = put {
+                return Ok(Committed::New);
+            }
+            let there = self
+                .gate
+                .run(self.settings.timeout, self.look(&path))
+                .await?;
+            match there {
+                Some(there) => return self.compare(key, &path, there, source, digest).await,
+                // Another writer is just about to finish, or somebody removed it.
+                None => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+        Err(self.gate.error(
+            TierErrorKind::Unavailable,
+            "the storage contradicts itself about this key",
+        ))
+    }
+
+    /// Whether what is there is what we have.
+    async fn compare(
+        &self,
+        key: &Key,
+        path: &Path,
+        there: Head,
+        source: &Source,
+        digest: &Digest,
+    ) -> Result<Committed, TierError> {
+        let same = match &there.digest {
+            Some(stated) => stated.same_bytes(digest),
+            None if there.size != digest.size => false,
+            None => self.adopt(key, path, there, source, digest).await?,
+        };
+        if same {
+            return Ok(Committed::Present);
+        }
+        Err(self.differs(key))
+    }
+
+    fn differs(&self, key: &Key) -> TierError {
+        let error = self.gate.error(TierErrorKind::Differs, key);
+        self.gate.note(Some(&error));
+        tracing::error!(tier = %self.settings.name, %key, "SECURITY: other bytes under this key");
+        error
+    }
+
+    /// Compares an object without a digest by its bytes; if they are ours it gets the digest.
+    async fn adopt(
+        &self,
+        key: &Key,
+        path: &Path,
+        there: Head,
+        source: &Source,
+        digest: &Digest,
+    ) -> Result<bool, TierError> {
+        let Some(opened) = self.open(key, None, there.mark.as_deref()).await? else {
+            return Ok(false);
+        };
+        if !hash_stream(opened).await?.same_bytes(digest) {
+            return Ok(false);
+        }
+        // The same bytes again: whoever reads meanwhile sees no difference.
+        if source.len() <= PART_BYTES {
+            self.write(
+                path,
+                source.clone(),
+                attributes(key, digest),
+                PutMode::Overwrite,
+            )
+            .await?;
+        } else {
+            self.upload(path, source, attributes(key, digest)).await?;
+        }
+        Ok(true)
+    }
+
+    /// One request.
+    async fn write(
+        &self,
+        path: &Path,
+        source: Source,
+        attributes: Attributes,
+        mode: PutMode,
+    ) -> Result<Created, TierError> {
+        let _slot = self.gate.enter(self.settings.timeout).await?;
+        let len = source.len();
+        let (store, gate, path) = (
+            Arc::clone(&self.client.store),
+            Arc::clone(&self.gate),
+            path.clone(),
+        );
+        let put = async move {
+            let payload = payload(&source, 0, source.len()).map_err(|error| here(&gate, &error))?;
+            let options = PutOptions {
+                mode,
+                attributes,
+                ..PutOptions::default()
+            };
+            match store.put_opts(&path, payload, options).await {
+                Ok(_) => Ok(Created::Yes),
+                Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(Created::Taken),
+                Err(error) => Err(map(&gate, error)),
+            }
+        };
+        let limit = if len <= SIGN_INLINE {
+            self.settings.timeout
+        } else {
+            self.settings.idle_timeout
+        };
+        self.gate
+            .watch(limit, off_runtime(len, limit, &self.gate, put))
+            .await
+    }
+
+    /// A conditional create in parts, by way of a claim.
+    async fn create_large(
+        &self,
+        key: &Key,
+        path: &Path,
+        source: &Source,
+        digest: &Digest,
+    ) -> Result<Created, TierError> {
+        let claim = self.below("_claims", key)?;
+        self.claim(key, &claim, digest).await?;
+        // Looked for after the claim: whoever finished before has its object there, whoever comes now sees our claim.
+        let there = self
+            .gate
+            .run(self.settings.timeout, self.look(path))
+            .await?;
+        if there.is_some() {
+            self.unclaim(&claim).await;
+            return Ok(Created::Taken);
+        }
+        self.upload(path, source, attributes(key, digest)).await?;
+        self.unclaim(&claim).await;
+        Ok(Created::Yes)
+    }
+
+    /// Takes the right to write bytes with this digest. A claim of the same digest is as good as an own one.
+    async fn claim(&self, key: &Key, claim: &Path, digest: &Digest) -> Result<(), TierError> {
+        let text = Bytes::from(digest.sha256_hex());
+        let write = async |mode| {
+            self.write(claim, text.clone().into(), Attributes::new(), mode)
+                .await
+        };
+        for _ in 0..TRIES {
+            if let Created::Yes = write(PutMode::Create).await? {
+                return Ok(());
+            }
+            let asked = async {
+                match self.client.store.get(claim).await {
+                    Ok(got) => Ok(Some(got)),
+                    Err(Error::NotFound { .. }) => Ok(None),
+                    Err(error) => Err(map(&self.gate, error)),
+                }
+            };
+            let Some(got) = self.gate.run(self.settings.timeout, asked).await? else {
+                continue;
+            };
+            let age = unix_now() - got.meta.last_modified.timestamp();
+            let e_tag = got.meta.e_tag.clone();
+            let there = self
+                .gate
+                .watch(self.settings.timeout, short(self.steps(got)))
+                .await?;
+            if there == text {
+                return Ok(());
+            }
+            if age <= CLAIM_LIFE_SECS {
+                return Err(self.differs(key));
+            }
+            let version = None;
+            if let Created::Yes = write(PutMode::Update(UpdateVersion { e_tag, version })).await? {
+                return Ok(());
+            }
+        }
+        Err(self.gate.error(
+            TierErrorKind::Unavailable,
+            "the storage contradicts itself about a claim",
+        ))
+    }
+
+    async fn unclaim(&self, claim: &Path) {
+        // A claim that stays behind is as good as ours for the same bytes, and grows old for others.
+        let _ = self.delete(claim).await;
+    }
+
+    async fn upload(
+        &self,
+        path: &Path,
+        source: &Source,
+        attributes: Attributes,
+    ) -> Result<(), TierError> {
+        let _upload = self.uploads.acquire().await;
+        let _slot = self.gate.enter(self.settings.timeout).await?;
+        let limit = self.settings.idle_timeout;
+        let begun = async {
+            let options = PutMultipartOptions {
+                attributes,
+                ..Default::default()
+            };
+            let begun = self.client.store.put_multipart_opts(path, options).await;
+            begun.map_err(|error| map(&self.gate, error))
+        };
+        let mut upload = self.gate.watch(self.settings.timeout, begun).await?;
+        let len = source.len();
+        let starts = (0..len).step_by(usize::try_from(PART_BYTES).unwrap_or(usize::MAX));
+        let sent = {
+            // Parts are numbered when they are made, so they are made in order, on the threads that may wait.
+            let parts = starts.map(|from| {
+                let to = (from + PART_BYTES).min(len);
+                let (source, gate) = (source.clone(), Arc::clone(&self.gate));
+                let read = spawn_blocking(move || payload(&source, from, to));
+                (to - from, read, gate)
+            });
+            let mut under_way = stream::FuturesUnordered::new();
+            let mut sent = Ok(());
+            for (len, read, gate) in parts {
+                let payload = match read.await.map_err(std::io::Error::other) {
+                    Ok(Ok(payload)) => payload,
+                    Ok(Err(error)) | Err(error) => {
+                        sent = Err(here(&gate, &error));
+                        break;
+                    }
+                };
+                let part = upload.put_part(payload);
+                let mapped = Arc::clone(&gate);
+                let part = async move { part.await.map_err(|error| map(&mapped, error)) };
+                under_way.push(async move {
+                    let part = off_runtime(len, limit, &gate, part);
+                    gate.watch(limit, part).await
+                });
+                if under_way.len() >= PARTS_AT_ONCE {
+                    sent = under_way.next().await.unwrap_or(Ok(()));
+                    if sent.is_err() {
+                        break;
+                    }
+                }
+            }
+            match sent {
+                Ok(()) => under_way.try_collect::<()>().await,
+                failed => failed,
+            }
+        };
+        let done = match sent {
+            Ok(()) => {
+                let complete = async {
+                    let complete = upload.complete().await;
+                    complete.map(drop).map_err(|error| map(&self.gate, error))
+                };
+                self.gate.watch(limit, complete).await
+            }
+            failed => failed,
+        };
+        if done.is_err() {
+            // Best effort: a bucket should have a rule that removes old parts.
+            let _ = timeout(self.settings.timeout, upload.abort()).await;
+        }
+        done
+    }
+}
+
+/// Runs `work` within `limit`, on a thread that may be busy for a while if there are many bytes to hash and sign.
+async fn off_runtime<T: Send + 'static>(
+    len: u64,
+    limit: Duration,
+    gate: &Arc<Gate>,
+    work: impl Future<Output = Result<T, TierError>> + Send + 'static,
+) -> Result<T, TierError> {
+    if len <= SIGN_INLINE {
+        return work.await;
+    }
+    let (runtime, late) = (Handle::current(), Arc::clone(gate));
+    let bounded = async move {
+        match timeout(limit, work).await {
+            Ok(done) => done,
+            Err(_) => Err(late.error(
+                TierErrorKind::Timeout,
+                format_args!("not written within {limit:?}"),
+            )),
+        }
+    };
+    let done = spawn_blocking(move || runtime.block_on(bounded)).await;
+    done.unwrap_or_else(|error| Err(gate.error(TierErrorKind::Unavailable, error)))
+}
+
+fn payload(source: &Source, from: u64, to: u64) -> std::io::Result<PutPayload> {
+    Ok(source.blocks(from, to)?.into_iter().collect())
+}
+
+/// Trouble with our own disk on the way into the tier.
+fn here(gate: &Gate, error: &std::io::Error) -> TierError {
+    gate.error(
+        TierErrorKind::Refused,
+        format_args!("reading what is to be written: {error}"),
+    )
+}
+
+/// The first few bytes of a body that should be short.
+async fn short(
+    mut stream: BoxStream<'static, Result<Bytes, TierError>>,
+) -> Result<Bytes, TierError> {
+    let mut bytes = BytesMut::new();
+    while let Some(block) = stream.try_next().await? {
+        bytes.extend_from_slice(&block);
+        if bytes.len() > 256 {
+            break;
+        }
+    }
+    Ok(bytes.freeze())
+}
+
+/// What travels with an object, and how a browser or a static server should show it.
+fn attributes(key: &Key, digest: &Digest) -> Attributes {
+    let media = match key.as_str().rsplit_once('.') {
+        Some((_, "zip")) => "application/zip",
+        Some((_, "info")) => "application/json",
+        Some((_, "mod" | "ziphash")) => "text/plain; charset=utf-8",
+        _ => "application/octet-stream",
+    };
+    let mut attributes = Attributes::new();
+    attributes.insert(Attribute::ContentType, media.into());
+    attributes.insert(
+        Attribute::Metadata("sha256".into()),
+        digest.sha256_hex().into(),
+    );
+    if let Some(h1) = digest.h1.as_deref().and_then(checked_h1) {
+        attributes.insert(Attribute::Metadata("h1".into()), h1.into_string().into());
+    }
+    attributes
+}
+
+fn unix_now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    })
+}

@@ -1,0 +1,146 @@
+//! Room on the disk tier, over a real S3 server.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::fs;
+
+use common::*;
+use store::{DiskSettings, Found, TiersSettings};
+use tempfile::TempDir;
+use testkit::services::S3;
+
+const FILE: usize = 100_000;
+
+fn bounded(s3: &S3) -> TiersSettings {
+    TiersSettings {
+        disk: Some(DiskSettings {
+            max_size: Some(1_000_000),
+        }),
+        ..over(s3)
+    }
+}
+
+fn at(version: usize) -> String {
+    format!("go/example.com/a/@v/v1.{version}.0.zip")
+}
+
+fn on_disk(running: &Running) -> Vec<usize> {
+    let there = |version: &usize| running.folder.path().join(at(*version)).exists();
+    (0..200).filter(there).collect()
+}
+
+/// Keeps one and waits until there is room again.
+async fn keep_one(running: &Running, version: usize) {
+    keep(
+        running,
+        &at(version),
+        &bytes(FILE, u8::try_from(version).unwrap()),
+    )
+    .await;
+    until(20, "room", async || {
+        on_disk(running).len() * FILE <= 1_000_000
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_scan_pushes_out_nothing_that_is_used_and_nothing_is_lost() {
+    let s3 = S3::start().await;
+    let tiers = running(&bounded(&s3));
+    for version in 0..5 {
+        keep_one(&tiers, version).await;
+        kept(&tiers, &at(version)).await;
+    }
+    for version in 5..60 {
+        keep_one(&tiers, version).await;
+    }
+    let left = on_disk(&tiers);
+    assert!(
+        left.starts_with(&[0, 1, 2, 3, 4]),
+        "what was used stays: {left:?}"
+    );
+    assert!(left.len() <= 10 && left.len() > 5, "{left:?}");
+    assert!(
+        left.contains(&59),
+        "the newest of the others stays: {left:?}"
+    );
+    let snapshot = tiers.snapshot();
+    assert_eq!(snapshot.evicted as usize, 60 - left.len());
+    assert_eq!(snapshot.evicted_bytes, snapshot.evicted * FILE as u64);
+    for version in 0..60 {
+        let body = kept(&tiers, &at(version)).await;
+        assert_eq!(body, bytes(FILE, u8::try_from(version).unwrap()));
+    }
+}
+
+#[tokio::test]
+async fn what_the_storage_lacks_is_given_to_it_first_and_never_leaves_without() {
+    let mut s3 = S3::start().await;
+    let folder = TempDir::new().unwrap();
+    {
+        // From the time before there was object storage, and more than the bound.
+        let alone = running_in(&TiersSettings::default(), TempDir::new().unwrap());
+        for version in 0..20 {
+            keep(
+                &alone,
+                &at(version),
+                &bytes(FILE, u8::try_from(version).unwrap()),
+            )
+            .await;
+        }
+        fs::rename(alone.folder.path().join("go"), folder.path().join("go")).unwrap();
+    }
+    s3.kill();
+    let tiers = running_in(&bounded(&s3), folder);
+    until(20, "it was tried", async || {
+        tiers.snapshot().tiers[0].errors > 0
+    })
+    .await;
+    assert_eq!(on_disk(&tiers).len(), 20);
+    s3.restart().await;
+    until(20, "put back", async || tiers.snapshot().tiers[0].up).await;
+    keep(&tiers, &at(20), &bytes(FILE, 20)).await;
+    until(20, "room", async || on_disk(&tiers).len() <= 10).await;
+    for version in 0..=20 {
+        let body = kept(&tiers, &at(version)).await;
+        assert_eq!(
+            body,
+            bytes(FILE, u8::try_from(version).unwrap()),
+            "{version}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_rotted_goes_to_quarantine_instead() {
+    let s3 = S3::start().await;
+    let tiers = running(&bounded(&s3));
+    keep_one(&tiers, 0).await;
+    // Gone from the storage, and rotten here: as bad as it gets.
+    let bucket = s3.bucket_dir().join("go-modules");
+    let good = bytes(FILE, 0);
+    let client =
+        store::tier::Tier::new(&store::tier::TierSettings::Object(object_settings(&s3))).unwrap();
+    client.remove(&key(&at(0))).await.unwrap();
+    let file = tiers.folder.path().join(at(0));
+    let mut rotten = good.to_vec();
+    rotten[5] ^= 1;
+    // In place, so that what is noted at the file stays.
+    fs::write(&file, &rotten).unwrap();
+    for version in 1..12 {
+        keep_one(&tiers, version).await;
+    }
+    until(20, "in quarantine", async || {
+        tiers.snapshot().disk_corrupt == 1
+    })
+    .await;
+    assert!(!bucket.join(at(0)).exists(), "rot is not written on");
+    assert_eq!(
+        fs::read(tiers.folder.path().join("quarantine").join(at(0))).unwrap(),
+        rotten
+    );
+    let found = tiers.find(&key(&at(0))).await;
+    assert!(matches!(found, Found::Absent), "{found:?}");
+}
