@@ -67,7 +67,7 @@ async fn a_scan_pushes_out_nothing_that_is_used_and_nothing_is_lost() {
         "the newest of the others stays: {left:?}"
     );
     let snapshot = tiers.snapshot();
-    assert_eq!(snapshot.evicted as usize, 60 - left.len());
+    assert_eq!(snapshot.evicted, 60 - left.len() as u64);
     assert_eq!(snapshot.evicted_bytes, snapshot.evicted * FILE as u64);
     for version in 0..60 {
         let body = kept(&tiers, &at(version)).await;
