@@ -16,7 +16,7 @@ use sqlx::{
     postgres::PgPoolOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use tokio::time::timeout;
+use tokio::{sync::OnceCell, time::timeout};
 use tracing::log::LevelFilter;
 
 use crate::{
@@ -43,6 +43,7 @@ const POSTGRES_SESSION: &str =
 pub struct Records {
     pub(crate) db: Arc<Db>,
     pub(crate) writer: Writer,
+    fresh: bool,
 }
 
 #[derive(Debug)]
@@ -51,6 +52,8 @@ pub(crate) enum Db {
         path: PathBuf,
         write: SqlitePool,
         read: SqlitePool,
+        /// Whether the schema is up to date, and at work on it if not.
+        made: OnceCell<()>,
     },
     Postgres {
         url: PostgresUrl,
@@ -61,18 +64,40 @@ pub(crate) enum Db {
 
 impl Records {
     /// Connects, and brings the schema to what this version needs.
+    ///
+    /// A file that is not there yet is made while the caller goes on: a disk takes some 20 ms to make one that survives
+    /// a crash, which is long for a start. Whatever is asked first waits for it.
     pub async fn open(settings: &RecordsSettings) -> Result<Self, RecordsError> {
+        let fresh = match settings {
+            RecordsSettings::Sqlite { path } => !path.exists(),
+            RecordsSettings::Postgres { .. } => false,
+        };
         let db = Arc::new(match settings {
-            RecordsSettings::Sqlite { path } => open_sqlite(path).await?,
+            RecordsSettings::Sqlite { path } => open_sqlite(path),
             RecordsSettings::Postgres {
                 url,
                 max_connections,
                 timeout,
             } => open_postgres(url, *max_connections, *timeout).await?,
         });
-        schema::migrate(&db).await?;
+        if fresh {
+            let db = Arc::clone(&db);
+            tokio::spawn(async move {
+                if let Err(error) = db.ready().await {
+                    tracing::error!(%error, "cannot make the file of the records");
+                }
+            });
+        } else {
+            schema::migrate(&db).await?;
+            db.is_ready();
+        }
         let writer = Writer::start(&db);
-        Ok(Self { db, writer })
+        Ok(Self { db, writer, fresh })
+    }
+
+    /// Whether there was nothing when they were opened, so that nothing needs to be read at the start.
+    pub fn fresh(&self) -> bool {
+        self.fresh
     }
 
     /// Whether other replicas can share these records.
@@ -124,6 +149,23 @@ impl Records {
 }
 
 impl Db {
+    /// Waits until the schema is there.
+    pub(crate) async fn ready(&self) -> Result<(), RecordsError> {
+        match self {
+            Self::Sqlite { made, .. } => made
+                .get_or_try_init(|| schema::migrate(self))
+                .await
+                .copied(),
+            Self::Postgres { .. } => Ok(()),
+        }
+    }
+
+    fn is_ready(&self) {
+        if let Self::Sqlite { made, .. } = self {
+            let _ = made.set(());
+        }
+    }
+
     /// Runs `work` within the time limit, and says what went wrong without anything secret.
     pub(crate) async fn limited<T>(
         &self,
@@ -156,9 +198,20 @@ impl Db {
     }
 }
 
-/// Runs `$body` on a connection that reads. The text of its SQL is compiled for both databases; `?` in it passes on
+/// Runs `$body` on a connection that reads, once the schema is there. The text of its SQL is compiled for both databases; `?` in it passes on
 /// `sqlx::Error`.
 macro_rules! read {
+    ($db:expr, $doing:expr, $conn:ident => $body:expr) => {{
+        let db: &$crate::db::Db = $db;
+        match db.ready().await {
+            Ok(()) => $crate::db::read_now!(db, $doing, $conn => $body),
+            Err(error) => Err(error),
+        }
+    }};
+}
+
+/// The same whether the schema is there or not.
+macro_rules! read_now {
     ($db:expr, $doing:expr, $conn:ident => $body:expr) => {{
         let db: &$crate::db::Db = $db;
         db.limited($doing, async {
@@ -181,8 +234,19 @@ macro_rules! read {
     }};
 }
 
-/// Runs `$body` in a transaction, which is committed if `$body` is.
+/// Runs `$body` in a transaction, which is committed if `$body` succeeds, once the schema is there.
 macro_rules! write {
+    ($db:expr, $doing:expr, $tx:ident => $body:expr) => {{
+        let db: &$crate::db::Db = $db;
+        match db.ready().await {
+            Ok(()) => $crate::db::write_now!(db, $doing, $tx => $body),
+            Err(error) => Err(error),
+        }
+    }};
+}
+
+/// The same whether the schema is there or not.
+macro_rules! write_now {
     ($db:expr, $doing:expr, $tx:ident => $body:expr) => {{
         let db: &$crate::db::Db = $db;
         db.limited($doing, async {
@@ -212,7 +276,7 @@ macro_rules! write {
     }};
 }
 
-pub(crate) use {read, write};
+pub(crate) use {read, read_now, write, write_now};
 
 /// A connection that is closed unless it is given back: whoever gives up in the middle leaves it in no known state.
 pub(crate) struct Lent(Option<PoolConnection<sqlx::Postgres>>);
@@ -254,7 +318,7 @@ pub(crate) fn sqlite_options(path: &Path) -> SqliteConnectOptions {
         .log_slow_statements(LevelFilter::Off, Duration::ZERO)
 }
 
-async fn open_sqlite(path: &Path) -> Result<Db, RecordsError> {
+fn open_sqlite(path: &Path) -> Db {
     let one = || {
         SqlitePoolOptions::new()
             .max_connections(1)
@@ -265,17 +329,16 @@ async fn open_sqlite(path: &Path) -> Result<Db, RecordsError> {
     let options = sqlite_options(path);
     let write = one()
         .idle_timeout(None)
-        .connect_with(options.clone().create_if_missing(true))
-        .await
-        .map_err(|error| RecordsError::from_sql(&error, "opening the file"))?;
+        .connect_lazy_with(options.clone().create_if_missing(true));
     let read = one()
         .idle_timeout(SQLITE_IDLE)
         .connect_lazy_with(options.pragma("query_only", "ON"));
-    Ok(Db::Sqlite {
+    Db::Sqlite {
         path: path.to_owned(),
         write,
         read,
-    })
+        made: OnceCell::new(),
+    }
 }
 
 async fn open_postgres(

@@ -7,18 +7,18 @@
 //! sqlx's own runner takes no lock on SQLite, and refuses a schema that is newer than it knows; hence this one.
 
 use crate::{
-    db::{Db, read, write},
+    db::{Db, read_now, write_now},
     error::{RecordsError, RecordsErrorKind},
 };
 
 /// One step of the schema.
 #[derive(Debug)]
-pub(crate) struct Migration {
-    pub(crate) version: i64,
+struct Migration {
+    version: i64,
     /// The oldest version of the schema whose readers and writers can live with this one.
-    pub(crate) compatible_from: i64,
-    pub(crate) sqlite: &'static str,
-    pub(crate) postgres: &'static str,
+    compatible_from: i64,
+    sqlite: &'static str,
+    postgres: &'static str,
 }
 
 const MIGRATIONS: &[Migration] = &[Migration {
@@ -38,20 +38,16 @@ const LOCK: &str = "SELECT pg_advisory_xact_lock(30803245189555301)";
 
 /// Brings the schema to what this version needs.
 pub(crate) async fn migrate(db: &Db) -> Result<(), RecordsError> {
-    migrate_with(db, MIGRATIONS).await
-}
-
-pub(crate) async fn migrate_with(db: &Db, migrations: &[Migration]) -> Result<(), RecordsError> {
-    let ours = migrations.last().map_or(0, |last| last.version);
-    // The usual start: nothing to do, nothing written. Without the table the question fails.
+    let ours = MIGRATIONS.last().map_or(0, |last| last.version);
+    // The usual start: nothing to do, nothing written. Without the file or the table the question fails.
     let found: Result<(i64, i64), _> =
-        read!(db, DOING, conn => sqlx::query_as(NEWEST).fetch_one(conn).await?);
+        read_now!(db, DOING, conn => sqlx::query_as(NEWEST).fetch_one(conn).await?);
     if let Ok((version, compatible_from)) = found
         && version >= ours
     {
         return known(version, compatible_from, ours);
     }
-    let (version, compatible_from) = write!(db, DOING, tx => {
+    let (version, compatible_from) = write_now!(db, DOING, tx => {
         if matches!(db, Db::Postgres { .. }) {
             sqlx::query(LOCK).execute(&mut *tx).await?;
         }
@@ -59,7 +55,7 @@ pub(crate) async fn migrate_with(db: &Db, migrations: &[Migration]) -> Result<()
         let (found, mut compatible_from): (i64, i64) =
             sqlx::query_as(NEWEST).fetch_one(&mut *tx).await?;
         let mut version = found;
-        for migration in migrations.iter().filter(|migration| migration.version > found) {
+        for migration in MIGRATIONS.iter().filter(|migration| migration.version > found) {
             let text = match db {
                 Db::Sqlite { .. } => migration.sqlite,
                 Db::Postgres { .. } => migration.postgres,

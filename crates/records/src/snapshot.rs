@@ -206,6 +206,7 @@ const EMPTY: [&str; 5] = [
 impl Records {
     /// Writes a copy of one moment into a folder, beside whatever goes on.
     pub async fn snapshot_to(&self, folder: &Path) -> Result<Snapshot, RecordsError> {
+        self.db.ready().await?;
         let path = folder.join(SNAPSHOT);
         let (lines, received) = mpsc::channel(ROWS);
         let writing = spawn_blocking({
@@ -255,6 +256,7 @@ impl Records {
     pub async fn restore_from(&self, folder: &Path) -> Result<Snapshot, RecordsError> {
         let path = folder.join(SNAPSHOT);
         let snapshot = verify_snapshot(&path).await?;
+        self.db.ready().await?;
         let (lines, mut received) = mpsc::channel(ROWS);
         let reading = spawn_blocking(move || {
             read_lines(&path, |line| lines.blocking_send(line).is_ok()).map(drop)
