@@ -59,7 +59,8 @@ impl ChangeKind {
             .map_or("unknown", |(_, name)| name)
     }
 
-    fn named(name: &str) -> Self {
+    /// The kind of that name.
+    pub fn named(name: &str) -> Self {
         Self::ALL
             .into_iter()
             .find(|(_, known)| *known == name)

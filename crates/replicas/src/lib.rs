@@ -1,1 +1,91 @@
-//! Many replicas as one: leases, so that one replica fetches, and announcements, so that all know.
+//! Many replicas as one: leases, so that one of them fetches, and announcements, so that all know.
+//!
+//! A lease only saves work. That nothing wrong or double is kept comes from checked content and conditional writes; so
+//! a lease that cannot be had, or is lost, is a reason to go on without one. The clocks of replicas are never compared:
+//! PostgreSQL and Redis use their own, and for object storage each replica measures by its monotonic clock how long a
+//! lease stayed as it was.
+
+mod announcements;
+mod error;
+mod leases;
+mod line;
+mod postgres;
+mod redis;
+mod storage;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use object_store::{ObjectStore, path::Path};
+use records::Records;
+
+pub use announcements::{Announcements, Told};
+pub use error::ReplicasError;
+pub use leases::{Lease, Leases, Waited};
+
+/// How long a lease lives if its holder dies.
+pub const LEASE: Duration = Duration::from_secs(5);
+
+/// By what replicas agree.
+#[derive(Clone)]
+pub enum Coordinate {
+    /// This process is alone.
+    Alone,
+    /// By the PostgreSQL of the records.
+    Postgres,
+    /// By a Redis.
+    Redis {
+        /// How it is reached.
+        client: Box<::redis::Client>,
+        /// Stands before its keys and channels.
+        prefix: String,
+        /// Limit for one command.
+        timeout: Duration,
+    },
+    /// By conditional writes in object storage.
+    Storage {
+        /// The bucket.
+        store: Arc<dyn ObjectStore>,
+        /// Stands before its keys.
+        prefix: Path,
+        /// Limit for one request.
+        timeout: Duration,
+    },
+}
+
+/// Addresses may have secrets in them.
+impl fmt::Debug for Coordinate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Alone => "Alone",
+            Self::Postgres => "Postgres",
+            Self::Redis { .. } => "Redis",
+            Self::Storage { .. } => "Storage",
+        })
+    }
+}
+
+/// What one replica has of the others.
+#[derive(Debug)]
+pub struct Replicas {
+    /// Who fetches.
+    pub leases: Leases,
+    /// What changed.
+    pub announcements: Announcements,
+}
+
+impl Replicas {
+    /// Joins the others. `holder` is this replica's name among them, another at each start.
+    pub fn start(coordinate: Coordinate, records: &Arc<Records>, holder: &str) -> Self {
+        let line = line::Line::start(&coordinate, records, holder);
+        Self {
+            leases: Leases::new(&coordinate, records, holder, line.released()),
+            announcements: Announcements::start(records, line),
+        }
+    }
+
+    /// Gives back the leases that are still held, within `limit`, and listens no more.
+    pub async fn leave(&self, limit: Duration) {
+        self.announcements.stop();
+        self.leases.close(limit).await;
+    }
+}

@@ -1,0 +1,175 @@
+//! What changed elsewhere: read from the records' changes when a bell rings, and every second whether it rings or not.
+//!
+//! Where each replica has records of its own, what changes in them is told to the others over Redis or object storage.
+
+use std::{sync::Arc, time::Duration};
+
+use records::{ChangeKind, News, Records};
+use tokio::{
+    sync::{Mutex, Notify, mpsc},
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::line::Line;
+
+/// Between two looks, though no bell rings. Others are to know within 2 s.
+const POLL: Duration = Duration::from_secs(1);
+/// The same for a process that shares nothing: only commands change what it has, and their writing is seen.
+const POLL_ALONE: Duration = Duration::from_secs(5);
+/// Who could not look for so long may have missed what was pruned.
+const AWAY: Duration = Duration::from_mins(30);
+const QUEUE: usize = 1024;
+
+/// Something that changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// One thing.
+    Change(ChangeKind, String),
+    /// Something may have been missed: all shared facts must be read anew.
+    Everything,
+}
+
+/// What changed, here or elsewhere.
+#[derive(Debug)]
+pub struct Announcements {
+    told: Mutex<mpsc::Receiver<Told>>,
+    bell: Arc<Notify>,
+    stop: CancellationToken,
+}
+
+impl Announcements {
+    pub(crate) fn start(records: &Arc<Records>, line: Line) -> Self {
+        let (sender, told) = mpsc::channel(QUEUE);
+        let (bell, stop) = (line.bell(), line.stop());
+        let follower = Follower {
+            records: Arc::clone(records),
+            line,
+            sender,
+        };
+        let stopped = stop.clone();
+        let following = Box::pin(follower.follow());
+        tokio::spawn(async move { stopped.run_until_cancelled(following).await });
+        Self {
+            told: Mutex::new(told),
+            bell,
+            stop,
+        }
+    }
+
+    /// Waits for the next change; none when this replica has left. One that this process made itself is told too.
+    pub async fn next(&self) -> Option<Told> {
+        self.told.lock().await.recv().await
+    }
+
+    /// Looks now: somebody saw the records being written.
+    pub fn look(&self) {
+        self.bell.notify_one();
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+    }
+}
+
+impl Drop for Announcements {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+struct Follower {
+    records: Arc<Records>,
+    line: Line,
+    sender: mpsc::Sender<Told>,
+}
+
+impl Follower {
+    async fn follow(mut self) {
+        let bell = self.line.bell();
+        let poll = if self.line.alone() && !self.records.shared() {
+            POLL_ALONE
+        } else {
+            POLL
+        };
+        let mut seq = self.begin().await;
+        let mut looked = Instant::now();
+        let mut away = false;
+        loop {
+            let heard = tokio::select! {
+                () = bell.notified() => None,
+                () = sleep(poll) => None,
+                heard = self.line.hear() => Some(heard),
+            };
+            if let Some(heard) = heard {
+                if self.sender.send(heard).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            loop {
+                let news = match self.records.changes_since(seq).await {
+                    Ok(news) => news,
+                    Err(error) => {
+                        if !away {
+                            tracing::warn!(%error, "cannot read what changed; trying again");
+                        }
+                        away = true;
+                        break;
+                    }
+                };
+                if away {
+                    tracing::info!("what changed can be read again");
+                    away = false;
+                }
+                let missed = news.gap || looked.elapsed() > AWAY;
+                looked = Instant::now();
+                seq = news.seq;
+                let more = news.more;
+                if !self.tell(news, missed).await {
+                    return;
+                }
+                if !more {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Where to begin. Whoever listens reads the facts once it listens, so that nothing falls in between.
+    async fn begin(&self) -> i64 {
+        if self.records.fresh() {
+            return 0;
+        }
+        loop {
+            match self.records.last_change().await {
+                Ok(seq) => {
+                    let _ = self.sender.send(Told::Everything).await;
+                    return seq;
+                }
+                Err(error) => tracing::warn!(%error, "cannot read what changed; trying again"),
+            }
+            sleep(POLL).await;
+        }
+    }
+
+    /// Passes news on; false if nobody listens.
+    async fn tell(&self, news: News, missed: bool) -> bool {
+        if missed && self.sender.send(Told::Everything).await.is_err() {
+            return false;
+        }
+        for change in news.changes {
+            if !self.records.shared() {
+                self.line.tell(change.kind, &change.key).await;
+            }
+            let told = match change.kind {
+                ChangeKind::Everything => Told::Everything,
+                kind => Told::Change(kind, change.key),
+            };
+            if self.sender.send(told).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+}

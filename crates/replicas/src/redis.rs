@@ -1,0 +1,184 @@
+//! Leases in Redis, by its clock: a key with an expiry, taken and given back by scripts that compare the token.
+
+use std::{fmt, time::Duration};
+
+use redis::{
+    Client, FromRedisValue, Script,
+    aio::{ConnectionManager, ConnectionManagerConfig},
+};
+use tokio::{sync::OnceCell, time::timeout};
+
+use crate::{ReplicasError, leases::Held};
+
+const DOING: &str = "Redis";
+
+/// Tokens grow with Redis' clock, and if that jumps back, from the last one on.
+const TAKE: &str = r"
+if redis.call('EXISTS', KEYS[1]) == 1 then return false end
+local now = redis.call('TIME')
+local token = math.max(now[1] * 1000000 + now[2], (tonumber(redis.call('GET', KEYS[2])) or 0) + 1)
+local text = string.format('%.0f', token)
+redis.call('SET', KEYS[2], text)
+redis.call('SET', KEYS[1], text, 'PX', ARGV[1])
+return text";
+const RENEW: &str = r"
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+return 0";
+const RELEASE: &str = r"
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+    redis.call('DEL', KEYS[1])
+    redis.call('PUBLISH', ARGV[2], ARGV[3])
+end
+return 0";
+
+/// One connection, made when it is first used and made anew when it breaks.
+pub(crate) struct Connection {
+    client: Client,
+    timeout: Duration,
+    manager: OnceCell<ConnectionManager>,
+}
+
+/// The address may have a password in it.
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Connection")
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(client: Client, timeout: Duration) -> Self {
+        Self {
+            client,
+            timeout,
+            manager: OnceCell::new(),
+        }
+    }
+
+    async fn manager(&self) -> Result<ConnectionManager, ReplicasError> {
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(self.timeout))
+            .set_response_timeout(Some(self.timeout))
+            .set_number_of_retries(1)
+            .set_max_delay(self.timeout);
+        let connect = self
+            .manager
+            .get_or_try_init(|| self.client.get_connection_manager_with_config(config));
+        within(self.timeout, connect).await.cloned()
+    }
+
+    async fn run<T: FromRedisValue>(
+        &self,
+        script: &Script,
+        keys: &[&str],
+        arguments: &[&str],
+    ) -> Result<T, ReplicasError> {
+        let mut manager = self.manager().await?;
+        let mut call = script.prepare_invoke();
+        for key in keys {
+            call.key(*key);
+        }
+        for argument in arguments {
+            call.arg(*argument);
+        }
+        within(self.timeout, call.invoke_async(&mut manager)).await
+    }
+
+    pub(crate) async fn publish(&self, channel: &str, text: &str) -> Result<(), ReplicasError> {
+        let mut manager = self.manager().await?;
+        let publish = redis::cmd("PUBLISH").arg(channel).arg(text).to_owned();
+        within(self.timeout, publish.query_async(&mut manager)).await
+    }
+}
+
+async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, redis::RedisError>>,
+) -> Result<T, ReplicasError> {
+    match timeout(limit, work).await {
+        Err(_) => Err(ReplicasError::timeout(DOING)),
+        // What kind it is, and no more: the rest may repeat an address.
+        Ok(done) => done.map_err(|error| ReplicasError::new(DOING, format!("{:?}", error.kind()))),
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct RedisLeases {
+    connection: Connection,
+    prefix: String,
+    take: Script,
+    renew: Script,
+    release: Script,
+}
+
+/// The channel on which the end of a lease is told.
+pub(crate) fn released_channel(prefix: &str) -> String {
+    format!("{prefix}{{modgate}}:released")
+}
+
+impl RedisLeases {
+    pub(crate) fn new(client: Client, prefix: &str, timeout: Duration) -> Self {
+        Self {
+            connection: Connection::new(client, timeout),
+            prefix: prefix.to_owned(),
+            take: Script::new(TAKE),
+            renew: Script::new(RENEW),
+            release: Script::new(RELEASE),
+        }
+    }
+
+    /// In braces what must be equal for keys to be on one machine of a cluster.
+    fn key(&self, key: &str) -> String {
+        format!("{}{{modgate}}:lease:{key}", self.prefix)
+    }
+
+    pub(crate) async fn take(
+        &self,
+        key: &str,
+        ttl: Duration,
+    ) -> Result<Option<Held>, ReplicasError> {
+        let token: Option<String> = self
+            .connection
+            .run(
+                &self.take,
+                &[&self.key(key), &format!("{}{{modgate}}:token", self.prefix)],
+                &[&ttl.as_millis().to_string()],
+            )
+            .await?;
+        let token = token.map(|text| {
+            text.parse()
+                .map_err(|_| ReplicasError::new(DOING, "a token that is no number"))
+        });
+        Ok(token.transpose()?.map(|token| Held {
+            key: key.into(),
+            token,
+            version: None,
+        }))
+    }
+
+    pub(crate) async fn renew(&self, held: &Held, ttl: Duration) -> Result<bool, ReplicasError> {
+        let (token, ttl) = (held.token.to_string(), ttl.as_millis().to_string());
+        self.connection
+            .run(&self.renew, &[&self.key(&held.key)], &[&token, &ttl])
+            .await
+    }
+
+    pub(crate) async fn release(&self, held: &Held) -> Result<(), ReplicasError> {
+        let (token, channel) = (held.token.to_string(), released_channel(&self.prefix));
+        let _: i64 = self
+            .connection
+            .run(
+                &self.release,
+                &[&self.key(&held.key)],
+                &[&token, &channel, &held.key],
+            )
+            .await?;
+        Ok(())
+    }
+
+    pub(crate) async fn left(&self, key: &str) -> Result<Option<Duration>, ReplicasError> {
+        let mut manager = self.connection.manager().await?;
+        let left = redis::cmd("PTTL").arg(self.key(key)).to_owned();
+        let left: i64 = within(self.connection.timeout, left.query_async(&mut manager)).await?;
+        Ok(u64::try_from(left).ok().map(Duration::from_millis))
+    }
+}

@@ -1,0 +1,61 @@
+//! A service that hangs, and one that is gone and comes back.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
+
+use super::{SOON, World};
+
+const LIMIT: Duration = Duration::from_millis(500);
+
+pub(crate) async fn a_service_that_hangs_costs_the_limit(mut world: World) {
+    let one = world.join_within(LIMIT).await;
+    let leases = &one.replicas.leases;
+    leases
+        .acquire("go/x", SOON)
+        .await
+        .unwrap()
+        .unwrap()
+        .release()
+        .await;
+    world.pause();
+    let start = Instant::now();
+    leases.acquire("go/y", SOON).await.unwrap_err();
+    // Connecting and asking each have the limit; machines that build beside their tests are slow.
+    assert!(start.elapsed() < LIMIT * 6, "{:?}", start.elapsed());
+    leases.wait("go/y", SOON).await.unwrap_err();
+    world.resume();
+    let again = async {
+        loop {
+            match leases.acquire("go/z", SOON).await {
+                Ok(Some(lease)) => return lease,
+                _ => tokio::task::yield_now().await,
+            }
+        }
+    };
+    timeout(SOON, again).await.unwrap().release().await;
+}
+
+pub(crate) async fn a_lease_is_lost_with_its_service_and_can_be_had_again(mut world: World) {
+    let ttl = Duration::from_millis(900);
+    let one = world.join_within(LIMIT).await;
+    let lease = one
+        .replicas
+        .leases
+        .acquire("go/x", ttl)
+        .await
+        .unwrap()
+        .unwrap();
+    world.pause();
+    timeout(SOON, lease.lost()).await.unwrap();
+    world.restart().await;
+    let again = async {
+        loop {
+            match one.replicas.leases.acquire("go/x", ttl).await {
+                Ok(Some(lease)) => return lease,
+                _ => drop(one.replicas.leases.wait("go/x", SOON).await),
+            }
+        }
+    };
+    timeout(SOON, again).await.unwrap().release().await;
+}

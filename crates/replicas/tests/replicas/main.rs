@@ -1,0 +1,172 @@
+//! Leases and announcements over a real PostgreSQL, a real Redis and real object storage.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+
+mod announcements;
+mod faults;
+mod leases;
+
+use std::{sync::Arc, time::Duration};
+
+use object_store::{ObjectStore, aws::AmazonS3Builder, path::Path};
+use records::{Records, RecordsSettings};
+use replicas::{Coordinate, Replicas};
+use tempfile::TempDir;
+use testkit::services::{Postgres, Redis, S3};
+
+/// Far more than anything here takes.
+const SOON: Duration = Duration::from_secs(30);
+
+enum Service {
+    Postgres(Postgres),
+    Redis(Redis),
+    Storage(S3),
+}
+
+/// Replicas over one service, each with what it needs of its own.
+struct World {
+    service: Service,
+    folder: TempDir,
+    joined: usize,
+}
+
+/// One replica.
+struct Replica {
+    records: Arc<Records>,
+    replicas: Replicas,
+}
+
+impl World {
+    async fn postgres() -> Self {
+        Self::of(Service::Postgres(Postgres::start().await))
+    }
+
+    async fn redis() -> Self {
+        Self::of(Service::Redis(Redis::start().await))
+    }
+
+    async fn storage() -> Self {
+        Self::of(Service::Storage(S3::start().await))
+    }
+
+    fn of(service: Service) -> Self {
+        Self {
+            service,
+            folder: tempfile::tempdir().unwrap(),
+            joined: 0,
+        }
+    }
+
+    fn coordinate(&self, timeout: Duration) -> Coordinate {
+        match &self.service {
+            Service::Postgres(_) => Coordinate::Postgres,
+            Service::Redis(redis) => Coordinate::Redis {
+                client: Box::new(redis::Client::open(redis.url()).unwrap()),
+                prefix: "test:".to_owned(),
+                timeout,
+            },
+            Service::Storage(s3) => Coordinate::Storage {
+                store: bucket(s3),
+                prefix: Path::from("go-modules"),
+                timeout,
+            },
+        }
+    }
+
+    async fn join(&mut self) -> Replica {
+        self.join_within(Duration::from_secs(5)).await
+    }
+
+    async fn join_within(&mut self, timeout: Duration) -> Replica {
+        self.joined += 1;
+        let settings = match &self.service {
+            Service::Postgres(postgres) => RecordsSettings::Postgres {
+                url: postgres.url().parse().unwrap(),
+                max_connections: 4,
+                timeout,
+            },
+            _ => RecordsSettings::Sqlite {
+                path: self.folder.path().join(format!("{}.db", self.joined)),
+            },
+        };
+        let records = Arc::new(Records::open(&settings).await.unwrap());
+        let holder = format!("replica-{}", self.joined);
+        let replicas = Replicas::start(self.coordinate(timeout), &records, &holder);
+        Replica { records, replicas }
+    }
+
+    fn pause(&self) {
+        match &self.service {
+            Service::Postgres(service) => service.pause(),
+            Service::Redis(service) => service.pause(),
+            Service::Storage(service) => service.pause(),
+        }
+    }
+
+    fn resume(&self) {
+        match &self.service {
+            Service::Postgres(service) => service.resume(),
+            Service::Redis(service) => service.resume(),
+            Service::Storage(service) => service.resume(),
+        }
+    }
+
+    async fn restart(&mut self) {
+        match &mut self.service {
+            Service::Postgres(service) => service.restart().await,
+            Service::Redis(service) => service.restart().await,
+            Service::Storage(service) => service.restart().await,
+        }
+    }
+}
+
+fn bucket(s3: &S3) -> Arc<dyn ObjectStore> {
+    let store = AmazonS3Builder::new()
+        .with_endpoint(s3.endpoint())
+        .with_region(S3::REGION)
+        .with_bucket_name(S3::BUCKET)
+        .with_access_key_id(s3.access_key())
+        .with_secret_access_key(s3.secret_key())
+        .with_allow_http(true)
+        .build()
+        .unwrap();
+    Arc::new(store)
+}
+
+/// Each named test of a module over each service.
+macro_rules! all {
+    ($($module:ident::$test:ident)*) => {
+        mod postgres {
+            $(#[tokio::test]
+            async fn $test() {
+                crate::$module::$test(crate::World::postgres().await).await;
+            })*
+        }
+
+        mod redis_service {
+            $(#[tokio::test]
+            async fn $test() {
+                crate::$module::$test(crate::World::redis().await).await;
+            })*
+        }
+
+        mod storage {
+            $(#[tokio::test]
+            async fn $test() {
+                crate::$module::$test(crate::World::storage().await).await;
+            })*
+        }
+    };
+}
+
+all! {
+    leases::one_holds_and_the_others_hear_of_its_end
+    leases::of_many_one_holds
+    leases::a_lease_is_renewed_for_as_long_as_it_is_held
+    leases::a_dead_holder_costs_its_lease
+    leases::leaving_gives_back_what_is_dropped
+    faults::a_service_that_hangs_costs_the_limit
+    faults::a_lease_is_lost_with_its_service_and_can_be_had_again
+    announcements::a_change_reaches_the_others_within_two_seconds
+    announcements::telling_goes_on_after_the_service_was_gone
+}
