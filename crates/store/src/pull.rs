@@ -1,8 +1,8 @@
 //! A large object on its way from a lower tier: into a spool, or straight to one client where there is no disk for it.
 //!
 //! Either way nobody gets its last part before the whole was compared with its digest. One that turns out bad is
-//! read a second time, so that bytes altered on the way do not cost the object where it lies; one that is bad
-//! there is moved into quarantine, and so absent from then on.
+//! read a second time, so that bytes altered on the way do not cost the object where it lies; one that is bad twice
+//! is copied into quarantine, and as good as absent until a good one replaces it.
 
 use std::{
     collections::VecDeque,
@@ -27,8 +27,7 @@ const WRITE_BYTES: usize = 1 << 20;
 /// Why a pulled object did not arrive.
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
-    /// Its bytes are not what they should be. It is set aside by now, or was altered on the way only: ask again, and
-    /// find it absent or good.
+    /// Its bytes are not what they should be. It counts as absent by now, or was altered on the way only: ask again.
     #[error("storage tier {tier}: the object is not what it should be")]
     Corrupt {
         /// Where it came from.
@@ -183,7 +182,8 @@ async fn judge_bad(tier: Arc<Tier>, key: Key, mark: Option<Box<str>>, digest: Op
             tracing::error!(tier = %name, %key, "altered on the way; what lies there is good");
             return Ok(());
         }
-        object.set_aside(&key, mark.as_deref()).await
+        object.set_aside(&key, mark).await;
+        Ok(())
     };
     if let Err(error) = again.await {
         let error: TierError = error;

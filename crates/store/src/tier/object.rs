@@ -14,6 +14,7 @@ use std::{
     fmt,
     ops::Range,
     sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -21,6 +22,7 @@ use futures_util::{
     StreamExt, TryStreamExt,
     stream::{self, BoxStream},
 };
+use moka::sync::Cache;
 use object_store::{
     Attribute, Error, GetOptions, GetRange, GetResult, ObjectStoreExt, path::Path, signer::Method,
 };
@@ -36,6 +38,11 @@ use crate::{
     digest::{Hasher, checked_h1, sha256_from_hex},
 };
 
+/// Objects that are known to be bad at a time, and for how long.
+const MOST_BAD: u64 = 10_000;
+const BAD_LIFE: Duration = Duration::from_hours(1);
+/// How long a bad object is not read again.
+const BAD_REST: Duration = Duration::from_secs(15);
 /// Uploads in parts at a time: with the parts of each a bound for the pages they touch.
 const UPLOADS_AT_ONCE: usize = 4;
 /// Payloads up to this length are hashed and signed where they are, longer ones on a thread for it.
@@ -46,7 +53,16 @@ pub struct ObjectTier {
     gate: Arc<Gate>,
     client: Client,
     uploads: Semaphore,
+    /// Objects that were not what they should be, to be replaced by the next write.
+    bad: Cache<Key, Bad>,
     settings: ObjectSettings,
+}
+
+/// Which object was bad, and when that was seen.
+#[derive(Clone)]
+struct Bad {
+    mark: Option<Box<str>>,
+    seen: Instant,
 }
 
 impl fmt::Debug for ObjectTier {
@@ -66,6 +82,10 @@ impl ObjectTier {
             gate,
             client,
             uploads: Semaphore::new(UPLOADS_AT_ONCE),
+            bad: Cache::builder()
+                .max_capacity(MOST_BAD)
+                .time_to_live(BAD_LIFE)
+                .build(),
             settings: settings.clone(),
         })
     }
@@ -89,12 +109,17 @@ impl ObjectTier {
         let Some(opened) = self.open(key, None, None).await? else {
             return Ok(None);
         };
+        if self.is_bad_still(key, opened.mark.as_deref()) {
+            return Err(self.gate.error(TierErrorKind::Corrupt, key));
+        }
         let Some(digest) = opened.digest.clone().filter(|_| opened.size <= max_whole) else {
             return Ok(Some(Fetched::Stream(opened)));
         };
         let mark = opened.mark.clone();
         let bytes = collect(opened).await?;
         if hash(bytes.clone()).await.same_bytes(&digest) {
+            // If it was bad before, somebody replaced it.
+            self.bad.invalidate(key);
             return Ok(Some(Fetched::Whole(bytes, digest)));
         }
         // Altered on the way, or where it lies? The one must not cost the object.
@@ -109,7 +134,7 @@ impl ObjectTier {
                 return Ok(Some(Fetched::Whole(bytes, digest)));
             }
         }
-        self.set_aside(key, mark.as_deref()).await?;
+        self.set_aside(key, mark).await;
         Err(self.gate.error(TierErrorKind::Corrupt, key))
     }
 
@@ -206,24 +231,31 @@ impl ObjectTier {
         self.gate.run(self.settings.timeout, delete).await
     }
 
-    /// Moves an object that was seen to be bad into quarantine, if it is still that very object.
-    pub(crate) async fn set_aside(&self, key: &Key, mark: Option<&str>) -> Result<(), TierError> {
-        let (path, aside) = (self.path(key)?, self.below("_quarantine", key)?);
+    /// An object was bad twice: a copy goes into quarantine, and the next write of the key replaces it. It stays where
+    /// it is until then, since bytes that were altered twice on the way must not cost a kept version.
+    pub(crate) async fn set_aside(&self, key: &Key, mark: Option<Box<str>>) {
         let copy = async {
+            let (path, aside) = (self.path(key)?, self.below("_quarantine", key)?);
             let copied = self.client.store.copy(&path, &aside).await;
             copied.map_err(|error| map(&self.gate, error))
         };
-        self.gate.run(self.settings.idle_timeout, copy).await?;
-        let there = self
-            .gate
-            .run(self.settings.timeout, self.look(&path))
-            .await?;
-        // Another replica may have set it aside and written a good one.
-        if there.is_some_and(|there| mark.is_none() || there.mark.as_deref() == mark) {
-            self.delete(&path).await?;
-            tracing::error!(tier = %self.settings.name, %key, "SECURITY: moved to quarantine");
-        }
-        Ok(())
+        let copied = self.gate.run(self.settings.idle_timeout, copy).await;
+        // Only now may it be replaced.
+        let seen = Instant::now();
+        self.bad.insert(key.clone(), Bad { mark, seen });
+        tracing::error!(tier = %self.settings.name, %key, copied = copied.is_ok(), "SECURITY: bytes that are not what they should be, twice; in quarantine");
+    }
+
+    /// Whether this very object was bad.
+    fn was_bad(&self, key: &Key, mark: Option<&str>) -> bool {
+        let bad = self.bad.get(key);
+        bad.is_some_and(|bad| bad.mark.as_deref() == mark)
+    }
+
+    /// Whether it was so a moment ago, so that reading it again is a waste.
+    fn is_bad_still(&self, key: &Key, mark: Option<&str>) -> bool {
+        let bad = self.bad.get(key);
+        bad.is_some_and(|bad| bad.mark.as_deref() == mark && bad.seen.elapsed() < BAD_REST)
     }
 
     /// Every object whose key begins with the folder `below`, or every one. Not for answers: a bucket may be large.

@@ -14,7 +14,8 @@ use object_store::{
 use tokio::{runtime::Handle, task::spawn_blocking, time::timeout};
 
 use super::{
-    Gate, Head, ObjectTier, SIGN_INLINE, Source, TierError, TierErrorKind, hash_stream, map,
+    Gate, Head, ObjectTier, SIGN_INLINE, Source, TierError, TierErrorKind, hash_stream, is_timeout,
+    map,
 };
 use crate::{Committed, Digest, Key, digest::checked_h1};
 
@@ -44,7 +45,10 @@ impl ObjectTier {
         let path = self.path(key)?;
         let small = source.len() <= PART_BYTES;
         for _ in 0..TRIES {
-            let put = if small {
+            let put = if small && source.len() > SIGN_INLINE && self.there(&path).await? {
+                // Not sent in vain.
+                Created::Taken
+            } else if small {
                 let mode = PutMode::Create;
                 self.write(&path, source.clone(), attributes(key, digest), mode)
                     .await?
@@ -70,6 +74,14 @@ impl ObjectTier {
         ))
     }
 
+    async fn there(&self, path: &Path) -> Result<bool, TierError> {
+        let there = self
+            .gate
+            .run(self.settings.timeout, self.look(path))
+            .await?;
+        Ok(there.is_some())
+    }
+
     /// Whether what is there is what we have.
     async fn compare(
         &self,
@@ -79,8 +91,25 @@ impl ObjectTier {
         source: &Source,
         digest: &Digest,
     ) -> Result<Committed, TierError> {
+        let bad = self.was_bad(key, there.mark.as_deref()) || there.size != digest.size;
+        if bad
+            && there
+                .digest
+                .as_ref()
+                .is_some_and(|stated| stated.sha256 == digest.sha256)
+        {
+            // It says that it is ours, and is not.
+            self.replace(key, path, source, digest).await?;
+            self.bad.invalidate(key);
+            return Ok(Committed::New);
+        }
         let same = match &there.digest {
-            Some(stated) => stated.same_bytes(digest),
+            Some(stated) if stated.same_bytes(digest) => true,
+            // Its bytes are not what it says itself: they may still be ours.
+            Some(_) if self.was_bad(key, there.mark.as_deref()) => {
+                self.adopt(key, path, there, source, digest).await?
+            }
+            Some(_) => false,
             None if there.size != digest.size => false,
             None => self.adopt(key, path, there, source, digest).await?,
         };
@@ -112,19 +141,27 @@ impl ObjectTier {
         if !hash_stream(opened).await?.same_bytes(digest) {
             return Ok(false);
         }
-        // The same bytes again: whoever reads meanwhile sees no difference.
-        if source.len() <= PART_BYTES {
-            self.write(
-                path,
-                source.clone(),
-                attributes(key, digest),
-                PutMode::Overwrite,
-            )
-            .await?;
-        } else {
-            self.upload(path, source, attributes(key, digest)).await?;
-        }
+        // Whoever reads meanwhile sees no difference.
+        self.replace(key, path, source, digest).await?;
         Ok(true)
+    }
+
+    /// Writes over what is there: the same bytes again, or good ones over bad ones.
+    async fn replace(
+        &self,
+        key: &Key,
+        path: &Path,
+        source: &Source,
+        digest: &Digest,
+    ) -> Result<(), TierError> {
+        let attributes = attributes(key, digest);
+        if source.len() > PART_BYTES {
+            return self.upload(path, source, attributes).await;
+        }
+        let written = self
+            .write(path, source.clone(), attributes, PutMode::Overwrite)
+            .await;
+        written.map(drop)
     }
 
     /// One request.
@@ -149,7 +186,15 @@ impl ObjectTier {
                 attributes,
                 ..PutOptions::default()
             };
-            match store.put_opts(&path, payload, options).await {
+            let mut put = store
+                .put_opts(&path, payload.clone(), options.clone())
+                .await;
+            if matches!(&put, Err(error @ Error::Generic { .. }) if !is_timeout(error)) {
+                // A service may refuse and hang up before it has read the body, and the refusal is lost. Asked
+                // again, it says so; and if it did write, it is there now.
+                put = store.put_opts(&path, payload, options).await;
+            }
+            match put {
                 Ok(_) => Ok(Created::Yes),
                 Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(Created::Taken),
                 Err(error) => Err(map(&gate, error)),
@@ -176,11 +221,7 @@ impl ObjectTier {
         let claim = self.below("_claims", key)?;
         self.claim(key, &claim, digest).await?;
         // Looked for after the claim: whoever finished before has its object there, whoever comes now sees our claim.
-        let there = self
-            .gate
-            .run(self.settings.timeout, self.look(path))
-            .await?;
-        if there.is_some() {
+        if self.there(path).await? {
             self.unclaim(&claim).await;
             return Ok(Created::Taken);
         }
