@@ -19,6 +19,10 @@ use vcs::{
 
 use crate::config::{self, Config, LogFormat, LogLevel};
 
+mod storage;
+
+pub use storage::{records, store, store_folder, tiers};
+
 /// The settings of a gateway. `via` is what it writes into `Via`.
 ///
 /// # Errors

@@ -13,7 +13,7 @@ use gateway::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
-use store::{Store, StoreSettings};
+use store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -41,11 +41,7 @@ pub fn run(args: &ImportArgs, env: Env) -> io::Result<ExitCode> {
 }
 
 async fn import(args: &ImportArgs, config: &Config) -> io::Result<ExitCode> {
-    let settings = StoreSettings {
-        folder: config.data.clone(),
-        hot_bytes: config.cache.memory_bytes,
-    };
-    let store = Arc::new(Store::open(&settings).map_err(io::Error::other)?);
+    let store = Arc::new(Store::open(&wire::store(config)).map_err(io::Error::other)?);
     let wired = wire::settings(config, "").map_err(io::Error::other)?;
     let gateway = Gateway::new(
         wired,

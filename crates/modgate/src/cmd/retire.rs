@@ -12,6 +12,7 @@ use crate::{
     cli::{ModuleVersion, RetireArgs, UnretireArgs},
     cmd::check,
     config::{Config, Env, Sources},
+    wire,
 };
 
 /// Sets a tombstone.
@@ -45,11 +46,12 @@ fn edit(
         }
     };
     let retire = tombstone.is_some();
-    let changed = tombstone::edit(&config.data, &version.module, &version.version, tombstone)
-        .map_err(|error| {
+    let folder = wire::store_folder(&config);
+    let changed =
+        tombstone::edit(folder, &version.module, &version.version, tombstone).map_err(|error| {
             io::Error::new(
                 error.kind(),
-                format!("{}: {error}", config.data.join(tombstone::FILE).display()),
+                format!("{}: {error}", folder.join(tombstone::FILE).display()),
             )
         })?;
     let name = format!("{}@{}", version.module, version.version);
@@ -57,7 +59,7 @@ fn edit(
         (true, _) => eprintln!("{name} is retired: it answers 410 from now on"),
         (false, true) => eprintln!("{name} is served again"),
         (false, false) => {
-            eprintln!("{name} was not retired in {}", config.data.display());
+            eprintln!("{name} was not retired in {}", folder.display());
             return Ok(ExitCode::FAILURE);
         }
     }

@@ -20,7 +20,7 @@ use gateway::{
     tombstone,
 };
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
-use store::{Store, StoreSettings};
+use store::Store;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -77,11 +77,7 @@ async fn serve(
 ) -> Result<(), String> {
     let text = |error: io::Error| error.to_string();
     let config = &loaded.config;
-    let settings = StoreSettings {
-        folder: config.data.clone(),
-        hot_bytes: config.cache.memory_bytes,
-    };
-    let store = Arc::new(Store::open(&settings).map_err(|error| error.to_string())?);
+    let store = Arc::new(Store::open(&wire::store(config)).map_err(|error| error.to_string())?);
     let via = instance();
     let stop = CancellationToken::new();
     let metrics = Arc::new(Metrics::new());
@@ -262,7 +258,7 @@ impl Running {
     }
 
     fn tombstones(&self) -> PathBuf {
-        absolute(&self.loaded.config.data.join(tombstone::FILE))
+        absolute(&wire::store_folder(&self.loaded.config).join(tombstone::FILE))
     }
 
     fn reload_tombstones(&self) {

@@ -389,6 +389,12 @@ fn records_replicas_and_backups_are_checked() {
             "%XX",
         ),
         (
+            "[records]\nurl = \"postgres://u:hunter2@h/d?sslmode=hunter2\"",
+            2,
+            "it is not postgres://",
+            "%XX",
+        ),
+        (
             "[records]\nurl = 1",
             2,
             "expected the source of a secret",

@@ -1,5 +1,7 @@
 //! `[records]`, `[replicas]` and `[backup]`, and what they need of `[[storage]]`.
 
+use ::records::PostgresUrl;
+
 use super::{
     super::{
         checked::{Backup, BackupTarget, Coordinate, ObjectService, Records, Replicas, Tier},
@@ -19,6 +21,12 @@ pub(super) fn records(reader: &mut Reader<'_>, scope: &Scope) -> Records {
         let setting = scope.setting("records.url");
         let origin = Origin::Found("SQLite, `records.db` in `data`".to_owned());
         reader.record(scope, setting, None, origin);
+    }
+    if let (Some(url), Some(node)) = (&postgres, scope.node("records.url"))
+        && let Err(error) = url.expose().parse::<PostgresUrl>()
+    {
+        let mistake = node.mistake(error.to_string());
+        reader.mistakes.push(mistake.hint("write it as \"postgres://user:password@host:5432/database\", with special characters of the password as %XX"));
     }
     Records { postgres }
 }

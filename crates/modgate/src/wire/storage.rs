@@ -1,0 +1,262 @@
+//! The data folder, the tiers beside it, and the records.
+
+use std::path::Path;
+
+use records::{PostgresUrl, RecordsSettings};
+use store::{
+    DiskSettings, StoreSettings, TiersSettings,
+    tier::{ObjectSettings, Persist, RedisSettings, Secret, Service, TierSettings},
+};
+
+use crate::config::{self, Config, ObjectService, ObjectTier, RedisTier, Tier};
+
+/// The file with the records, where they are in no server.
+const RECORDS_FILE: &str = "records.db";
+
+/// The store of what is kept here.
+pub fn store(config: &Config) -> StoreSettings {
+    StoreSettings {
+        folder: store_folder(config).to_owned(),
+        hot_bytes: config.cache.memory_bytes,
+    }
+}
+
+/// The folder that what is kept here is in, with its tombstones: `data`, unless the disk has a `path`.
+pub fn store_folder(config: &Config) -> &Path {
+    let path = config.storage.iter().find_map(|tier| match tier {
+        Tier::Disk(disk) => disk.path.as_deref(),
+        _ => None,
+    });
+    path.unwrap_or(&config.data)
+}
+
+/// The tiers beside the memory.
+pub fn tiers(config: &Config) -> TiersSettings {
+    let mut settings = TiersSettings::default();
+    if config.storage.is_empty() {
+        return settings;
+    }
+    settings.disk = None;
+    let extra_ca: Vec<Vec<u8>> = config.network.ca.iter().map(|ca| ca.pem.clone()).collect();
+    for tier in &config.storage {
+        let tier = match tier {
+            Tier::Memory => continue,
+            Tier::Disk(disk) => {
+                settings.disk = Some(DiskSettings {
+                    max_size: disk.max_bytes,
+                });
+                continue;
+            }
+            Tier::Redis(tier) => TierSettings::Redis(redis(tier)),
+            Tier::Object(tier) => {
+                // There is one journal: the tier that waits in it says how large it may be.
+                if tier.persist == config::Persist::Async {
+                    settings.journal_max_entries = tier.journal_max_entries;
+                    settings.journal_max_bytes = tier.journal_max_bytes;
+                }
+                let name = name(config, tier);
+                TierSettings::Object(object(tier, name, extra_ca.clone()))
+            }
+        };
+        // Without a disk the journal stands in its place: above it is what forgets.
+        let above = match tier {
+            TierSettings::Redis(_) => settings.disk.is_none(),
+            TierSettings::Object(_) => false,
+        };
+        let list = if above {
+            &mut settings.above
+        } else {
+            &mut settings.below
+        };
+        list.push(tier);
+    }
+    settings
+}
+
+/// The name of a bucket in logs, metrics and the journal: the word of its service, unless several have that.
+fn name(config: &Config, tier: &ObjectTier) -> String {
+    let word = tier.service.as_str();
+    let same = config.storage.iter().filter(|other| other.as_str() == word);
+    if same.count() == 1 {
+        return word.to_owned();
+    }
+    let slash = if tier.prefix.is_empty() { "" } else { "/" };
+    format!("{word}:{}{slash}{}", tier.bucket, tier.prefix)
+}
+
+fn redis(tier: &RedisTier) -> RedisSettings {
+    RedisSettings {
+        prefix: tier.prefix.clone(),
+        max_entry: tier.max_entry_bytes,
+        ttl: tier.ttl,
+        timeout: tier.timeout,
+        concurrency: tier.concurrency,
+        ..RedisSettings::new(Secret::new(tier.url.expose()))
+    }
+}
+
+fn object(tier: &ObjectTier, name: String, extra_ca: Vec<Vec<u8>>) -> ObjectSettings {
+    let secret = |secret: &Option<config::Secret>| {
+        let secret = secret.as_ref();
+        secret.map(|secret| Secret::new(secret.expose()))
+    };
+    let (service, access_key, secret_key) = match tier.service {
+        ObjectService::S3 => (Service::S3, &tier.access_key, &tier.secret_key),
+        ObjectService::Azure => (Service::Azure, &tier.access_key, &tier.secret_key),
+        // The key of a service account is one text.
+        ObjectService::Gcs => (Service::Gcs, &tier.secret_key, &None),
+    };
+    ObjectSettings {
+        name: name.into(),
+        prefix: tier.prefix.clone(),
+        endpoint: tier.endpoint.clone(),
+        region: tier.region.clone(),
+        access_key: secret(access_key),
+        secret_key: secret(secret_key),
+        session_token: secret(&tier.session_token),
+        extra_ca,
+        // The administrator wrote `http://`, and was told what that means.
+        allow_http: tier
+            .endpoint
+            .as_ref()
+            .is_some_and(|endpoint| endpoint.starts_with("http://")),
+        persist: match tier.persist {
+            config::Persist::Through => Persist::Through,
+            config::Persist::Async => Persist::Async,
+        },
+        timeout: tier.timeout,
+        idle_timeout: tier.idle_timeout,
+        concurrency: tier.concurrency,
+        redirect: tier.redirect,
+        ..ObjectSettings::new(service, tier.bucket.clone())
+    }
+}
+
+/// Where the records are.
+///
+/// # Errors
+/// An address that is none: a defect, since the configuration was checked.
+pub fn records(config: &Config) -> Result<RecordsSettings, String> {
+    match &config.records.postgres {
+        None => Ok(RecordsSettings::Sqlite {
+            path: config.data.join(RECORDS_FILE),
+        }),
+        Some(url) => {
+            let url: PostgresUrl = url
+                .expose()
+                .parse()
+                .map_err(|error: records::RecordsError| error.to_string())?;
+            Ok(RecordsSettings::postgres(url))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Env, Sources};
+
+    fn config(toml: &str) -> Config {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("modgate.toml");
+        std::fs::write(&file, toml).unwrap();
+        let sources = Sources {
+            file: Some(file),
+            env: Env::of([
+                ("HOME", "/home/x"),
+                ("KEY", "hunter2"),
+                ("MODGATE_CHAIN", "direct"),
+            ]),
+            ..Sources::default()
+        };
+        Config::load(&sources).unwrap().config
+    }
+
+    fn names(tiers: &[TierSettings]) -> Vec<&str> {
+        let mut names = Vec::new();
+        for tier in tiers {
+            names.push(match tier {
+                TierSettings::Redis(redis) => &*redis.name,
+                TierSettings::Object(object) => &*object.name,
+            });
+        }
+        names
+    }
+
+    #[test]
+    fn nothing_set_is_the_data_folder_alone() {
+        let config = config("data = \"/d\"");
+        let tiers = tiers(&config);
+        assert!(tiers.above.is_empty() && tiers.below.is_empty());
+        assert_eq!(tiers.disk.map(|disk| disk.max_size), Some(None));
+        assert_eq!(store(&config).folder, Path::new("/d"));
+        let records = records(&config).unwrap();
+        assert!(
+            matches!(&records, RecordsSettings::Sqlite { path } if path == Path::new("/d/records.db")),
+            "{records:?}"
+        );
+    }
+
+    #[test]
+    fn tiers_stand_above_and_below_the_disk() {
+        const REDIS: &str =
+            "[[storage]]\ntier = \"redis\"\nurl = \"redis://h\"\nmax_entry = \"2KiB\"\n";
+        const DISK: &str = "[[storage]]\ntier = \"disk\"\npath = \"/m\"\nmax_size = \"1GiB\"\n";
+        const S3: &str = "[[storage]]\ntier = \"s3\"\nbucket = \"b\"\nendpoint = \"http://h:1\"\n\
+                          persist = \"async\"\njournal_max_entries = 7\n";
+        let listed = config(&format!("{REDIS}{DISK}{S3}"));
+        let tiers = tiers(&listed);
+        assert_eq!(names(&tiers.above), ["redis"]);
+        assert_eq!(names(&tiers.below), ["s3"]);
+        assert_eq!(tiers.disk.map(|disk| disk.max_size), Some(Some(1 << 30)));
+        assert_eq!(tiers.journal_max_entries, 7);
+        assert_eq!(store(&listed).folder, Path::new("/m"));
+        let [TierSettings::Redis(redis)] = &tiers.above[..] else {
+            panic!("{:?}", tiers.above);
+        };
+        assert_eq!(redis.max_entry, 2048);
+        let [TierSettings::Object(object)] = &tiers.below[..] else {
+            panic!("{:?}", tiers.below);
+        };
+        assert!(object.allow_http);
+        assert_eq!(object.persist, Persist::Async);
+
+        let below = super::tiers(&config(&format!("{DISK}{REDIS}{S3}")));
+        assert_eq!(names(&below.below), ["redis", "s3"]);
+        let diskless = super::tiers(&config(&format!("{REDIS}{S3}")));
+        assert_eq!(names(&diskless.above), ["redis"]);
+        assert!(diskless.disk.is_none());
+    }
+
+    #[test]
+    fn buckets_of_one_service_have_names_of_their_own() {
+        let bucket = |name: &str| format!("[[storage]]\ntier = \"s3\"\nbucket = \"{name}\"\n");
+        let two = config(&format!("{}{}prefix = \"p\"", bucket("a"), bucket("b")));
+        assert_eq!(names(&tiers(&two).below), ["s3:a", "s3:b/p"]);
+    }
+
+    #[test]
+    fn the_key_of_a_service_account_is_where_the_tier_looks_for_it() {
+        let gcs =
+            config("[[storage]]\ntier = \"gcs\"\nbucket = \"b\"\nsecret_key = { env = \"KEY\" }");
+        let tiers = tiers(&gcs);
+        let [TierSettings::Object(object)] = &tiers.below[..] else {
+            panic!("{:?}", tiers.below);
+        };
+        assert_eq!(object.access_key, Some(Secret::new("hunter2")));
+        assert_eq!(object.secret_key, None);
+        assert!(!format!("{object:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn records_are_in_the_server_that_is_named() {
+        let config = config("[records]\nurl = \"postgres://u:hunter2@h/d\"");
+        let records = records(&config).unwrap();
+        let shown = format!("{records:?}");
+        assert!(
+            matches!(records, RecordsSettings::Postgres { .. }),
+            "{shown}"
+        );
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+}
