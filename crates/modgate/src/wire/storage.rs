@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
+use object_store::path::Path as ObjectPath;
 use records::{PostgresUrl, RecordsSettings};
+use replicas::Coordinate;
 use store::{
     DiskSettings, StoreSettings, TiersSettings,
     tier::{ObjectSettings, Persist, RedisSettings, Secret, Service, TierSettings},
@@ -37,7 +39,6 @@ pub fn tiers(config: &Config) -> TiersSettings {
         return settings;
     }
     settings.disk = None;
-    let extra_ca: Vec<Vec<u8>> = config.network.ca.iter().map(|ca| ca.pem.clone()).collect();
     for tier in &config.storage {
         let tier = match tier {
             Tier::Memory => continue,
@@ -47,7 +48,7 @@ pub fn tiers(config: &Config) -> TiersSettings {
                 });
                 continue;
             }
-            Tier::Redis(tier) => TierSettings::Redis(redis(tier)),
+            Tier::Redis(tier) => TierSettings::Redis(hot(tier)),
             Tier::Object(tier) => {
                 // There is one journal: the tier that waits in it says how large it may be.
                 if tier.persist == config::Persist::Async {
@@ -55,7 +56,7 @@ pub fn tiers(config: &Config) -> TiersSettings {
                     settings.journal_max_bytes = tier.journal_max_bytes;
                 }
                 let name = name(config, tier);
-                TierSettings::Object(object(tier, name, extra_ca.clone()))
+                TierSettings::Object(object(tier, name, extra_ca(config)))
             }
         };
         // Without a disk the journal stands in its place: above it is what forgets.
@@ -73,6 +74,11 @@ pub fn tiers(config: &Config) -> TiersSettings {
     settings
 }
 
+fn extra_ca(config: &Config) -> Vec<Vec<u8>> {
+    let ca = config.network.ca.iter();
+    ca.map(|ca| ca.pem.clone()).collect()
+}
+
 /// The name of a bucket in logs, metrics and the journal: the word of its service, unless several have that.
 fn name(config: &Config, tier: &ObjectTier) -> String {
     let word = tier.service.as_str();
@@ -84,7 +90,7 @@ fn name(config: &Config, tier: &ObjectTier) -> String {
     format!("{word}:{}{slash}{}", tier.bucket, tier.prefix)
 }
 
-fn redis(tier: &RedisTier) -> RedisSettings {
+fn hot(tier: &RedisTier) -> RedisSettings {
     RedisSettings {
         prefix: tier.prefix.clone(),
         max_entry: tier.max_entry_bytes,
@@ -147,6 +153,45 @@ pub fn records(config: &Config) -> Result<RecordsSettings, String> {
                 .parse()
                 .map_err(|error: records::RecordsError| error.to_string())?;
             Ok(RecordsSettings::postgres(url))
+        }
+    }
+}
+
+/// By what replicas agree. Nothing is asked yet.
+///
+/// # Errors
+/// A tier that cannot be what it is said to be: an address or a key that its service does not take.
+pub fn coordinate(config: &Config) -> Result<Coordinate, String> {
+    match config.replicas.coordinate {
+        config::Coordinate::Alone => Ok(Coordinate::Alone),
+        config::Coordinate::Postgres => Ok(Coordinate::Postgres),
+        config::Coordinate::Redis => {
+            let tier = config.storage.iter().find_map(|tier| match tier {
+                Tier::Redis(tier) => Some(tier),
+                _ => None,
+            });
+            let tier = tier.ok_or("no [[storage]] is a Redis")?;
+            // What it says could have a part of the address in it.
+            let client = redis::Client::open(tier.url.expose())
+                .map_err(|_| "the address of the Redis is not one")?;
+            Ok(Coordinate::Redis {
+                client: Box::new(client),
+                prefix: format!("{}:", tier.prefix),
+                timeout: tier.timeout,
+            })
+        }
+        config::Coordinate::Storage => {
+            let tier = config.storage.iter().rev().find_map(|tier| match tier {
+                Tier::Object(tier) => Some(tier),
+                _ => None,
+            });
+            let tier = tier.ok_or("no [[storage]] is a bucket")?;
+            let settings = object(tier, name(config, tier), extra_ca(config));
+            Ok(Coordinate::Storage {
+                store: settings.storage().map_err(|error| error.to_string())?,
+                prefix: ObjectPath::parse(&tier.prefix).map_err(|error| error.to_string())?,
+                timeout: tier.timeout,
+            })
         }
     }
 }
@@ -258,5 +303,26 @@ mod tests {
             "{shown}"
         );
         assert!(!shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn replicas_agree_by_what_is_named() {
+        const S3: &str = "[[storage]]\ntier = \"s3\"\nbucket = \"b\"\nprefix = \"p/q\"\n";
+        let by = |toml: &str| coordinate(&config(toml)).unwrap();
+        assert!(matches!(by(S3), Coordinate::Alone));
+        let postgres = "[records]\nurl = \"postgres://h/d\"\n[replicas]\ncoordinate = \"postgres\"";
+        assert!(matches!(by(postgres), Coordinate::Postgres));
+        let redis = format!(
+            "[[storage]]\ntier = \"redis\"\nurl = \"redis://h\"\nprefix = \"p\"\n{S3}[replicas]\ncoordinate = \"redis\""
+        );
+        let Coordinate::Redis { prefix, .. } = by(&redis) else {
+            panic!("{:?}", by(&redis));
+        };
+        assert_eq!(prefix, "p:");
+        let storage = format!("{S3}[replicas]\ncoordinate = \"storage\"");
+        let Coordinate::Storage { prefix, .. } = by(&storage) else {
+            panic!("{:?}", by(&storage));
+        };
+        assert_eq!(prefix.as_ref(), "p/q");
     }
 }

@@ -7,7 +7,7 @@ use object_store::{
     azure::MicrosoftAzureBuilder, gcp::GoogleCloudStorageBuilder, signer::Signer,
 };
 
-use super::{Persist, Secret};
+use super::{Persist, Secret, TierError, TierErrorKind};
 
 /// Which interface the storage speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +83,14 @@ impl ObjectSettings {
             concurrency: 64,
             redirect: None,
         }
+    }
+}
+
+impl ObjectSettings {
+    /// The storage itself, for what is no object of a tier: leases, backups. Nothing is asked yet.
+    pub fn storage(&self) -> Result<Arc<dyn ObjectStore>, TierError> {
+        let refused = |error| TierError::new(&self.name, TierErrorKind::Refused, error);
+        connect(self).map(|client| client.store).map_err(refused)
     }
 }
 

@@ -1,0 +1,138 @@
+//! The configuration of tiers and replicas, as it is written, against the services that it names.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use modgate::{
+    config::{Config, Env, Sources},
+    wire,
+};
+use records::Records;
+use replicas::Replicas;
+use store::{Content, Digest, Found, Key, Store, Tiers};
+use testkit::services::{Postgres, Redis, S3};
+
+/// How long a lease lives in these tests.
+const LEASE: Duration = Duration::from_secs(5);
+
+/// A configuration with a data folder of its own, and the test's keys of object storage.
+fn config(folder: &tempfile::TempDir, toml: &str) -> Config {
+    let file = folder.path().join("modgate.toml");
+    std::fs::write(&file, toml).unwrap();
+    let sources = Sources {
+        file: Some(file),
+        env: Env::of([
+            ("MODGATE_CHAIN", "direct"),
+            ("MODGATE_DATA", folder.path().join("data").to_str().unwrap()),
+            ("S3_KEY", "testkey"),
+            ("S3_SECRET", "testsecret"),
+        ]),
+        ..Sources::default()
+    };
+    Config::load(&sources).unwrap().config
+}
+
+fn bucket(s3: &S3) -> String {
+    assert_eq!(
+        (s3.access_key(), s3.secret_key()),
+        ("testkey", "testsecret")
+    );
+    format!(
+        "[[storage]]\ntier = \"s3\"\nbucket = \"{}\"\nprefix = \"go-modules\"\nendpoint = \"{}\"\n\
+         region = \"{}\"\naccess_key = {{ env = \"S3_KEY\" }}\nsecret_key = {{ env = \"S3_SECRET\" }}\n",
+        S3::BUCKET,
+        s3.endpoint(),
+        S3::REGION,
+    )
+}
+
+fn tiers(config: &Config) -> Arc<Tiers> {
+    let store = Arc::new(Store::open(&wire::store(config)).unwrap());
+    Tiers::open(&wire::tiers(config), store).unwrap()
+}
+
+#[tokio::test]
+async fn what_one_keeps_in_a_bucket_another_finds() {
+    let (redis, s3) = (Redis::start().await, S3::start().await);
+    let hot = format!("[[storage]]\ntier = \"redis\"\nurl = \"{}\"\n", redis.url());
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let disk = "[[storage]]\ntier = \"disk\"\nmax_size = \"1GiB\"\n";
+    let keeps = tiers(&config(&one, &format!("{hot}{disk}{}", bucket(&s3))));
+    let key = Key::new("go/example.com/m/@v/v1.0.0.mod".to_owned()).unwrap();
+    let bytes = Bytes::from_static(b"module example.com/m\n");
+    let content = Content::Bytes(bytes.clone());
+    keeps
+        .keep(content, &key, &Digest::of(&bytes))
+        .await
+        .unwrap();
+    let object = s3.bucket_dir().join("go-modules").join(key.as_str());
+    assert_eq!(std::fs::read(object).unwrap(), bytes);
+    let file = one.path().join("data").join(key.as_str());
+    assert_eq!(std::fs::read(file).unwrap(), bytes);
+
+    // Neither a disk nor a Redis: it can only come from the bucket.
+    let finds = tiers(&config(&other, &bucket(&s3)));
+    let Found::Kept(kept) = finds.find(&key).await else {
+        panic!("it is in the bucket");
+    };
+    assert_eq!(kept.whole(), Some(&bytes));
+}
+
+/// Two replicas with this configuration: while one holds a lease, the other does not.
+async fn agree(toml: &str) {
+    let mut joined = Vec::new();
+    for name in ["one", "other"] {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(&folder, toml);
+        std::fs::create_dir_all(&config.data).unwrap();
+        let records = wire::records(&config).unwrap();
+        let records = Arc::new(Records::open(&records).await.unwrap());
+        let coordinate = wire::coordinate(&config).unwrap();
+        let replicas = Replicas::start(coordinate, &records, name);
+        joined.push((folder, records, replicas));
+    }
+    let [(.., one), (.., other)] = &joined[..] else {
+        unreachable!("two were joined");
+    };
+    let lease = one.leases.acquire("k", LEASE).await.unwrap();
+    let lease = lease.expect("nobody has it");
+    assert!(other.leases.acquire("k", LEASE).await.unwrap().is_none());
+    lease.release().await;
+    assert!(other.leases.acquire("k", LEASE).await.unwrap().is_some());
+    for (.., replicas) in &joined {
+        replicas.leave(LEASE).await;
+    }
+}
+
+#[tokio::test]
+async fn replicas_agree_by_postgres() {
+    let postgres = Postgres::start().await;
+    agree(&format!(
+        "[records]\nurl = \"{}\"\n[replicas]\ncoordinate = \"postgres\"",
+        postgres.url()
+    ))
+    .await;
+}
+
+#[tokio::test]
+async fn replicas_agree_by_redis() {
+    let redis = Redis::start().await;
+    agree(&format!(
+        "[[storage]]\ntier = \"redis\"\nurl = \"{}\"\n[[storage]]\ntier = \"disk\"\n\
+         [replicas]\ncoordinate = \"redis\"",
+        redis.url()
+    ))
+    .await;
+}
+
+#[tokio::test]
+async fn replicas_agree_by_storage() {
+    let s3 = S3::start().await;
+    agree(&format!(
+        "{}[replicas]\ncoordinate = \"storage\"",
+        bucket(&s3)
+    ))
+    .await;
+}
