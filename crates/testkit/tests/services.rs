@@ -112,3 +112,44 @@ fn a_service_ends_with_a_test_that_panics() {
     assert!(panicked.is_err());
     std::net::TcpStream::connect(receiver.recv().unwrap()).unwrap_err();
 }
+
+/// Set in the program that is killed.
+const TO_BE_KILLED: &str = "TESTKIT_TO_BE_KILLED";
+
+/// Not a test of its own: what the program does that the next test kills.
+#[tokio::test]
+async fn starts_a_service_and_stays() {
+    if std::env::var_os(TO_BE_KILLED).is_some() {
+        let redis = Redis::start().await;
+        let mut out = std::io::stdout().lock();
+        let line = format!("listens {}\n", redis.addr());
+        std::io::Write::write_all(&mut out, line.as_bytes()).unwrap();
+        std::io::Write::flush(&mut out).unwrap();
+        drop(out);
+        std::future::pending::<()>().await;
+    }
+}
+
+#[tokio::test]
+async fn a_service_ends_with_a_program_that_is_killed() {
+    use tokio::io::AsyncBufReadExt as _;
+    let mut program = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "starts_a_service_and_stays", "--nocapture"])
+        .env(TO_BE_KILLED, "1")
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = tokio::io::BufReader::new(program.stdout.take().unwrap()).lines();
+    let addr: SocketAddr = loop {
+        let line = lines.next_line().await.unwrap().expect("it listens");
+        if let Some((_, addr)) = line.split_once("listens ") {
+            break addr.parse().unwrap();
+        }
+    };
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    program.kill().await.unwrap();
+    // A connection ends when the service does.
+    let ended = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut [0])).await;
+    assert!(matches!(ended, Ok(Ok(0) | Err(_))), "{ended:?}");
+}

@@ -80,6 +80,30 @@ fn sections(reader: &mut Reader<'_>, scope: &Scope) -> Config {
     routes::never_redirect_private(reader, scope, &routes, &private_patterns);
     chain_entries.extend(chain::entries_of_routes(scope));
     let upstreams = upstreams::read(reader, scope, &chain_entries);
+    let sumdb = Sumdb {
+        database: sumdb::read(reader, scope, &itself),
+        exempt: reader.patterns(scope, "sumdb.exempt").0,
+        unknown: match reader.choice(scope, "sumdb.unknown") {
+            Some("allow") => Unknown::Allow,
+            _ => Unknown::Refuse,
+        },
+        unreachable: match reader.choice(scope, "sumdb.unreachable") {
+            Some("serve-unverified") => Unreachable::ServeUnverified,
+            _ => Unreachable::Refuse,
+        },
+    };
+    let freshness = Freshness {
+        list: reader.time(scope, "freshness.list"),
+        latest: reader.time(scope, "freshness.latest"),
+        query: reader.time(scope, "freshness.query"),
+        stale_while_revalidate: reader.time(scope, "freshness.stale_while_revalidate"),
+        stale_if_error: reader.time_or_forever(scope, "freshness.stale_if_error"),
+    };
+    let negative = Negative {
+        absent: reader.time(scope, "negative.absent"),
+        gone: reader.time(scope, "negative.gone"),
+        trouble: reader.time(scope, "negative.trouble"),
+    };
     let (cache, storage) = storage::read(reader, scope);
     let records = records::records(reader, scope);
     let replicas = records::replicas(reader, scope, &storage, &records);
@@ -93,30 +117,9 @@ fn sections(reader: &mut Reader<'_>, scope: &Scope) -> Config {
         mode,
         routes,
         upstreams,
-        sumdb: Sumdb {
-            database: sumdb::read(reader, scope, &itself),
-            exempt: reader.patterns(scope, "sumdb.exempt").0,
-            unknown: match reader.choice(scope, "sumdb.unknown") {
-                Some("allow") => Unknown::Allow,
-                _ => Unknown::Refuse,
-            },
-            unreachable: match reader.choice(scope, "sumdb.unreachable") {
-                Some("serve-unverified") => Unreachable::ServeUnverified,
-                _ => Unreachable::Refuse,
-            },
-        },
-        freshness: Freshness {
-            list: reader.time(scope, "freshness.list"),
-            latest: reader.time(scope, "freshness.latest"),
-            query: reader.time(scope, "freshness.query"),
-            stale_while_revalidate: reader.time(scope, "freshness.stale_while_revalidate"),
-            stale_if_error: reader.time_or_forever(scope, "freshness.stale_if_error"),
-        },
-        negative: Negative {
-            absent: reader.time(scope, "negative.absent"),
-            gone: reader.time(scope, "negative.gone"),
-            trouble: reader.time(scope, "negative.trouble"),
-        },
+        sumdb,
+        freshness,
+        negative,
         cache,
         storage,
         records,
