@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use modgate::{
@@ -12,7 +12,15 @@ use modgate::{
 use records::Records;
 use replicas::Replicas;
 use store::{Content, Digest, Found, Key, Store, Tiers};
-use testkit::services::{Postgres, Redis, S3};
+use testkit::{
+    fixture::Module,
+    gate::{Modgate, Options},
+    lab::Lab,
+    services::{Postgres, Redis, S3},
+};
+
+/// How long what is to come may take.
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// How long a lease lives in these tests.
 const LEASE: Duration = Duration::from_secs(5);
@@ -135,4 +143,66 @@ async fn replicas_agree_by_storage() {
         bucket(&s3)
     ))
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_with_a_path_has_what_is_kept() {
+    let lab = Lab::start().await;
+    let module = Module::new("lab.example/a", "v1.0.0");
+    lab.add(module.clone());
+    let disk = tempfile::tempdir().unwrap();
+    let file = disk.path().join("modgate.toml");
+    let kept = disk.path().join("modules");
+    let toml = format!("[[storage]]\ntier = \"disk\"\npath = {kept:?}\n");
+    std::fs::write(&file, &toml).unwrap();
+    let bin = Path::new(env!("CARGO_BIN_EXE_modgate"));
+    let options = Options {
+        upstream: Some(lab.url()),
+        sumdb: Some("off".to_owned()),
+        config: Some(toml),
+        ..Options::default()
+    };
+    let gate = Modgate::start(bin, options).await;
+    let url = module.url_path("mod");
+    assert_eq!(gate.get(&url).await.status, 200);
+    let under = |folder: &Path| {
+        folder
+            .join("go")
+            .join(url.trim_start_matches('/'))
+            .is_file()
+    };
+    // It is renamed to its place just after it is released to the client.
+    eventually(|| async { under(&kept) }).await;
+    assert!(!under(gate.data_dir()));
+
+    // Commands find what the server has.
+    let mut retire = tokio::process::Command::new(bin);
+    retire
+        .args([
+            "retire",
+            "lab.example/a@v1.0.0",
+            "--reason",
+            "leaks",
+            "--config",
+        ])
+        .arg(file)
+        .arg("--data")
+        .arg(gate.data_dir())
+        // It is no setting, and would be refused as one.
+        .env_remove("MODGATE_TEST_OFFLINE");
+    let done = retire.output().await.unwrap();
+    assert!(done.status.success(), "{done:?}");
+    eventually(|| async { gate.get(&url).await.status == 410 }).await;
+}
+
+/// Waits until something is so, which nothing tells.
+async fn eventually<F: Future<Output = bool>>(so: impl Fn() -> F) {
+    let waited = async {
+        while !so().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, waited)
+        .await
+        .expect("it is so in time");
 }
