@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{FutureExt, StreamExt, TryStreamExt, stream::BoxStream};
+use futures_util::{FutureExt, StreamExt, stream::BoxStream};
 
 use crate::{
     Digest, Frames, Hasher, Key, SpoolWriter, Spooled,
@@ -134,35 +134,43 @@ impl Pull {
     }
 }
 
+/// Writes the stream; the next blocks are read meanwhile.
 async fn fill(
     stream: &mut BoxStream<'static, Result<Bytes, TierError>>,
     writer: &mut SpoolWriter,
 ) -> Result<(), PullError> {
-    let mut ended = false;
-    while !ended {
-        let Some(first) = stream.try_next().await.map_err(PullError::Tier)? else {
-            return Ok(());
-        };
-        let mut len = first.len();
-        let mut blocks = vec![first];
-        // What has come already, and no waiting for more.
-        while len < WRITE_BYTES {
-            match stream.next().now_or_never() {
-                Some(Some(block)) => {
-                    let block = block.map_err(PullError::Tier)?;
-                    len += block.len();
-                    blocks.push(block);
-                }
-                Some(None) => {
-                    ended = true;
-                    break;
-                }
-                None => break,
-            }
-        }
-        writer.write(blocks).await.map_err(PullError::Disk)?;
+    let mut blocks = gather(stream).await?;
+    while !blocks.is_empty() {
+        let (written, next) = tokio::join!(writer.write(blocks), gather(stream));
+        written.map_err(PullError::Disk)?;
+        blocks = next?;
     }
     Ok(())
+}
+
+/// The next blocks: one, and what more has come already. None at the end.
+async fn gather(
+    stream: &mut BoxStream<'static, Result<Bytes, TierError>>,
+) -> Result<Vec<Bytes>, PullError> {
+    let mut blocks = Vec::new();
+    let mut len = 0;
+    while len < WRITE_BYTES {
+        let next = if blocks.is_empty() {
+            stream.next().await
+        } else {
+            match stream.next().now_or_never() {
+                Some(next) => next,
+                None => break,
+            }
+        };
+        let Some(block) = next else {
+            break;
+        };
+        let block = block.map_err(PullError::Tier)?;
+        len += block.len();
+        blocks.push(block);
+    }
+    Ok(blocks)
 }
 
 /// Reads a bad object a second time, and sets it aside if it is bad where it lies.

@@ -15,11 +15,14 @@ use std::{
 
 use common::*;
 use store::{
-    Content, Digest, Found, KeepError, TiersSettings,
+    Content, Digest, Found, KeepError, PullError, TiersSettings,
     tier::{ObjectSettings, Persist, TierErrorKind, TierSettings},
 };
 use tempfile::TempDir;
-use testkit::services::{Redis, S3};
+use testkit::{
+    services::{Redis, S3},
+    small_disk::SmallDisk,
+};
 
 const MOD: &str = "go/example.com/a/@v/v1.0.0.mod";
 
@@ -436,6 +439,48 @@ async fn a_disk_that_takes_nothing_costs_no_answer() {
     assert_eq!(
         fs::read(s3.bucket_dir().join("go-modules").join(new)).unwrap(),
         small
+    );
+}
+
+#[tokio::test]
+async fn a_full_disk_is_served_past_and_says_so() {
+    let s3 = S3::start().await;
+    let disk = SmallDisk::new(8 << 20);
+    let (small, large) = (bytes(100_000, 15), bytes(3 << 20, 16));
+    let zip = "go/example.com/a/@v/v1.0.0.zip";
+    let filled = running(&without_disk(&s3));
+    keep(&filled, MOD, &small).await;
+    keep_large(&filled, zip, &large).await;
+    let tiers = running_in(&over(&s3), TempDir::new_in(disk.path()).unwrap());
+    disk.fill(20_000);
+    assert_eq!(kept(&tiers, MOD).await, small);
+    until(5, "said", async || tiers.snapshot().disk_refused == 1).await;
+    let down = pull(&tiers, zip).await;
+    let error = tiers.store().spool(Some(down.size())).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+    assert_eq!(read(down.frames().unwrap()).await.unwrap(), large);
+    // A spool whose length nobody knew is told while it is written.
+    let down = pull(&tiers, zip).await;
+    let writer = tiers.store().spool(None).await.unwrap();
+    let reading = tokio::spawn(read(writer.spool().frames()));
+    let error = down.into_spool(writer).await.unwrap_err();
+    assert!(matches!(error, PullError::Disk(_)), "{error}");
+    assert!(reading.await.unwrap().is_err());
+    // And what is new is kept where there is room.
+    let new = "go/example.com/new/@v/v1.0.0.mod";
+    keep(&tiers, new, &small).await;
+    assert_eq!(
+        fs::read(s3.bucket_dir().join("go-modules").join(new)).unwrap(),
+        small
+    );
+    disk.make_room();
+    keep(&tiers, "go/example.com/new/@v/v1.1.0.mod", &small).await;
+    assert!(
+        tiers
+            .folder
+            .path()
+            .join("go/example.com/new/@v/v1.1.0.mod")
+            .exists()
     );
 }
 

@@ -1,7 +1,5 @@
 //! A bad line to the tiers: what it alters, cuts and slows costs no wrong byte and no kept version.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 mod common;
 
 use std::{fs, time::Duration};

@@ -6,6 +6,7 @@ pub mod gate;
 pub mod go;
 pub mod lab;
 pub mod services;
+pub mod small_disk;
 pub mod sumdb;
 pub mod tls;
 

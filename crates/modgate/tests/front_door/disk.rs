@@ -1,86 +1,15 @@
 //! A full disk: a small file system of its own, in memory. Mounting needs root, or `sudo` without a password.
 
-use std::{
-    fs::File,
-    io::Write as _,
-    path::{Path, PathBuf},
-    process::Command,
-};
-
-use tempfile::TempDir;
 use testkit::{
     fixture,
     gate::{Modgate, Options},
     lab::Fault,
+    small_disk::SmallDisk,
 };
 
 use crate::common::{bin, code, kept_zips, module, no_temporary_files, verified_lab};
 
 const MIB: u64 = 1 << 20;
-
-/// A mounted file system, unmounted when dropped.
-struct SmallDisk(TempDir);
-
-impl SmallDisk {
-    fn new(bytes: u64) -> SmallDisk {
-        let folder = tempfile::tempdir().unwrap();
-        let options = format!("size={bytes},mode=0777");
-        run(
-            &["mount", "-t", "tmpfs", "-o", &options, "modgate-test"],
-            folder.path(),
-        );
-        SmallDisk(folder)
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    /// Fills it until `left` bytes are free.
-    fn fill(&self, left: u64) {
-        let mut file = File::options()
-            .create(true)
-            .append(true)
-            .open(self.ballast())
-            .unwrap();
-        while file.write(&[7; 4096]).is_ok_and(|written| written > 0) {}
-        let size = file.metadata().unwrap().len();
-        file.set_len(size.saturating_sub(left)).unwrap();
-    }
-
-    fn make_room(&self) {
-        std::fs::remove_file(self.ballast()).unwrap();
-    }
-
-    fn ballast(&self) -> PathBuf {
-        self.path().join("ballast")
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily, since a gateway that is being killed may still have files open.
-        run(&["umount", "--lazy"], self.path());
-    }
-}
-
-fn run(command: &[&str], folder: &Path) {
-    let attempt = |program: &[&str]| {
-        Command::new(program[0])
-            .args(&program[1..])
-            .arg(folder)
-            .output()
-    };
-    let first = attempt(command);
-    if first.as_ref().is_ok_and(|output| output.status.success()) {
-        return;
-    }
-    let sudo = attempt(&[&["sudo", "-n"], command].concat());
-    assert!(
-        sudo.is_ok_and(|output| output.status.success()) || std::thread::panicking(),
-        "THIS TEST MUST MOUNT A SMALL FILE SYSTEM AND CANNOT: run it as root, or let `sudo -n mount` work ({first:?})"
-    );
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_said_survived_and_left_behind() {
