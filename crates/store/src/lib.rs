@@ -8,6 +8,9 @@
 //! - A kept file is never written, truncated or replaced in place, so that it may be mapped.
 //! - One data folder has one owner ([`Store::open`] takes a lock).
 //!
+//! [`Tiers`] puts further tiers beside the folder: a shared hot one above or below it, object storage that keeps below
+//! it. What crosses from one to the other is compared with the [`Digest`] that travels with it.
+//!
 //! Reading goes through [`Kept`] (a file under its final name) or [`Spool`] (a download under way, with one
 //! writer and many readers); both hand out [`Frames`], a sequence of shared byte blocks.
 

@@ -113,9 +113,13 @@ pub(super) fn connect(settings: &ObjectSettings) -> object_store::Result<Client>
         retry_timeout: settings.timeout,
     };
     let expose = |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.expose().to_owned());
+    // Without keys of ours the surroundings say who we are: a workload identity, the role of a container or machine.
+    let own_keys = settings.access_key.is_some();
     match settings.service {
         Service::S3 => {
-            let mut builder = AmazonS3Builder::new()
+            let builder = own_keys.then(AmazonS3Builder::new);
+            let mut builder = builder
+                .unwrap_or_else(AmazonS3Builder::from_env)
                 .with_bucket_name(&settings.bucket)
                 .with_client_options(options)
                 .with_retry(retry);
@@ -137,7 +141,9 @@ pub(super) fn connect(settings: &ObjectSettings) -> object_store::Result<Client>
             client(builder.build()?)
         }
         Service::Gcs => {
-            let mut builder = GoogleCloudStorageBuilder::new()
+            let builder = own_keys.then(GoogleCloudStorageBuilder::new);
+            let mut builder = builder
+                .unwrap_or_else(GoogleCloudStorageBuilder::from_env)
                 .with_bucket_name(&settings.bucket)
                 .with_client_options(options)
                 .with_retry(retry);
@@ -150,7 +156,9 @@ pub(super) fn connect(settings: &ObjectSettings) -> object_store::Result<Client>
             client(builder.build()?)
         }
         Service::Azure => {
-            let mut builder = MicrosoftAzureBuilder::new()
+            let builder = own_keys.then(MicrosoftAzureBuilder::new);
+            let mut builder = builder
+                .unwrap_or_else(MicrosoftAzureBuilder::from_env)
                 .with_container_name(&settings.bucket)
                 .with_client_options(options)
                 .with_retry(retry);
