@@ -97,8 +97,17 @@ impl Egress {
         self.client(proxy, false, grant, connect_timeout).await
     }
 
-    /// The client for an address that a stranger named.
-    async fn guarded(
+    /// The client for an address that a stranger named, such as a redirect; it follows no redirects. It is refused
+    /// unless its addresses are public or its host is listed as internal.
+    pub async fn guarded(
+        &self,
+        url: &Url,
+        connect_timeout: Duration,
+    ) -> Result<Client, EgressError> {
+        self.guarded_with(url, None, connect_timeout).await
+    }
+
+    async fn guarded_with(
         &self,
         url: &Url,
         grant: Option<&Grant>,

@@ -111,7 +111,7 @@ impl Egress {
                 return Err(EgressError::new(EgressErrorKind::Refused, text));
             }
             let granted = grant.as_ref().filter(|_| url.origin() == home.origin());
-            let client = self.guarded(&url, granted, CONNECT_WITHIN).await?;
+            let client = self.guarded_with(&url, granted, CONNECT_WITHIN).await?;
             let mut request = client.get(url.clone());
             if let Some((name, value)) = granted.and_then(Grant::header) {
                 request = request.header(name, value);

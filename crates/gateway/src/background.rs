@@ -2,8 +2,8 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    time::{Duration, Instant},
 };
 
 use gomod::ModulePath;
@@ -24,10 +24,17 @@ const MAX_UNVERIFIED: usize = 10_000;
 /// How often mirrors of repositories are looked after.
 const TIDY: Duration = Duration::from_mins(10);
 
+/// How often it is said that the queue is full.
+const SAY_FULL: Duration = Duration::from_secs(10);
+
 /// What is to be done.
 #[derive(Debug)]
 pub(crate) struct Background {
     queue: OnceLock<mpsc::Sender<(Artifact, Route)>>,
+    /// What waits in the queue, each once.
+    queued: Mutex<HashSet<Artifact>>,
+    /// When it was said last that the queue is full.
+    said_full: Mutex<Option<Instant>>,
     lists: Mutex<HashSet<ModulePath>>,
     lists_changed: Notify,
     unverified: Mutex<HashSet<Artifact>>,
@@ -37,6 +44,8 @@ impl Background {
     pub(crate) fn new() -> Self {
         Self {
             queue: OnceLock::new(),
+            queued: Mutex::default(),
+            said_full: Mutex::default(),
             lists: Mutex::default(),
             lists_changed: Notify::new(),
             unverified: Mutex::default(),
@@ -67,20 +76,26 @@ impl Background {
 }
 
 impl Gateway {
-    /// Queues a fetch. A full queue drops it, counted: the client will ask again.
+    /// Queues a fetch, unless it is queued or under way. A full queue drops it, told and counted: the client will ask
+    /// again.
     pub(crate) fn fetch_later(&self, artifact: Artifact, route: Route) {
-        if self.flights.find(&artifact.key_text()).is_some() {
+        let background = &self.background;
+        if self.flights.find(&artifact.key_text()).is_some()
+            || !lock(&background.queued).insert(artifact.clone())
+        {
             return;
         }
-        let queued = self
-            .background
-            .queue
-            .get()
-            .is_some_and(|queue| queue.try_send((artifact, route)).is_ok());
-        if queued {
+        let queue = background.queue.get();
+        if queue.is_some_and(|queue| queue.try_send((artifact.clone(), route)).is_ok()) {
             self.metrics.queued.inc();
-        } else {
-            Metrics::count(&self.metrics.commits, "async_queue_full");
+            return;
+        }
+        lock(&background.queued).remove(&artifact);
+        Metrics::count(&self.metrics.commits, "async_queue_full");
+        let mut said = lock(&background.said_full);
+        if said.is_none_or(|at| at.elapsed() >= SAY_FULL) {
+            *said = Some(Instant::now());
+            tracing::warn!(%artifact, "the queue of background fetches is full: what comes is dropped until there is room (`background.queue`)");
         }
     }
 
@@ -114,6 +129,10 @@ impl Gateway {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 async fn fetch_queued(
     gateway: Weak<Gateway>,
     queue: Arc<tokio::sync::Mutex<mpsc::Receiver<(Artifact, Route)>>>,
@@ -124,13 +143,14 @@ async fn fetch_queued(
             return;
         };
         gateway.metrics.queued.dec();
+        lock(&gateway.background.queued).remove(&artifact);
         if let Err(refused) = gateway
             .fly(
                 artifact,
                 route,
                 Want {
-                    cached_only: false,
                     whole: true,
+                    ..Want::default()
                 },
             )
             .await
@@ -207,8 +227,8 @@ async fn verify_again(gateway: Weak<Gateway>) {
                     artifact.clone(),
                     route,
                     Want {
-                        cached_only: false,
                         whole: true,
+                        ..Want::default()
                     },
                 )
                 .await

@@ -1,6 +1,6 @@
 //! What a failed walk along a chain means for the client.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use upstream::{Attempt, Cause, Failure, FailureKind, Trouble};
 use vcs::{DirectError, ErrorKind};
@@ -10,14 +10,19 @@ use crate::refusal::{Code, Refusal};
 /// An outage is never absence: only what every upstream denied is "not found".
 pub(crate) fn refusal(what: &str, absent: Code, failure: &Failure) -> Refusal {
     let tried = || tried(&failure.attempts);
-    match &failure.kind {
+    let mut refusal = match &failure.kind {
         FailureKind::Absent { gone: true } => Refusal::new(Code::ResourceGone, what, format!("gone upstream ({})", tried())),
         FailureKind::Absent { gone: false } => Refusal::new(absent, what, format!("not found ({})", tried())),
         FailureKind::Off => Refusal::new(Code::LookupDisabled, what, "not kept here, and its chain is `off`")
             .hint("the configuration of this gateway allows no upstream for this module: see `chain` and `[[route]]`"),
         FailureKind::Direct { earlier: None } => Refusal::new(absent, what, "not found"),
         FailureKind::Direct { earlier: Some(trouble) } | FailureKind::Trouble(trouble) => self::trouble(what, trouble),
+    };
+    if refusal.upstream.is_none() {
+        refusal.upstream = failure.attempts.last().map(|last| Arc::clone(&last.upstream));
     }
+    refusal.looped = failure.looped;
+    refusal
 }
 
 /// What a failure of direct fetch means for the client.
@@ -58,6 +63,8 @@ fn trouble(what: &str, trouble: &Trouble) -> Refusal {
     let code = match (trouble.cause, trouble.status) {
         (Cause::Timeout, _) => Code::UpstreamTimeout,
         (Cause::Overloaded, _) => Code::Overloaded,
+        (Cause::Loop, _) => Code::LoopDetected,
+        (Cause::Content, _) => Code::UpstreamInvalid,
         (Cause::Status, Some(status)) if status < 500 => Code::UpstreamRefused,
         _ => Code::UpstreamUnavailable,
     };
@@ -65,13 +72,15 @@ fn trouble(what: &str, trouble: &Trouble) -> Refusal {
         code,
         what,
         format!("{}: {}", trouble.upstream, trouble.text),
-    );
+    )
+    .from_upstream(&trouble.upstream);
     refusal.hint = match (code, trouble.status) {
         (Code::UpstreamRefused, Some(403)) => Some("an upstream that answers 403 for what it does not have needs `status_map = { 403 = 404 }`".into()),
         (Code::UpstreamRefused, Some(401)) => Some("the upstream wants credentials: check those in its URL or headers".into()),
         (Code::UpstreamUnavailable | Code::UpstreamTimeout, _) => {
             Some("the upstream is in trouble, not your request: try again, or ask the owner of this gateway".into())
         }
+        (Code::LoopDetected, _) => Some("that upstream and this gateway name each other: give one of them another upstream, or `direct`".into()),
         _ => None,
     };
     if trouble.cause == Cause::BreakerOpen {

@@ -18,7 +18,7 @@ use crate::{
     record::Outcome,
     refusal::{Code, Refusal},
     settings::{Route, Settings},
-    source,
+    source::Search,
     verify::{Proof, Verified},
 };
 
@@ -33,7 +33,8 @@ impl Gateway {
         self.metrics.flights.inc();
         if let Err(refusal) = self.try_fetch(&artifact, &route, &teller).await {
             let refusal = Arc::new(refusal);
-            if artifact.part != Part::Zip {
+            let gone = matches!(refusal.code, Code::VersionNotFound | Code::ResourceGone);
+            if artifact.part != Part::Zip || gone {
                 self.negatives.remember(
                     &artifact.key_text(),
                     &refusal,
@@ -61,7 +62,7 @@ impl Gateway {
             // Upstream has it too, perhaps.
             Err(error) => tracing::error!(%key, %error, "cannot read what is kept"),
         }
-        let settings = self.settings.load_full();
+        let settings = self.settings.load_full().by_way_of(route.via());
         match artifact.part {
             Part::Info => self.fetch_info(&settings, artifact, route, teller).await,
             Part::Mod => self.fetch_mod(&settings, artifact, route, teller).await,
@@ -76,19 +77,17 @@ impl Gateway {
         route: &Route,
         teller: &Teller<Answer>,
     ) -> Result<(), Refusal> {
-        let (upstream, body) = small(settings, artifact, route, info::MAX_BYTES).await?;
-        let kept = info::keepable(&body, &artifact.module, &artifact.version);
-        let bytes = match kept {
-            Ok(kept) => Bytes::copy_from_slice(&kept),
-            Err(error) => {
-                settings
-                    .upstreams
-                    .mark_bad(&upstream, &artifact.upstream_path());
-                return Err(Refusal::new(
-                    Code::UpstreamInvalid,
-                    artifact.to_string(),
-                    format!("{upstream} sent {error}"),
-                ));
+        let wish = artifact.wish();
+        let mut search = Search::new(settings, route, &artifact.module, &wish);
+        let (upstream, bytes) = loop {
+            let (upstream, body) = search.whole(info::MAX_BYTES).await?;
+            match info::keepable(&body, &artifact.module, &artifact.version) {
+                Ok(kept) => break (upstream, Bytes::copy_from_slice(&kept)),
+                Err(error) => {
+                    let why = format!("{upstream} sent {error}");
+                    let bad = Refusal::new(Code::UpstreamInvalid, artifact.to_string(), why);
+                    search.reject(bad.from_upstream(&upstream), false)?;
+                }
             }
         };
         self.land(artifact, Verified::info(bytes), None, upstream, teller)
@@ -102,19 +101,31 @@ impl Gateway {
         route: &Route,
         teller: &Teller<Answer>,
     ) -> Result<(), Refusal> {
+        const MAX_BYTES: usize = gomod::gomod_file::MAX_BYTES;
+        let wish = artifact.wish();
+        let mut search = Search::new(settings, route, &artifact.module, &wish);
         let (fetched, proof) = tokio::join!(
-            small(settings, artifact, route, gomod::gomod_file::MAX_BYTES),
+            search.whole(MAX_BYTES),
             self.proof(settings, artifact, route)
         );
-        let (upstream, body) = fetched?;
-        let verified = self.judge(
-            settings,
-            artifact,
-            &upstream,
-            &h1::hash_go_mod(&body),
-            proof?,
-            |proof| Verified::go_mod(body, proof),
-        )?;
+        let (mut upstream, mut body) = fetched?;
+        let proof = proof?;
+        let verified = loop {
+            let hash = h1::hash_go_mod(&body);
+            let judged = self.judge(
+                settings,
+                artifact,
+                &upstream,
+                &hash,
+                proof.clone(),
+                |proof| Verified::go_mod(body, proof),
+            );
+            match judged {
+                Ok(verified) => break verified,
+                Err(refusal) => search.reject(refusal.from_upstream(&upstream), true)?,
+            }
+            (upstream, body) = search.whole(MAX_BYTES).await?;
+        };
         self.land(artifact, verified, None, upstream, teller).await
     }
 
@@ -210,16 +221,4 @@ impl Gateway {
             }
         }
     }
-}
-
-/// A small answer, whole.
-async fn small(
-    settings: &Settings,
-    artifact: &Artifact,
-    route: &Route,
-    max: usize,
-) -> Result<(Arc<str>, Bytes), Refusal> {
-    let found = source::fetch(settings, route, &artifact.module, &artifact.wish()).await?;
-    let upstream = Arc::clone(&found.upstream);
-    Ok((upstream, found.into_bytes(max).await?))
 }

@@ -20,7 +20,7 @@ use crate::{
     record::Outcome,
     refusal::{Code, Refusal},
     settings::{Route, Settings},
-    source::{self, Found},
+    source::{Found, Search},
     verify::{Proof, Verified},
 };
 
@@ -41,59 +41,105 @@ impl Gateway {
         route: &Route,
         teller: &Teller<Answer>,
     ) -> Result<(), Refusal> {
-        let proof = self.proof(settings, artifact, route);
-        let download = async {
-            let found = source::fetch(settings, route, &artifact.module, &artifact.wish()).await?;
+        let wish = artifact.wish();
+        let mut search = Search::new(settings, route, &artifact.module, &wish);
+        let (downloaded, proof) = tokio::join!(
+            self.download(settings, artifact, &mut search, teller),
+            self.proof(settings, artifact, route)
+        );
+        let (mut upstream, mut zip) = downloaded?;
+        loop {
+            match zip {
+                Downloaded::Small(body) => {
+                    let proof = proof.clone()?;
+                    match self.check_small(settings, artifact, &upstream, &proof, body).await {
+                        Ok((verified, hash)) => {
+                            return self.land(artifact, verified, hash, upstream, teller).await;
+                        }
+                        Err(refusal) => search.reject(refusal.from_upstream(&upstream), true)?,
+                    }
+                }
+                Downloaded::Spooled(spooled) => {
+                    return self
+                        .finish_spooled(settings, artifact, &upstream, proof, spooled, teller)
+                        .await;
+                }
+            }
+            (upstream, zip) = self
+                .download(settings, artifact, &mut search, teller)
+                .await?;
+        }
+    }
+
+    /// A zip whole in memory, or one that streams to its waiters; of those that break off in memory the next is taken.
+    async fn download(
+        &self,
+        settings: &Settings,
+        artifact: &Artifact,
+        search: &mut Search<'_>,
+        teller: &Teller<Answer>,
+    ) -> Result<(Arc<str>, Downloaded), Refusal> {
+        loop {
+            let found = search.next().await?;
             let upstream = Arc::clone(&found.upstream);
             // A small one never touches the disk before it is answered.
             let length = found.length.filter(|length| *length <= WHOLE_ZIP_BYTES);
-            let zip = match length.and_then(|length| usize::try_from(length).ok()) {
-                Some(length) => {
-                    let body = found.into_bytes(length).await.inspect_err(|_| {
-                        settings
-                            .upstreams
-                            .mark_bad(&upstream, &artifact.upstream_path());
-                    })?;
-                    Downloaded::Small(body)
-                }
-                None => Downloaded::Spooled(self.receive(settings, artifact, found, teller).await?),
+            let Some(length) = length.and_then(|length| usize::try_from(length).ok()) else {
+                let spooled = self.receive(settings, artifact, found, teller).await?;
+                return Ok((upstream, Downloaded::Spooled(spooled)));
             };
-            Ok((upstream, zip))
-        };
-        let (downloaded, proof) = tokio::join!(download, proof);
-        let (upstream, zip): (Arc<str>, Downloaded) = downloaded?;
-        match zip {
-            Downloaded::Small(body) => {
-                let proof = proof?;
-                let content = Cursor::new(body.clone());
-                let hash = self
-                    .check_zip(settings, artifact, &upstream, content, proof.needs_hash())
-                    .await?;
-                let verified = self.judge_zip(settings, artifact, &upstream, hash, &proof, body)?;
-                self.land(artifact, verified, hash, upstream, teller).await
+            match found.into_bytes(length).await {
+                Ok(body) => return Ok((upstream, Downloaded::Small(body))),
+                Err(refusal) => search.reject(refusal, true)?,
             }
-            Downloaded::Spooled(spooled) => {
-                let judged = async {
-                    let proof = proof?;
-                    let content = spooled.reader();
-                    let hash = self
-                        .check_zip(settings, artifact, &upstream, content, proof.needs_hash())
-                        .await?;
-                    let passed = self.judge_zip(settings, artifact, &upstream, hash, &proof, ())?;
-                    Ok((passed, hash))
-                };
-                match judged.await {
-                    Ok((passed, hash)) => {
-                        self.land_spooled(artifact, passed.with(spooled), hash)
-                            .await
-                    }
-                    Err(refusal) => {
-                        let refusal: Refusal = refusal;
-                        teller.tell(Err(Arc::new(refusal.clone())));
-                        spooled.refuse(&refusal.to_string());
-                        Err(refusal)
-                    }
-                }
+        }
+    }
+
+    async fn check_small(
+        self: &Arc<Self>,
+        settings: &Settings,
+        artifact: &Artifact,
+        upstream: &str,
+        proof: &Proof,
+        body: Bytes,
+    ) -> Result<(Verified<Bytes>, Option<H1>), Refusal> {
+        let content = Cursor::new(body.clone());
+        let hash = self
+            .check_zip(settings, artifact, upstream, content, proof.needs_hash())
+            .await?;
+        let verified = self.judge_zip(settings, artifact, upstream, hash, proof, body)?;
+        Ok((verified, hash))
+    }
+
+    /// Judges what has streamed: its waiters get the last part, or an error.
+    async fn finish_spooled(
+        self: &Arc<Self>,
+        settings: &Settings,
+        artifact: &Artifact,
+        upstream: &Arc<str>,
+        proof: Result<Proof, Refusal>,
+        spooled: Spooled,
+        teller: &Teller<Answer>,
+    ) -> Result<(), Refusal> {
+        let judged = async {
+            let proof = proof?;
+            let content = spooled.reader();
+            let hash = self
+                .check_zip(settings, artifact, upstream, content, proof.needs_hash())
+                .await?;
+            let passed = self.judge_zip(settings, artifact, upstream, hash, &proof, ())?;
+            Ok((passed, hash))
+        };
+        match judged.await {
+            Ok((passed, hash)) => {
+                self.land_spooled(artifact, passed.with(spooled), hash)
+                    .await
+            }
+            Err(refusal) => {
+                let refusal: Refusal = refusal;
+                teller.tell(Err(Arc::new(refusal.clone())));
+                spooled.refuse(&refusal.to_string());
+                Err(refusal.from_upstream(upstream))
             }
         }
     }

@@ -7,12 +7,20 @@ use std::{
     collections::HashMap,
     future::Future,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
-use crate::refusal::{Code, Refusal};
+use crate::{
+    refusal::{Code, Refusal},
+    via::Via,
+};
+
+/// How long somebody else's fetch is waited for on behalf of another gateway: it may be waiting, round a circle, for that
+/// one.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 type Table<T> = Arc<Mutex<HashMap<Arc<str>, watch::Receiver<Option<Told<T>>>>>>;
 type Told<T> = Result<T, Arc<Refusal>>;
@@ -110,6 +118,36 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
             work.await;
         });
         (Waiter(receiver), false)
+    }
+
+    /// Joins or starts the fetch of `key` and waits for its first word; the last value says whether it was joined.
+    ///
+    /// Gateways may have each other as upstreams. What comes by way of another one does not wait for long on a fetch that
+    /// may wait for that other one; and a refusal that left out an upstream, since it asks whoever asked first, is no
+    /// answer for others. In both cases there is a fetch for those who came the same way.
+    pub(crate) async fn first_word<F>(
+        &self,
+        key: &str,
+        via: &Via,
+        fetch: impl Fn(Teller<T>) -> F,
+    ) -> (Told<T>, Waiter<T>, bool)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (mut waiter, joined) = self.join(key, &fetch);
+        let told = if joined && via.from_gateway() {
+            tokio::time::timeout(PATIENCE, waiter.told()).await.ok()
+        } else {
+            Some(waiter.told().await)
+        };
+        match told {
+            Some(told) if !joined || !matches!(&told, Err(refusal) if refusal.looped) => {
+                return (told, waiter, joined);
+            }
+            _ => {}
+        }
+        let (mut waiter, joined) = self.join(&format!("{key} by way of {via}"), fetch);
+        (waiter.told().await, waiter, joined)
     }
 
     /// Joins the fetch of `key` if there is one.

@@ -41,9 +41,19 @@ impl From<Refusal> for Refused {
 impl From<Arc<Refusal>> for Refused {
     fn from(refusal: Arc<Refusal>) -> Self {
         Self {
+            upstream: refusal.upstream.clone(),
             refusal,
             repeated: false,
-            upstream: None,
+        }
+    }
+}
+
+impl Refused {
+    /// A recent one, said again.
+    pub(crate) fn again(refusal: Arc<Refusal>) -> Self {
+        Self {
+            repeated: true,
+            ..refusal.into()
         }
     }
 }
@@ -120,6 +130,7 @@ impl Gateway {
 
     /// Takes new settings; running requests end with the old ones.
     pub fn reconfigure(&self, settings: Settings) {
+        settings.upstreams.inherit(&self.settings.load().upstreams);
         self.settings.store(Arc::new(settings));
         self.negatives.clear();
         self.changeables.recompose();
@@ -137,6 +148,7 @@ impl Gateway {
     /// Reads the tombstones again.
     pub fn reload_tombstones(&self) -> std::io::Result<()> {
         self.tombstones.reload()?;
+        self.negatives.clear();
         self.changeables.recompose();
         Ok(())
     }

@@ -26,6 +26,7 @@ mod sumdb;
 pub mod tombstone;
 mod verify;
 mod versions;
+mod via;
 
 pub use access_log::AccessLog;
 pub use gateway::{Gateway, Readiness, Refused};

@@ -1,7 +1,7 @@
 //! "No", remembered for a short time: go's habit of asking twice and a stampede cost upstream one request.
 //!
-//! Zips are left out. A client asks for a zip after `.info` and `.mod` said that the version is there, so a zip
-//! that fails is trouble, which should heal with the upstream; a stampede shares one fetch anyway (`flight`).
+//! Of zips only that they are not there: a client asks for a zip after `.info` and `.mod` said that the version is
+//! there, so any other failure is trouble, which should heal at once; a stampede shares one fetch anyway (`flight`).
 
 use std::{
     sync::Arc,
@@ -36,7 +36,20 @@ impl Negatives {
         (Instant::now() < until).then_some(refusal)
     }
 
+    /// What was the matter last time, though it may be over.
+    pub(crate) fn last(&self, key: &str) -> Option<Arc<Refusal>> {
+        self.0.get(key).map(|(_, refusal)| refusal)
+    }
+
+    /// All is well again.
+    pub(crate) fn forget(&self, key: &str) {
+        self.0.invalidate(key);
+    }
+
     pub(crate) fn remember(&self, key: &str, refusal: &Arc<Refusal>, lives: &Negative) {
+        if refusal.looped {
+            return;
+        }
         let life = match (refusal.code, refusal.code.fault()) {
             (Code::ResourceGone, _) => lives.gone,
             (_, Fault::Upstream) => lives.trouble,
@@ -50,10 +63,8 @@ impl Negatives {
             ) => lives.absent,
             _ => return,
         };
-        if !life.is_zero() {
-            self.0
-                .insert(key.to_owned(), (Instant::now() + life, Arc::clone(refusal)));
-        }
+        self.0
+            .insert(key.to_owned(), (Instant::now() + life, Arc::clone(refusal)));
     }
 
     pub(crate) fn clear(&self) {

@@ -14,6 +14,8 @@ use crate::{
     record::Outcome,
     refusal::{Code, Refusal},
     settings::{Mode, Route},
+    tombstone::Tombstone,
+    via::Via,
 };
 
 /// Zips up to this length are sent only when they are verified: then a bad one is a clear error, not a broken
@@ -21,12 +23,18 @@ use crate::{
 pub(crate) const WHOLE_ZIP_BYTES: u64 = 1 << 20;
 
 /// How a request wants its answer.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Want {
     /// Only what is kept.
     pub(crate) cached_only: bool,
     /// Only when it is whole: `HEAD`, ranges, conditions.
     pub(crate) whole: bool,
+    /// Fetched at once in every download mode that fetches: other answers are made from it.
+    pub(crate) at_once: bool,
+    /// Whether it came encrypted, as far as this gateway can know.
+    pub(crate) encrypted: bool,
+    /// The proxies by which it came.
+    pub(crate) via: Via,
 }
 
 impl Gateway {
@@ -118,7 +126,7 @@ impl Gateway {
     ) -> Result<Answer, Refused> {
         self.not_retired(&artifact)?;
         let key = artifact.key()?;
-        let route = self.settings.load().routes.resolve(&artifact.module);
+        let route = self.route(&artifact.module, &want);
         // A fetch looks itself whether the file is kept: one trip to the disk, shared by a crowd.
         let only_kept = want.cached_only || route.mode() != Mode::Sync;
         if only_kept && let Some(kept) = self.kept(&artifact, &key).await? {
@@ -126,17 +134,12 @@ impl Gateway {
             answer.private = route.is_private();
             return Ok(answer);
         }
-        Self::may_fetch(&artifact.to_string(), &route, want)?;
-        if artifact.part != Part::Zip
-            && let Some(refusal) = self.negatives.get(key.as_str())
-        {
-            return Err(Refused {
-                refusal,
-                repeated: true,
-                upstream: None,
-            });
+        Self::may_fetch(&artifact.to_string(), &route, &want)?;
+        if let Some(refusal) = self.negatives.get(key.as_str()) {
+            return Err(Refused::again(refusal));
         }
         match route.mode() {
+            _ if want.at_once => {}
             Mode::Sync | Mode::None => {}
             Mode::Async => {
                 self.fetch_later(artifact.clone(), route);
@@ -148,7 +151,8 @@ impl Gateway {
                 .into());
             }
             mode @ (Mode::Redirect | Mode::AsyncRedirect) => {
-                if let Some(url) = self.elsewhere(&route, &artifact.upstream_path()) {
+                let path = artifact.upstream_path();
+                if let Some(url) = self.elsewhere(&route, &path, want.encrypted).await {
                     if mode == Mode::AsyncRedirect {
                         self.fetch_later(artifact, route);
                     }
@@ -183,13 +187,14 @@ impl Gateway {
         want: Want,
     ) -> Result<Answer, Refused> {
         let key = artifact.key()?;
-        let gateway = Arc::clone(self);
-        let fetched = artifact.clone();
         let private = route.is_private();
-        let (mut waiter, joined) = self.flights.join(key.as_str(), move |teller| {
-            gateway.fetch(fetched, route, teller)
-        });
-        let mut answer = waiter.told().await?;
+        let fetch =
+            |teller| Arc::clone(self).fetch(artifact.clone(), route.clone(), teller);
+        let (told, mut waiter, joined) = self
+            .flights
+            .first_word(key.as_str(), route.via(), fetch)
+            .await;
+        let mut answer = told?;
         if joined && answer.outcome == Outcome::Miss {
             self.metrics.coalesced.inc();
             answer.outcome = Outcome::Coalesced;
@@ -217,22 +222,20 @@ impl Gateway {
     }
 
     fn not_retired(&self, artifact: &Artifact) -> Result<(), Refusal> {
-        match self.tombstones.find(&artifact.module, &artifact.version) {
-            None => Ok(()),
-            Some(tombstone) => Err(Refusal::new(
-                Code::ResourceGone,
-                artifact.to_string(),
-                format!("retired here: {}", tombstone.reason),
-            )
-            .hint(format!(
-                "an administrator of this gateway retired it at {}; use another version",
-                tombstone.time
-            ))),
-        }
+        let tombstone = self.tombstones.find(&artifact.module, &artifact.version);
+        tombstone.map_or(Ok(()), |tombstone| {
+            Err(retired(artifact.to_string(), &tombstone))
+        })
+    }
+
+    /// The route of a module for a request.
+    pub(crate) fn route(&self, module: &ModulePath, want: &Want) -> Route {
+        let route = self.settings.load().routes.resolve(module);
+        route.by_way_of(&want.via)
     }
 
     /// Whether a miss may be fetched at all.
-    pub(crate) fn may_fetch(what: &str, route: &Route, want: Want) -> Result<(), Refusal> {
+    pub(crate) fn may_fetch(what: &str, route: &Route, want: &Want) -> Result<(), Refusal> {
         if want.cached_only {
             return Err(Refusal::new(
                 Code::NotCached,
@@ -250,21 +253,19 @@ impl Gateway {
         Ok(())
     }
 
-    /// Where a redirect mode sends a client, if any upstream is well and its address has no secret in it.
-    fn elsewhere(&self, route: &Route, path: &str) -> Option<String> {
+    /// Where a redirect mode sends a client: to an upstream that is well and needs nothing that only this gateway has. The
+    /// go command follows none from https to http.
+    async fn elsewhere(&self, route: &Route, path: &str, encrypted: bool) -> Option<String> {
         if route.is_private() {
             return None;
         }
-        let base = self
-            .settings
-            .load()
-            .upstreams
-            .first_healthy(route.chain())?;
+        let upstreams = Arc::clone(&self.settings.load().upstreams);
+        let base = upstreams.open_to_clients(route.chain()).await?;
         let url = base.expose().trim_end_matches('/');
-        let secret = url
-            .split_once("://")
-            .is_none_or(|(_, rest)| rest.split('/').next().unwrap_or_default().contains('@'));
-        (!secret).then(|| format!("{url}{}", path.replace('!', "%21")))
+        if encrypted && !url.starts_with("https://") {
+            return None;
+        }
+        Some(format!("{url}{}", path.replace('!', "%21")))
     }
 
     /// Runs disk work off the runtime's threads.
@@ -288,7 +289,7 @@ impl Gateway {
             let text = format!("the checksum database {name} is not served here");
             return Err(Refusal::new(Code::DatabaseNotServed, "", text).into());
         };
-        let settings = self.settings.load_full();
+        let settings = self.settings.load_full().by_way_of(&want.via);
         match ask {
             SumDbAsk::Supported => {
                 sumdb.not_forked()?;
@@ -321,4 +322,13 @@ impl Gateway {
             SumDbAsk::Tile(path) => Ok(sumdb.tile(&settings, &path, want.cached_only).await?),
         }
     }
+}
+
+/// Why a retired version is not served.
+pub(crate) fn retired(what: String, tombstone: &Tombstone) -> Refusal {
+    let why = format!("retired here: {}", tombstone.reason);
+    Refusal::new(Code::ResourceGone, what, why).hint(format!(
+        "an administrator of this gateway retired it at {}; use another version",
+        tombstone.time
+    ))
 }

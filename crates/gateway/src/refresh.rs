@@ -3,17 +3,24 @@
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use gomod::{ModulePath, Version, info::Info, list};
+use gomod::{
+    ModulePath, Version, gomod_file,
+    info::{self, Info},
+    list,
+};
 use store::Key;
 
 use crate::{
     answer::{Answer, Content, Life},
-    artifact,
+    artifact::{self, Artifact, Part},
     changeable::{self, Changeable, MAX_BODY_BYTES},
+    flight::Teller,
     gateway::Gateway,
+    pipeline::{Want, retired},
     record::Outcome,
     refusal::{Code, Fault, Refusal},
-    source::{self, What, Wish},
+    source::{Search, What, Wish},
+    tombstone::Tombstone,
     versions::{Wanted, key},
 };
 
@@ -27,16 +34,71 @@ impl Gateway {
                 all.sort_unstable();
                 all.dedup();
                 all.retain(|version| self.tombstones.find(&wanted.module, version).is_none());
+                // As far as it is known here; clients look themselves.
+                if list::decides_incompatible(all.iter())
+                    .is_some_and(|version| self.keeps_go_mod(&wanted.module, version))
+                {
+                    all.retain(|version| !version.is_incompatible());
+                }
                 Some(list::format(&all).into())
             }
             What::Latest | What::Query(_) => {
-                let version = Info::parse(raw, &wanted.module).ok()?.version;
-                self.tombstones
-                    .find(&wanted.module, &version)
-                    .is_none()
-                    .then(|| Bytes::copy_from_slice(raw))
+                let info = Info::parse(raw, &wanted.module).ok()?;
+                let retired = self.tombstones.find(&wanted.module, &info.version);
+                retired.is_none().then(|| Bytes::copy_from_slice(raw))
             }
         }
+    }
+
+    /// Whether a go.mod of this version is kept, and not one made up for a module that has none. Reads the disk.
+    fn keeps_go_mod(&self, module: &ModulePath, version: &Version) -> bool {
+        let artifact = Artifact {
+            module: module.clone(),
+            version: version.clone(),
+            part: Part::Mod,
+        };
+        let kept = artifact.key().ok().and_then(|key| {
+            let max = gomod_file::MAX_BYTES as u64;
+            self.store.read_small(&key, max).ok().flatten()
+        });
+        kept.is_some_and(|file| file != gomod_file::synthesized(module))
+    }
+
+    /// The tombstone of the version that an answer names.
+    fn names_retired(&self, wanted: &Wanted, raw: &[u8]) -> Option<Tombstone> {
+        if self.tombstones.is_empty() {
+            return None;
+        }
+        let info = Info::parse(raw, &wanted.module).ok()?;
+        self.tombstones.find(&wanted.module, &info.version)
+    }
+
+    /// The kept `.info` of the version that is the latest of what is kept: of the first that has one and is not retired.
+    /// Reads the disk.
+    pub(crate) fn latest_kept(&self, module: &ModulePath) -> Option<Bytes> {
+        let kept = self.kept_versions(module);
+        let mut versions = kept.versions;
+        versions.retain(|version| self.tombstones.find(module, version).is_none());
+        if list::decides_incompatible(versions.iter())
+            .is_some_and(|version| self.keeps_go_mod(module, version))
+        {
+            versions.retain(|version| !version.is_incompatible());
+        }
+        let (before, releases): (Vec<_>, Vec<_>) =
+            versions.iter().partition(|version| version.is_prerelease());
+        let pseudo = kept.pseudo.iter().rev();
+        let pseudo = pseudo.filter(|version| self.tombstones.find(module, version).is_none());
+        let best_first = releases.into_iter().rev().chain(before.into_iter().rev()).chain(pseudo);
+        best_first.into_iter().find_map(|version| {
+            let artifact = Artifact {
+                module: module.clone(),
+                version: version.clone(),
+                part: Part::Info,
+            };
+            let key = artifact.key().ok()?;
+            let info = self.store.read_small(&key, info::MAX_BYTES as u64).ok()??;
+            Some(Bytes::from(info))
+        })
     }
 
     /// Versions of which something is kept. Reads the disk.
@@ -59,7 +121,10 @@ impl Gateway {
 
     pub(crate) fn refresh(self: &Arc<Self>, wanted: Wanted, key: Key) {
         if self.negatives.get(key.as_str()).is_none() {
-            drop(self.join_changeable(wanted, key));
+            let gateway = Arc::clone(self);
+            let name = key.as_str().to_owned();
+            let fetch = move |teller| gateway.tell_changeable(wanted, key, teller);
+            drop(self.flights.join(&name, fetch));
         }
     }
 
@@ -68,8 +133,10 @@ impl Gateway {
         wanted: Wanted,
         key: Key,
     ) -> Result<Answer, Arc<Refusal>> {
-        let (mut waiter, joined) = self.join_changeable(wanted, key);
-        let mut answer = waiter.told().await?;
+        let fetch = |teller| Arc::clone(self).tell_changeable(wanted.clone(), key.clone(), teller);
+        let via = wanted.route.via();
+        let (told, _, joined) = self.flights.first_word(key.as_str(), via, fetch).await;
+        let mut answer = told?;
         if joined {
             self.metrics.coalesced.inc();
             answer.outcome = Outcome::Coalesced;
@@ -77,27 +144,17 @@ impl Gateway {
         Ok(answer)
     }
 
-    fn join_changeable(
-        self: &Arc<Self>,
-        wanted: Wanted,
-        key: Key,
-    ) -> (crate::flight::Waiter<Answer>, bool) {
-        let gateway = Arc::clone(self);
-        let name = key.as_str().to_owned();
-        self.flights.join(&name, move |teller| async move {
-            let told = gateway
-                .fetch_changeable(&wanted, &key)
-                .await
-                .map_err(Arc::new);
-            if let Err(refusal) = &told {
-                gateway.negatives.remember(
-                    key.as_str(),
-                    refusal,
-                    &gateway.settings.load().negative,
-                );
+    /// The work of a flight.
+    async fn tell_changeable(self: Arc<Self>, wanted: Wanted, key: Key, teller: Teller<Answer>) {
+        let told = self.fetch_changeable(&wanted, &key).await.map_err(Arc::new);
+        match &told {
+            Ok(_) => self.negatives.forget(key.as_str()),
+            Err(refusal) => {
+                let lives = self.settings.load().negative;
+                self.negatives.remember(key.as_str(), refusal, &lives);
             }
-            teller.tell(told);
-        })
+        }
+        teller.tell(told);
     }
 
     /// Asks upstream, and keeps what it says. Boxed: the latest version may need a list, which comes here again.
@@ -107,52 +164,26 @@ impl Gateway {
         key: &'a Key,
     ) -> Pin<Box<dyn Future<Output = Result<Answer, Refusal>> + Send + 'a>> {
         Box::pin(async move {
-            let settings = self.settings.load_full();
-            let wish = Wish::Changing(wanted.what.clone());
-            let asked = source::fetch(&settings, &wanted.route, &wanted.module, &wish).await;
-            let (upstream, raw) = match asked {
-                Ok(found) => {
-                    let upstream = Arc::clone(&found.upstream);
-                    (Some(upstream), found.into_bytes(MAX_BODY_BYTES).await?)
-                }
+            let (upstream, raw) = match self.ask_changeable(wanted).await {
+                Ok((upstream, raw)) => match self.names_retired(wanted, &raw) {
+                    None => (Some(upstream), raw),
+                    // What else is the latest, the list tells; but another version is not what a query asks for.
+                    Some(_) if matches!(wanted.what, What::Latest) => {
+                        (None, self.latest_of_list(wanted).await?)
+                    }
+                    Some(tombstone) => return Err(retired(wanted.name(), &tombstone)),
+                },
                 Err(refusal) => {
-                    if !matches!(wanted.what, What::Latest)
-                        || refusal.code.fault() == Fault::Upstream
-                    {
+                    if !matches!(wanted.what, What::Latest) || trouble(&refusal) {
                         return Err(refusal);
                     }
-                    // An upstream without `@latest`, a folder say: its list tells.
-                    (
-                        None,
-                        self.latest_of_list(wanted).await.map_err(|_| refusal)?,
-                    )
+                    // An upstream without `@latest`, a folder say: its list tells. If that fails it is not known that
+                    // there is nothing.
+                    let listed = self.latest_of_list(wanted).await;
+                    let raw = listed
+                        .map_err(|inner| if trouble(&inner) { inner } else { refusal })?;
+                    (None, raw)
                 }
-            };
-            let raw = match (&wanted.what, &upstream) {
-                (What::List, Some(upstream)) => Self::sane_list(upstream, raw, wanted)?,
-                (What::Latest | What::Query(_), Some(upstream)) => {
-                    match Info::parse(&raw, &wanted.module) {
-                        Ok(info)
-                            if self
-                                .tombstones
-                                .find(&wanted.module, &info.version)
-                                .is_some() =>
-                        {
-                            self.latest_of_list(wanted).await?
-                        }
-                        Ok(_) => raw,
-                        Err(error) => {
-                            let path = wish.path(&wanted.module);
-                            settings.upstreams.mark_bad(upstream, &path);
-                            return Err(Refusal::new(
-                                Code::UpstreamInvalid,
-                                wanted.name(),
-                                format!("{upstream} sent {error}"),
-                            ));
-                        }
-                    }
-                }
-                (_, None) => raw,
             };
             let (asked, key) = (wanted.clone(), key.clone());
             let served = self
@@ -165,12 +196,10 @@ impl Gateway {
                     Some(served)
                 })
                 .await?;
+            // Retired this very moment.
             let served = served.ok_or_else(|| {
-                Refusal::new(
-                    Code::ResourceGone,
-                    wanted.name(),
-                    "the version it stands for was retired here",
-                )
+                let why = "the version it stands for was retired here";
+                Refusal::new(Code::ResourceGone, wanted.name(), why)
             })?;
             let mut answer = Answer::new(
                 Content::Bytes(served),
@@ -183,15 +212,26 @@ impl Gateway {
         })
     }
 
-    /// A login page with status 200 is no list.
-    fn sane_list(upstream: &str, raw: Bytes, wanted: &Wanted) -> Result<Bytes, Refusal> {
-        if raw.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'<') {
-            let why = format!(
-                "{upstream} sent an HTML page instead of a list: a login or error page in between?"
-            );
-            return Err(Refusal::new(Code::UpstreamInvalid, wanted.name(), why));
+    /// What the chain says, from the first of it that says something sensible.
+    async fn ask_changeable(&self, wanted: &Wanted) -> Result<(Arc<str>, Bytes), Refusal> {
+        let settings = self.settings.load_full().by_way_of(wanted.route.via());
+        let wish = Wish::Changing(wanted.what.clone());
+        let mut search = Search::new(&settings, &wanted.route, &wanted.module, &wish);
+        loop {
+            let (upstream, raw) = search.whole(MAX_BODY_BYTES).await?;
+            let sense = match wanted.what {
+                What::List => sane_list(&raw),
+                What::Latest | What::Query(_) => Info::parse(&raw, &wanted.module)
+                    .map(drop)
+                    .map_err(|error| error.to_string()),
+            };
+            let Err(nonsense) = sense else {
+                return Ok((upstream, raw));
+            };
+            let why = format!("{upstream} sent {nonsense}");
+            let bad = Refusal::new(Code::UpstreamInvalid, wanted.name(), why);
+            search.reject(bad.from_upstream(&upstream), false)?;
         }
-        Ok(raw)
     }
 
     /// The info of the latest version of the list: highest release, else pre-release, else newest pseudo-version.
@@ -213,7 +253,13 @@ impl Gateway {
                 Refusal::new(Code::ModuleNotFound, wanted.name(), "nothing is listed")
             })?
         };
+        let want = Want {
+            at_once: true,
+            via: wanted.route.via().clone(),
+            ..Want::default()
+        };
         let versions = list::parse(&raw.served, &wanted.module).versions;
+        let versions = self.go_chooses_from(&wanted.module, versions, &want).await?;
         let pseudo = list::parse(&raw.raw, &wanted.module).pseudo;
         let latest = list::latest(versions.iter()).or_else(|| {
             pseudo
@@ -224,8 +270,13 @@ impl Gateway {
         let version = latest.ok_or_else(|| {
             Refusal::new(Code::ModuleNotFound, wanted.name(), "no version is listed")
         })?;
-        self.info_bytes(wanted.module.clone(), version.clone())
-            .await
+        let artifact = Artifact {
+            module: wanted.module.clone(),
+            version: version.clone(),
+            part: Part::Info,
+        };
+        let info = self.small(artifact, want).await;
+        info.map_err(|refused| (*refused.refusal).clone())
     }
 
     /// A version more is kept: lists change.
@@ -247,4 +298,19 @@ impl Gateway {
             tracing::warn!(%module, %error, "cannot write the folder's list");
         }
     }
+}
+
+/// Whether it is not the end of the matter: something failed that may work again.
+pub(crate) fn trouble(refusal: &Refusal) -> bool {
+    matches!(refusal.code.fault(), Fault::Upstream | Fault::Gateway)
+}
+
+/// A login page with status 200 is no list.
+fn sane_list(raw: &[u8]) -> Result<(), String> {
+    if raw.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'<') {
+        return Err(
+            "an HTML page instead of a list: a login or error page in between?".to_owned(),
+        );
+    }
+    Ok(())
 }

@@ -3,7 +3,7 @@
 //! Nothing here knows HTTP but [`Code::status`], which only `http/respond.rs` reads. `docs/errors.md` has a
 //! section per code; a test keeps the two together.
 
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 /// Whose matter a refusal is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +129,10 @@ pub struct Refusal {
     pub hint: Option<Cow<'static, str>>,
     /// When asking again may help.
     pub retry_after: Option<Duration>,
+    /// Whose answer it comes from, without secrets.
+    pub upstream: Option<Arc<str>>,
+    /// Whether it holds only for who came by the same proxies: an upstream that asks one of them was left out.
+    pub looped: bool,
 }
 
 impl Refusal {
@@ -145,6 +149,8 @@ impl Refusal {
             why: why.into(),
             hint: None,
             retry_after,
+            upstream: None,
+            looped: false,
         }
     }
 
@@ -152,6 +158,13 @@ impl Refusal {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Says whose answer it comes from.
+    #[must_use]
+    pub(crate) fn from_upstream(mut self, upstream: &Arc<str>) -> Self {
+        self.upstream = Some(Arc::clone(upstream));
         self
     }
 

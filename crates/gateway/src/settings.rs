@@ -7,6 +7,8 @@ use tlog::note::VerifierKey;
 use upstream::{Upstreams, chain::Chain};
 use vcs::Direct;
 
+use crate::via::Via;
+
 /// Everything that may change while the gateway runs.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -28,6 +30,20 @@ pub struct Settings {
     pub async_queue: usize,
     /// Background fetches at once.
     pub async_workers: usize,
+}
+
+impl Settings {
+    /// The same for a request that came by other proxies.
+    pub(crate) fn by_way_of(self: Arc<Self>, via: &Via) -> Arc<Self> {
+        if via.as_str().is_empty() {
+            return self;
+        }
+        let upstreams = Arc::new(self.upstreams.by_way_of(via.as_str()));
+        Arc::new(Self {
+            upstreams,
+            ..(*self).clone()
+        })
+    }
 }
 
 /// How a miss is answered.
@@ -81,9 +97,22 @@ pub struct Route {
     chain: Arc<Chain>,
     mode: Mode,
     private: bool,
+    via: Via,
 }
 
 impl Route {
+    /// The same for a request that came by other proxies.
+    #[must_use]
+    pub(crate) fn by_way_of(self, via: &Via) -> Self {
+        let via = via.clone();
+        Self { via, ..self }
+    }
+
+    /// The proxies by which the request came.
+    pub(crate) fn via(&self) -> &Via {
+        &self.via
+    }
+
     /// The chain to walk.
     pub fn chain(&self) -> &Arc<Chain> {
         &self.chain
@@ -130,6 +159,7 @@ impl Routes {
                 mode => mode,
             },
             private,
+            via: Via::default(),
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Where bytes come from: upstreams along a chain, and version control itself where the chain ends in `direct`.
 
-use std::sync::Arc;
+use std::{fmt::Write as _, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use gomod::{ModulePath, Query, Version};
-use upstream::{Ask, BodyError, FailureKind};
+use upstream::{Ask, BodyError, Failure, FailureKind, Walk};
 use vcs::{DirectError, ErrorKind, ZipStream};
 
 use crate::{
@@ -40,7 +40,7 @@ impl Wish {
             Self::Changing(What::List) => format!("/{module}/@v/list"),
             Self::Changing(What::Latest) => format!("/{module}/@latest"),
             Self::Changing(What::Query(query)) => {
-                format!("/{module}/@v/{}.info", query.escaped().replace(' ', "%20"))
+                format!("/{module}/@v/{}.info", path_element(&query.escaped()))
             }
             Self::Part(part, version) => {
                 format!("/{module}/@v/{}.{}", version.escaped(), part.ending())
@@ -65,7 +65,7 @@ impl Wish {
         }
     }
 
-    /// Whether a second upstream may be asked too. What changes is better asked of one.
+    /// Whether a second upstream may be asked soon. What changes is better asked of one, unless that is silent.
     fn hedge(&self) -> bool {
         matches!(self, Self::Part(..))
     }
@@ -89,49 +89,111 @@ enum Stream {
     Zip(ZipStream),
 }
 
-/// Asks the upstreams of the route's chain, and version control if the chain ends there.
-pub(crate) async fn fetch(
-    settings: &Settings,
-    route: &Route,
-    module: &ModulePath,
-    wish: &Wish,
-) -> Result<Found, Refusal> {
-    let ask = Ask {
-        path: wish.path(module),
-        hedge: wish.hedge(),
-    };
-    let what = wish.name(module);
-    let failure = match settings.upstreams.fetch(route.chain(), &ask).await {
-        Ok(fetched) => {
-            return Ok(Found {
-                upstream: fetched.upstream,
-                length: fetched.length,
+/// A search along a route's chain: upstreams, and version control if the chain ends there. It goes on when what came
+/// turns out bad, where the chain says so.
+#[derive(Debug)]
+pub(crate) struct Search<'a> {
+    settings: &'a Settings,
+    module: &'a ModulePath,
+    wish: &'a Wish,
+    walk: Walk,
+    /// Why what came before was bad.
+    rejected: Option<Refusal>,
+}
+
+impl<'a> Search<'a> {
+    pub(crate) fn new(
+        settings: &'a Settings,
+        route: &Route,
+        module: &'a ModulePath,
+        wish: &'a Wish,
+    ) -> Self {
+        let ask = Ask {
+            path: wish.path(module),
+            hedge: wish.hedge(),
+        };
+        Self {
+            settings,
+            module,
+            wish,
+            walk: settings.upstreams.walk(route.chain(), &ask),
+            rejected: None,
+        }
+    }
+
+    /// The next that has it.
+    pub(crate) async fn next(&mut self) -> Result<Found, Refusal> {
+        let ended = match self.walk.next().await {
+            Ok(fetched) => {
+                return Ok(Found {
+                    upstream: fetched.upstream,
+                    length: fetched.length,
+                    what: self.wish.name(self.module),
+                    stream: Stream::Upstream(Box::new(fetched.body)),
+                });
+            }
+            Err(failure) => self.at_the_end(failure).await,
+        };
+        // Where something came that was bad, nobody can say that there is nothing.
+        ended.map_err(|refusal| self.rejected.take().unwrap_or(refusal))
+    }
+
+    /// The next that sends it whole, at most `max` bytes.
+    pub(crate) async fn whole(&mut self, max: usize) -> Result<(Arc<str>, Bytes), Refusal> {
+        loop {
+            let found = self.next().await?;
+            let upstream = Arc::clone(&found.upstream);
+            match found.into_bytes(max).await {
+                Ok(bytes) => return Ok((upstream, bytes)),
+                Err(refusal) => {
+                    let counted = refusal.code == Code::UpstreamUnavailable;
+                    self.reject(refusal, counted)?;
+                }
+            }
+        }
+    }
+
+    /// Goes on after what came last turned out bad, or ends with the refusal: after `,`, or if the upstream is not to
+    /// blame. `counted`: it has been counted in the upstream's health.
+    pub(crate) fn reject(&mut self, refusal: Refusal, counted: bool) -> Result<(), Refusal> {
+        let to_blame = matches!(
+            refusal.code,
+            Code::UpstreamInvalid | Code::UpstreamUnavailable | Code::ChecksumMismatch
+        );
+        if to_blame && self.walk.reject(&refusal.why, counted) {
+            tracing::warn!(%refusal, "bad content, the next upstream is asked");
+            self.rejected = Some(refusal);
+            return Ok(());
+        }
+        Err(refusal)
+    }
+
+    async fn at_the_end(&mut self, failure: Failure) -> Result<Found, Refusal> {
+        let what = self.wish.name(self.module);
+        let absent = self.wish.absent();
+        let FailureKind::Direct { earlier } = &failure.kind else {
+            return Err(failure::refusal(&what, absent, &failure));
+        };
+        match ask_direct(self.settings, self.module, self.wish).await {
+            Ok(stream) => Ok(Found {
+                upstream: DIRECT.into(),
+                length: match &stream {
+                    Stream::Memory(bytes) => Some(bytes.len() as u64),
+                    _ => None,
+                },
                 what,
-                stream: Stream::Upstream(Box::new(fetched.body)),
-            });
-        }
-        Err(failure) => failure,
-    };
-    let FailureKind::Direct { earlier } = &failure.kind else {
-        return Err(failure::refusal(&what, wish.absent(), &failure));
-    };
-    match ask_direct(settings, module, wish).await {
-        Ok(stream) => Ok(Found {
-            upstream: DIRECT.into(),
-            length: match &stream {
-                Stream::Memory(bytes) => Some(bytes.len() as u64),
-                _ => None,
-            },
-            what,
-            stream,
-        }),
-        // Whether an upstream in trouble has it is not known: an outage is never absence.
-        Err(error) if error.kind == ErrorKind::NotFound && earlier.is_some() => {
-            Err(failure::refusal(&what, wish.absent(), &failure))
-        }
-        Err(error) => {
-            let refusal = failure::direct(what, wish.absent(), error);
-            Err(failure::after(refusal, &failure.attempts))
+                stream,
+            }),
+            // Whether an upstream in trouble has it is not known: an outage is never absence.
+            Err(error) if error.kind == ErrorKind::NotFound && earlier.is_some() => {
+                Err(failure::refusal(&what, absent, &failure))
+            }
+            Err(error) => {
+                let refusal = failure::direct(what, absent, error).from_upstream(&DIRECT.into());
+                let mut refusal = failure::after(refusal, &failure.attempts);
+                refusal.looped = failure.looped;
+                Err(refusal)
+            }
         }
     }
 }
@@ -158,6 +220,20 @@ async fn ask_direct(
         Wish::Part(Part::Mod, version) => direct.go_mod(module, version).await.map(Stream::Memory),
         Wish::Part(Part::Zip, version) => direct.zip(module, version).await.map(Stream::Zip),
     }
+}
+
+/// A query as an element of a URL's path: whatever could mean something else there is escaped.
+fn path_element(text: &str) -> String {
+    let mut element = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~!$&+,=@()".contains(&byte) {
+            element.push(char::from(byte));
+        } else {
+            // Writing to a string does not fail.
+            let _ = write!(element, "%{byte:02X}");
+        }
+    }
+    element
 }
 
 impl Artifact {
@@ -208,7 +284,36 @@ impl Found {
     }
 
     fn broken(&self, error: &BodyError) -> Refusal {
-        let why = format!("the answer of {} broke off: {error}", self.upstream);
-        Refusal::new(Code::UpstreamUnavailable, self.what.clone(), why)
+        let (code, why) = match error {
+            BodyError::TooLarge(max) => {
+                let why = format!("{} sent more than {max} bytes", self.upstream);
+                (Code::UpstreamInvalid, why)
+            }
+            _ => {
+                let why = format!("the answer of {} broke off: {error}", self.upstream);
+                (Code::UpstreamUnavailable, why)
+            }
+        };
+        Refusal::new(code, self.what.clone(), why).from_upstream(&self.upstream)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_are_escaped_for_urls() {
+        for (query, element) in [
+            ("main", "main"),
+            ("v1.2.3+meta", "v1.2.3+meta"),
+            ("fix#12", "fix%2312"),
+            ("100%", "100%25"),
+            ("a b", "a%20b"),
+            ("{x}^[y]", "%7Bx%7D%5E%5By%5D"),
+            ("!rel~1(a)=$@&,", "!rel~1(a)=$@&,"),
+        ] {
+            assert_eq!(path_element(query), element);
+        }
     }
 }

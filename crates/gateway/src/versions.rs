@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use gomod::{ModulePath, Query, QueryKind, Request, Version, gomod_file, info, list};
+use gomod::{ModulePath, Query, QueryKind, Request, Version, gomod_file, list};
 use store::Key;
 
 use crate::{
@@ -13,7 +13,8 @@ use crate::{
     gateway::{Gateway, Refused},
     pipeline::Want,
     record::Outcome,
-    refusal::{Code, Fault, Refusal},
+    refresh::trouble,
+    refusal::{Code, Refusal},
     settings::{Mode, Route},
     source::What,
 };
@@ -90,7 +91,7 @@ impl Gateway {
         let mut answer = Answer::new(
             Content::Bytes(known.served.clone()),
             media(&what),
-            Life::For(life),
+            Life::For(life.saturating_sub(known.age())),
             Outcome::Hit,
         );
         answer.private = self.is_private(module);
@@ -102,7 +103,7 @@ impl Gateway {
         module: ModulePath,
         want: Want,
     ) -> Result<Answer, Refused> {
-        let route = self.settings.load().routes.resolve(&module);
+        let route = self.route(&module, &want);
         self.changeable(
             Wanted {
                 module,
@@ -119,7 +120,7 @@ impl Gateway {
         module: ModulePath,
         want: Want,
     ) -> Result<Answer, Refused> {
-        let route = self.settings.load().routes.resolve(&module);
+        let route = self.route(&module, &want);
         self.changeable(
             Wanted {
                 module,
@@ -137,7 +138,7 @@ impl Gateway {
         query: Query,
         want: Want,
     ) -> Result<Answer, Refused> {
-        let route = self.settings.load().routes.resolve(&module);
+        let route = self.route(&module, &want);
         match query.kind() {
             QueryKind::Revision => {
                 self.changeable(
@@ -161,7 +162,7 @@ impl Gateway {
         let life = self.life(&wanted.what);
         let freshness = self.settings.load().freshness;
         let private = wanted.route.is_private();
-        let answer = |bytes: Bytes, outcome| {
+        let answer = |bytes: Bytes, life: Duration, outcome| {
             let mut answer = Answer::new(
                 Content::Bytes(bytes),
                 wanted.media(),
@@ -171,24 +172,27 @@ impl Gateway {
             answer.private = private;
             answer
         };
-        let may_fetch = Self::may_fetch(&wanted.name(), &wanted.route, want);
+        let may_fetch = Self::may_fetch(&wanted.name(), &wanted.route, &want);
         if let Some(known) = &known {
-            let age = known.age();
+            let (age, served) = (known.age(), known.served.clone());
             if age <= life {
-                return Ok(answer(known.served.clone(), Outcome::Hit));
+                return Ok(answer(served, life.saturating_sub(age), Outcome::Hit));
             }
             if may_fetch.is_err() {
-                return Ok(answer(known.served.clone(), Outcome::Stale));
+                return Ok(answer(served, Duration::ZERO, Outcome::Stale));
             }
             if age <= life + freshness.stale_while_revalidate {
+                let mut stale = answer(served, Duration::ZERO, Outcome::Stale);
+                let last = self.negatives.last(key.as_str());
+                stale.warning = last.is_some_and(|last| trouble(&last)).then_some(STALE);
                 self.refresh(wanted.clone(), key);
-                return Ok(answer(known.served.clone(), Outcome::Stale));
+                return Ok(stale);
             }
         }
         if let Err(refusal) = may_fetch {
             let kept = self.kept_only(&wanted).await?;
             return kept
-                .map(|kept| answer(kept, Outcome::Hit))
+                .map(|kept| answer(kept, Duration::ZERO, Outcome::Hit))
                 .ok_or_else(|| refusal.into());
         }
         if matches!(
@@ -200,11 +204,7 @@ impl Gateway {
             tracing::debug!(module = %wanted.module, "a list is fetched at once in every download mode");
         }
         let refused = match self.negatives.get(key.as_str()) {
-            Some(refusal) => Refused {
-                refusal,
-                repeated: true,
-                upstream: None,
-            },
+            Some(refusal) => Refused::again(refusal),
             None => match self.fly_changeable(wanted.clone(), key).await {
                 Ok(mut fetched) => {
                     fetched.private = private;
@@ -213,10 +213,7 @@ impl Gateway {
                 Err(refusal) => refusal.into(),
             },
         };
-        let trouble = matches!(
-            refused.refusal.code.fault(),
-            Fault::Upstream | Fault::Gateway
-        );
+        let trouble = trouble(&refused.refusal);
         let stale = match known.filter(|known| {
             freshness
                 .stale_if_error
@@ -229,8 +226,7 @@ impl Gateway {
         let Some(stale) = stale else {
             return Err(refused);
         };
-        let mut answer = answer(stale, Outcome::Stale);
-        answer.life = Life::For(Duration::ZERO);
+        let mut answer = answer(stale, Duration::ZERO, Outcome::Stale);
         answer.warning = trouble.then_some(STALE);
         Ok(answer)
     }
@@ -260,24 +256,7 @@ impl Gateway {
         let asked = wanted.clone();
         self.on_disk(move |gateway| match asked.what {
             What::List => gateway.compose(&asked, b"").filter(|list| !list.is_empty()),
-            What::Latest => {
-                let kept = gateway.kept_versions(&asked.module);
-                let named =
-                    list::latest(kept.versions.iter().filter(|version| {
-                        gateway.tombstones.find(&asked.module, version).is_none()
-                    }));
-                let latest = named.or(kept.pseudo.last())?;
-                let artifact = Artifact {
-                    module: asked.module.clone(),
-                    version: latest.clone(),
-                    part: Part::Info,
-                };
-                gateway
-                    .store
-                    .read_small(&artifact.key().ok()?, info::MAX_BYTES as u64)
-                    .ok()?
-                    .map(Bytes::from)
-            }
+            What::Latest => gateway.latest_kept(&asked.module),
             What::Query(_) => None,
         })
         .await
@@ -290,24 +269,28 @@ impl Gateway {
         query: &Query,
         want: Want,
     ) -> Result<Answer, Refused> {
-        let listed = self.list(module.clone(), want).await?;
+        let listed = self.list(module.clone(), want.clone()).await?;
         let Content::Bytes(body) = &listed.content else {
             return Err(Refusal::new(Code::InternalError, "", "a list that is no text").into());
         };
-        let versions = list::parse(body, &module).versions;
-        let retractions = match list::latest(versions.iter()) {
-            Some(newest) => self.retractions(&module, newest, want).await,
-            None => Vec::new(),
-        };
-        let usable = versions.iter().filter(|version| {
-            !retractions
-                .iter()
-                .any(|retraction| retraction.covers(version))
-        });
+        let mut versions = list::parse(body, &module).versions;
+        // The newest of all says which are retracted, itself perhaps among them.
+        let all = self.go_chooses_from(&module, versions.clone(), &want).await?;
+        if let Some(newest) = list::latest(all.iter()) {
+            let newest = self.go_mod(&module, newest, &want).await?;
+            let retractions = newest.map(|file| gomod_file::retractions(&file));
+            let retractions = retractions.unwrap_or_default();
+            versions.retain(|version| {
+                !retractions
+                    .iter()
+                    .any(|retraction| retraction.covers(version))
+            });
+        }
+        let usable = self.go_chooses_from(&module, versions, &want).await?;
         let picked = if query.kind() == QueryKind::Latest {
-            list::latest(usable)
+            list::latest(usable.iter())
         } else {
-            list::latest_with_prefix(query.as_str(), usable)
+            list::latest_with_prefix(query.as_str(), usable.iter())
         };
         let Some(version) = picked.cloned() else {
             if query.kind() == QueryKind::Latest {
@@ -334,58 +317,62 @@ impl Gateway {
         Ok(answer)
     }
 
-    async fn retractions(
+    /// What the go command chooses from: no `+incompatible` versions if the highest of the others has a go.mod.
+    pub(crate) async fn go_chooses_from(
         self: &Arc<Self>,
         module: &ModulePath,
-        newest: &Version,
-        want: Want,
-    ) -> Vec<gomod_file::Retraction> {
+        mut versions: Vec<Version>,
+        want: &Want,
+    ) -> Result<Vec<Version>, Refusal> {
+        let Some(decides) = list::decides_incompatible(versions.iter()) else {
+            return Ok(versions);
+        };
+        let file = self.go_mod(module, decides, want).await?;
+        if file.is_some_and(|file| file != gomod_file::synthesized(module)) {
+            versions.retain(|version| !version.is_incompatible());
+        }
+        Ok(versions)
+    }
+
+    /// The go.mod of a version; `None` if there is none to be had.
+    async fn go_mod(
+        self: &Arc<Self>,
+        module: &ModulePath,
+        version: &Version,
+        want: &Want,
+    ) -> Result<Option<Bytes>, Refusal> {
         let artifact = Artifact {
             module: module.clone(),
-            version: newest.clone(),
+            version: version.clone(),
             part: Part::Mod,
         };
-        match self
-            .artifact(
-                artifact,
-                Want {
-                    cached_only: want.cached_only,
-                    whole: true,
-                },
-            )
-            .await
-        {
-            Ok(answer) => body(&answer)
-                .map(|file| gomod_file::retractions(&file))
-                .unwrap_or_default(),
-            Err(_) => Vec::new(),
+        match self.small(artifact, want.clone()).await {
+            Ok(file) => Ok(Some(file)),
+            Err(refused) if trouble(&refused.refusal) => Err((*refused.refusal).clone()),
+            Err(_) => Ok(None),
         }
     }
 
-    pub(crate) async fn info_bytes(
+    /// A small artifact that another answer is made from: fetched in every download mode that fetches.
+    pub(crate) async fn small(
         self: &Arc<Self>,
-        module: ModulePath,
-        version: Version,
-    ) -> Result<Bytes, Refusal> {
-        let artifact = Artifact {
-            module,
-            version,
-            part: Part::Info,
-        };
+        artifact: Artifact,
+        want: Want,
+    ) -> Result<Bytes, Refused> {
         let name = artifact.to_string();
-        let answer = self
-            .artifact(artifact, Want::default())
-            .await
-            .map_err(|refused| (*refused.refusal).clone())?;
-        body(&answer)
-            .ok_or_else(|| Refusal::new(Code::InternalError, name, "an info that is no text"))
-    }
-}
-
-fn body(answer: &Answer) -> Option<Bytes> {
-    match &answer.content {
-        Content::Bytes(bytes) => Some(bytes.clone()),
-        Content::Kept(kept) => kept.whole().cloned(),
-        Content::Spool(_) | Content::Elsewhere(_) => None,
+        let want = Want {
+            whole: true,
+            at_once: true,
+            ..want
+        };
+        let answer = self.artifact(artifact, want).await?;
+        let bytes = match &answer.content {
+            Content::Bytes(bytes) => Some(bytes.clone()),
+            Content::Kept(kept) => kept.whole().cloned(),
+            Content::Spool(_) | Content::Elsewhere(_) => None,
+        };
+        bytes.ok_or_else(|| {
+            Refusal::new(Code::InternalError, name, "a small file that is not in memory").into()
+        })
     }
 }

@@ -71,6 +71,17 @@ pub fn latest_with_prefix<'a>(
     latest(versions.filter(matches))
 }
 
+/// The version whose go.mod decides whether `+incompatible` ones count: the highest of the others, if there are both kinds.
+/// If it has a go.mod, they do not (protocol.md 2.3). `versions` need not be sorted.
+pub fn decides_incompatible<'a>(
+    versions: impl Iterator<Item = &'a Version> + Clone,
+) -> Option<&'a Version> {
+    if !versions.clone().any(Version::is_incompatible) {
+        return None;
+    }
+    versions.filter(|version| !version.is_incompatible()).max()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,5 +118,20 @@ mod tests {
             "v1.11.0-rc.1"
         );
         assert_eq!(parse(b"", &path), ParsedList::default());
+    }
+
+    #[test]
+    fn the_highest_compatible_version_decides() {
+        let path = ModulePath::parse("a.com/m").unwrap();
+        for (body, decides) in [
+            ("v1.0.0\nv1.1.0-rc.1\nv2.0.0+incompatible\n", Some("v1.1.0-rc.1")),
+            ("v1.0.0\nv1.1.0\n", None),
+            ("v2.0.0+incompatible\n", None),
+            ("", None),
+        ] {
+            let versions = parse(body.as_bytes(), &path).versions;
+            let found = decides_incompatible(versions.iter()).map(Version::as_str);
+            assert_eq!(found, decides, "{body}");
+        }
     }
 }

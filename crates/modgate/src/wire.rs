@@ -116,7 +116,11 @@ fn egress(config: &Config, via: &str) -> Egress {
         proxy_http: proxy(&network.http_proxy),
         proxy_https: proxy(&network.https_proxy),
         no_proxy: network.no_proxy.clone(),
-        via: via.to_owned(),
+        via: if via.is_empty() {
+            String::new()
+        } else {
+            format!("1.1 {via}")
+        },
         internal_hosts: network
             .internal_hosts
             .iter()

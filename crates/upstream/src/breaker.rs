@@ -8,6 +8,58 @@ const THRESHOLD: u32 = 5;
 const FIRST: Duration = Duration::from_secs(1);
 /// Longest time open: an upstream that is back is noticed within 5 s.
 const CAP: Duration = Duration::from_secs(4);
+/// The rate of failures is looked at over the last one to two of these spans.
+const SPAN: Duration = Duration::from_secs(10);
+/// Outcomes without which a rate says nothing.
+const ENOUGH: u32 = 20;
+
+/// Outcomes lately, in two spans of time.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    began: Instant,
+    now: Outcomes,
+    before: Outcomes,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Outcomes {
+    all: u32,
+    failed: u32,
+}
+
+impl Window {
+    fn new(now: Instant) -> Self {
+        Self {
+            began: now,
+            now: Outcomes::default(),
+            before: Outcomes::default(),
+        }
+    }
+
+    fn add(&mut self, now: Instant, failed: bool) {
+        let age = now.saturating_duration_since(self.began);
+        if age >= SPAN {
+            let before = if age < 2 * SPAN {
+                self.now
+            } else {
+                Outcomes::default()
+            };
+            *self = Self {
+                before,
+                ..Self::new(now)
+            };
+        }
+        self.now.all = self.now.all.saturating_add(1);
+        self.now.failed = self.now.failed.saturating_add(u32::from(failed));
+    }
+
+    /// Whether half of them failed.
+    fn bad(&self) -> bool {
+        let all = self.now.all.saturating_add(self.before.all);
+        let failed = self.now.failed.saturating_add(self.before.failed);
+        all >= ENOUGH && failed >= all / 2
+    }
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -40,13 +92,15 @@ pub(crate) enum Admission {
 pub(crate) struct Breaker {
     state: State,
     failures: u32,
+    window: Window,
 }
 
 impl Breaker {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self {
             state: State::Closed,
             failures: 0,
+            window: Window::new(now),
         }
     }
 
@@ -87,6 +141,15 @@ impl Breaker {
         Admission::Probe
     }
 
+    /// How long until the next probe may go; `None`: it is closed.
+    pub(crate) fn until_probe(&self, now: Instant) -> Option<Duration> {
+        match self.state {
+            State::Closed => None,
+            State::Open { until, .. } => Some(until.saturating_duration_since(now)),
+            State::HalfOpen { since, .. } => Some((since + CAP).saturating_duration_since(now)),
+        }
+    }
+
     /// A probe was dropped without an outcome: the next may go at once.
     pub(crate) fn abandon(&mut self, now: Instant) {
         if let State::HalfOpen { wait, .. } = self.state {
@@ -96,35 +159,49 @@ impl Breaker {
 
     /// The upstream answered, though its body may yet break: what was open closes, but earlier
     /// broken bodies stay counted.
-    pub(crate) fn answered(&mut self) {
+    pub(crate) fn answered(&mut self, now: Instant) {
         if !self.is_closed() {
-            self.success();
+            self.close(now);
         }
     }
 
     /// An answer came whole.
-    pub(crate) fn success(&mut self) {
-        self.state = State::Closed;
-        self.failures = 0;
+    pub(crate) fn success(&mut self, now: Instant) {
+        if self.is_closed() {
+            self.failures = 0;
+            self.window.add(now, false);
+        } else {
+            self.close(now);
+        }
     }
 
-    /// A failure. `dead` (no connection, or no answer in time) opens at once. `jitter` in 0..=1
-    /// shortens the time open by up to a quarter.
-    pub(crate) fn failure(&mut self, now: Instant, dead: bool, probe: bool, jitter: f64) {
+    fn close(&mut self, now: Instant) {
+        *self = Self::new(now);
+    }
+
+    /// A failure, and whether it opens what was closed. `dead` (no connection, or no answer in
+    /// time) opens at once, others when they come in a row or make up half of all. `jitter` in
+    /// 0..=1 shortens the time open by up to a quarter.
+    pub(crate) fn failure(&mut self, now: Instant, dead: bool, probe: bool, jitter: f64) -> bool {
         self.failures = self.failures.saturating_add(1);
+        self.window.add(now, true);
+        let was_closed = self.is_closed();
         let (from, wait) = match self.state {
-            State::Closed if dead || self.failures >= THRESHOLD => (now, FIRST),
+            State::Closed if dead || self.failures >= THRESHOLD || self.window.bad() => {
+                (now, FIRST)
+            }
             // Counted from the probe's start, so that a probe that hangs does not lengthen the
             // time until the next.
             State::HalfOpen { since, wait } if probe => (since, (wait * 2).min(CAP)),
             // Requests begun before it opened say nothing new.
-            _ => return,
+            _ => return false,
         };
         let open = wait.mul_f64(1.0 - 0.25 * jitter.clamp(0.0, 1.0));
         self.state = State::Open {
             until: (from + open).max(now),
             wait,
         };
+        was_closed
     }
 }
 
@@ -137,7 +214,7 @@ mod tests {
     #[test]
     fn dead_opens_at_once_and_doubles_to_the_cap() {
         let mut now = Instant::now();
-        let mut b = Breaker::new();
+        let mut b = Breaker::new(Instant::now());
         b.failure(now, true, false, 0.0);
         assert_eq!(b.name(), "open");
         assert_eq!(b.admit(), Admission::Refused);
@@ -157,21 +234,21 @@ mod tests {
             Admission::Probe,
             "the last hope need not wait"
         );
-        b.success();
+        b.success(now);
         assert_eq!(b.admit(), Admission::Normal);
     }
 
     #[test]
     fn soft_failures_open_after_five_in_a_row() {
         let now = Instant::now();
-        let mut b = Breaker::new();
+        let mut b = Breaker::new(Instant::now());
         for _ in 0..4 {
             b.failure(now, false, false, 0.0);
         }
-        b.success();
+        b.success(now);
         for _ in 0..4 {
             b.failure(now, false, false, 0.0);
-            b.answered();
+            b.answered(now);
         }
         assert!(b.is_closed());
         b.failure(now, false, false, 0.0);
@@ -181,7 +258,7 @@ mod tests {
     #[test]
     fn late_failures_do_not_lengthen_and_abandoned_probes_free_the_place() {
         let now = Instant::now();
-        let mut b = Breaker::new();
+        let mut b = Breaker::new(Instant::now());
         for _ in 0..20 {
             b.failure(now, true, false, 0.0);
         }
@@ -195,7 +272,7 @@ mod tests {
     #[test]
     fn a_hanging_probe_counts_towards_the_wait_and_blocks_no_longer_than_the_cap() {
         let now = Instant::now();
-        let mut b = Breaker::new();
+        let mut b = Breaker::new(Instant::now());
         b.failure(now, true, false, 1.0);
         assert_eq!(
             b.probe(now + S * 3 / 4, false),
@@ -205,5 +282,48 @@ mod tests {
         assert_eq!(b.probe(now + S * 5, true), Admission::Probe);
         b.failure(now + S * 10, true, true, 0.0);
         assert_eq!(b.probe(now + S * 10, false), Admission::Probe);
+    }
+
+    #[test]
+    fn a_high_rate_of_failures_opens_though_never_many_in_a_row() {
+        let mut now = Instant::now();
+        let mut b = Breaker::new(now);
+        for n in 0..19 {
+            if n % 2 == 0 {
+                b.success(now);
+            } else {
+                assert!(!b.failure(now, false, false, 0.0), "too few to tell: {n}");
+            }
+        }
+        assert!(b.failure(now, false, false, 0.0));
+        assert_eq!(b.name(), "open");
+        b.success(now);
+        assert!(b.is_closed());
+
+        // One in four is no reason, nor is what happened long ago.
+        for n in 0..100 {
+            if n % 4 == 0 {
+                assert!(!b.failure(now, false, false, 0.0), "{n}");
+            } else {
+                b.success(now);
+            }
+        }
+        for _ in 0..4 {
+            now += SPAN * 2;
+            b.failure(now, false, false, 0.0);
+            assert!(b.is_closed());
+        }
+    }
+
+    #[test]
+    fn the_time_until_the_next_probe_is_told() {
+        let now = Instant::now();
+        let mut b = Breaker::new(now);
+        assert_eq!(b.until_probe(now), None);
+        assert!(b.failure(now, true, false, 0.0));
+        assert!(!b.failure(now, true, false, 0.0), "it is open already");
+        assert_eq!(b.until_probe(now), Some(S));
+        assert_eq!(b.probe(now + S, false), Admission::Probe);
+        assert_eq!(b.until_probe(now + S), Some(CAP));
     }
 }

@@ -8,6 +8,7 @@ use reqwest::{Response, Url};
 
 use crate::chain::BaseUrl;
 use crate::failure::Cause;
+use crate::peer::Asked;
 use crate::settings::UpstreamSettings;
 
 /// Longest outcome text, in bytes.
@@ -56,15 +57,25 @@ pub(crate) struct Sent {
     pub(crate) grant: Option<Grant>,
 }
 
-/// GETs `path` below `base`, following redirects by hand: never from https to http, and the upstream's headers,
-/// credential and userinfo only to the very same origin.
+/// Whether an upstream is asked without a credential.
+pub(crate) async fn needs_no_credential(egress: &Egress, base: &BaseUrl) -> bool {
+    let credentials = egress.credentials();
+    let Ok(url) = Url::parse(base.expose()) else {
+        return false;
+    };
+    credentials.is_empty() || matches!(credentials.for_url(&url).await, Ok(None))
+}
+
+/// GETs a path below `base`, following redirects by hand: never from https to http, the upstream's headers, credential
+/// and userinfo only to the very same origin, and elsewhere only to public addresses or hosts listed as internal, since
+/// it was not the administrator who named them.
 pub(crate) async fn get_path(
     egress: &Egress,
     base: &BaseUrl,
-    path: &str,
+    asked: &Asked,
     settings: &UpstreamSettings,
 ) -> Result<Sent, SendError> {
-    let home = Url::parse(&format!("{}{path}", base.expose()))
+    let home = Url::parse(&format!("{}{}", base.expose(), asked.path))
         .map_err(|_| SendError::new(Cause::Broken, "the path makes no URL"))?;
     let headers = headers(&settings.headers)?;
     let grant = if egress.credentials().is_empty() {
@@ -83,9 +94,16 @@ pub(crate) async fn get_path(
     for _ in 0..=MAX_REDIRECTS {
         let at_home = url.origin() == home.origin();
         let granted = grant.as_ref().filter(|_| at_home);
-        let client = egress
-            .trusted(&url, granted, settings.connect_timeout)
-            .await?;
+        let client = if at_home {
+            egress
+                .trusted(&url, granted, settings.connect_timeout)
+                .await?
+        } else {
+            egress
+                .guarded(&url, settings.connect_timeout)
+                .await
+                .map_err(astray)?
+        };
         let mut request = client.get(url.clone());
         if let Some((name, value)) = granted.and_then(Grant::header)
             && !(own && name == AUTHORIZATION)
@@ -95,15 +113,13 @@ pub(crate) async fn get_path(
         if at_home {
             request = request.headers(headers.clone());
         }
-        if let Ok(via) = HeaderValue::from_str(&egress.network().via)
-            && !via.is_empty()
-        {
+        if let Some(via) = &asked.via {
             request = request.header(VIA, via);
         }
-        let response = request
-            .send()
-            .await
-            .map_err(|error| explain(&error, settings.connect_timeout))?;
+        let response = request.send().await.map_err(|error| {
+            let error = explain(&error, settings.connect_timeout);
+            if at_home { error.into() } else { astray(error) }
+        })?;
         let Some(next) = redirect(&home, &url, &response, false)? else {
             let grant = grant.filter(|_| at_home && !own);
             return Ok(Sent { response, grant });
@@ -114,6 +130,17 @@ pub(crate) async fn get_path(
         Cause::Broken,
         &format!("more than {MAX_REDIRECTS} redirects"),
     ))
+}
+
+/// What failed after a redirect to elsewhere; that it leads inside is told with the remedy.
+fn astray(error: EgressError) -> SendError {
+    match error.kind {
+        EgressErrorKind::Refused => {
+            let text = format!("redirected, but {} (network.internal_hosts)", error.text);
+            SendError::new(Cause::Broken, &text)
+        }
+        _ => error.into(),
+    }
 }
 
 fn headers(pairs: &[(String, String)]) -> Result<HeaderMap, SendError> {

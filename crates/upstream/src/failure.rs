@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+/// What is said of an upstream in a loop.
+pub(crate) const LOOPS: &str = "asks this gateway in its turn (508)";
+
 /// What kind of trouble an upstream gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Cause {
@@ -17,6 +20,10 @@ pub enum Cause {
     Overloaded,
     /// The breaker is open and another request is already probing.
     BreakerOpen,
+    /// It has the file's place in a loop: it asks, by way of others, whoever asks it.
+    Loop,
+    /// What it sent was not what was asked for, as the caller found.
+    Content,
 }
 
 /// An upstream's failure to say whether it has the file.
@@ -68,6 +75,9 @@ pub struct Failure {
     pub kind: FailureKind,
     /// The upstreams asked, in order.
     pub attempts: Vec<Attempt>,
+    /// Whether one of them was left out since it asks in its turn whoever asks here. What this came to is the answer for
+    /// those, and perhaps not for others.
+    pub looped: bool,
 }
 
 /// How one upstream's attempt ended without a file.
@@ -75,6 +85,8 @@ pub struct Failure {
 pub(crate) enum Miss {
     /// 404 or, if `gone`, 410.
     Absent { gone: bool },
+    /// It asks this gateway in its turn, so it has nothing to add.
+    Loop,
     /// Anything else; `answered` tells an answer from an upstream that could not be reached.
     Trouble { trouble: Trouble, answered: bool },
 }
@@ -85,6 +97,7 @@ impl Miss {
         match self {
             Self::Absent { gone: false } => "answered 404".to_owned(),
             Self::Absent { gone: true } => "answered 410".to_owned(),
+            Self::Loop => LOOPS.to_owned(),
             Self::Trouble { trouble, .. } => trouble.text.clone(),
         }
     }

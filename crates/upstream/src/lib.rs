@@ -7,23 +7,27 @@ mod breaker;
 pub mod chain;
 mod client;
 mod failure;
+mod health;
 mod peer;
 pub mod settings;
 mod walk;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 pub use body::{Body, BodyError};
 pub use chain::{BaseUrl, Chain, ChainError, Entry, Fall, Target};
 pub use failure::{Attempt, Cause, Failure, FailureKind, Trouble};
-pub use peer::Snapshot;
+pub use health::Snapshot;
 pub use settings::{NetworkSettings, UpstreamSettings};
+pub use walk::Walk;
 
 use egress::Egress;
-use peer::Peer;
+use health::Health;
+use http::HeaderValue;
+use peer::{Asked, Peer};
 
 /// How long [`Upstreams::mark_bad`] lasts.
 const BAD_FOR: Duration = Duration::from_mins(1);
@@ -35,7 +39,8 @@ const MAX_BAD: u64 = 10_000;
 pub struct Ask {
     /// The path after the base URL: starts with `/`, already escaped for a URL.
     pub path: String,
-    /// Whether a second upstream may be asked when the first is slow (if its settings allow).
+    /// Whether a second upstream may be asked as soon as the first is slower than usual, rather
+    /// than only when it was silent for as long as connecting may take (if its settings allow).
     pub hedge: bool,
 }
 
@@ -51,13 +56,23 @@ pub struct Fetched {
 }
 
 /// All upstreams, with their settings, health and connections. Cheap to make: connections and
-/// TLS roots are set up on first use.
+/// TLS roots are set up on first use. Clones share it all.
+#[derive(Clone)]
 pub struct Upstreams {
+    shared: Arc<Shared>,
+    /// The value of `Via`; none if empty.
+    via: Arc<str>,
+}
+
+struct Shared {
     default: UpstreamSettings,
     by_url: HashMap<String, UpstreamSettings>,
     egress: Egress,
     /// By real URL. Grows only with the chains configured.
     peers: RwLock<HashMap<String, Arc<Peer>>>,
+    /// By real URL: what was known before a change of the configuration of upstreams that were not
+    /// asked since.
+    legacy: Mutex<HashMap<String, (UpstreamSettings, Arc<Health>)>>,
     /// (masked name, path) whose content was bad lately.
     bad: moka::sync::Cache<(Arc<str>, String), ()>,
 }
@@ -72,14 +87,46 @@ impl Upstreams {
         by_url: HashMap<String, UpstreamSettings>,
     ) -> Self {
         Self {
-            default,
-            by_url,
-            egress,
-            peers: RwLock::new(HashMap::new()),
-            bad: moka::sync::Cache::builder()
-                .max_capacity(MAX_BAD)
-                .time_to_live(BAD_FOR)
-                .build(),
+            via: egress.network().via.as_str().into(),
+            shared: Arc::new(Shared {
+                default,
+                by_url,
+                egress,
+                peers: RwLock::default(),
+                legacy: Mutex::default(),
+                bad: moka::sync::Cache::builder()
+                    .max_capacity(MAX_BAD)
+                    .time_to_live(BAD_FOR)
+                    .build(),
+            }),
+        }
+    }
+
+    /// The same for a request that came by the proxies of this `Via` header: they are named to the upstreams too, so
+    /// that a loop through any of them is seen.
+    #[must_use]
+    pub fn by_way_of(&self, via: &str) -> Self {
+        let own = &self.shared.egress.network().via;
+        Self {
+            shared: Arc::clone(&self.shared),
+            via: [via, own]
+                .into_iter()
+                .filter(|part| !part.is_empty())
+                .collect::<Vec<_>>()
+                .join(", ")
+                .into(),
+        }
+    }
+
+    /// Takes over what `before` knows of the upstreams: their counts, and the health of those with the same settings.
+    pub fn inherit(&self, before: &Self) {
+        let mut legacy = lock(&before.shared.legacy).clone();
+        let peers = before.shared.read_peers();
+        legacy.extend(peers.iter().map(|(url, peer)| (url.clone(), peer.legacy())));
+        drop(peers);
+        *lock(&self.shared.legacy) = legacy;
+        for (marked, ()) in &before.shared.bad {
+            self.shared.bad.insert((*marked).clone(), ());
         }
     }
 
@@ -87,63 +134,95 @@ impl Upstreams {
     ///
     /// Must be called within a Tokio runtime. Dropping the future drops the requests.
     pub async fn fetch(&self, chain: &Chain, ask: &Ask) -> Result<Fetched, Failure> {
-        walk::Walk::new(self, chain, ask).run().await
+        self.walk(chain, ask).next().await
+    }
+
+    /// A walk along the chain that can go on when what an upstream sent turns out bad.
+    pub fn walk(&self, chain: &Chain, ask: &Ask) -> Walk {
+        let asked = Asked {
+            path: ask.path.clone(),
+            via: HeaderValue::from_str(&self.via)
+                .ok()
+                .filter(|via| !via.is_empty()),
+        };
+        Walk::new(&self.shared, chain, Arc::new(asked), ask.hedge)
     }
 
     /// Records that what `upstream` (as in [`Fetched::upstream`]) sent for `path` was bad: for
     /// 60 s the other entries of a chain are asked first for it, and it counts as a failure in
     /// the upstream's health.
     pub fn mark_bad(&self, upstream: &str, path: &str) {
-        let peers = self.read_peers();
-        let Some(peer) = peers.values().find(|peer| &**peer.name() == upstream) else {
+        let peers = self.shared.read_peers();
+        let peer = peers.values().find(|peer| &**peer.name() == upstream);
+        let Some(peer) = peer.map(Arc::clone) else {
             return;
         };
-        self.bad
-            .insert((Arc::clone(peer.name()), path.to_owned()), ());
-        peer.bad_content();
+        drop(peers);
+        let asked = Asked {
+            path: path.to_owned(),
+            via: HeaderValue::from_str(&self.via).ok(),
+        };
+        self.shared.mark_bad(&peer, path);
+        peer.bad_content(&Arc::new(asked));
     }
 
     /// The state of each upstream used so far, sorted by name.
     pub fn snapshot(&self) -> Vec<Snapshot> {
-        let mut all: Vec<Snapshot> = self.read_peers().values().map(|p| p.snapshot()).collect();
+        let peers = self.shared.read_peers();
+        let mut all: Vec<Snapshot> = peers.values().map(|peer| peer.snapshot()).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
 
-    /// The first HTTP entry whose breaker is closed, else the first HTTP entry, if any.
-    pub fn first_healthy(&self, chain: &Chain) -> Option<BaseUrl> {
-        let bases = || {
-            chain
-                .entries()
-                .iter()
-                .filter_map(|entry| match &entry.target {
-                    Target::Http(base) => Some(base),
-                    Target::Direct | Target::Off => None,
-                })
-        };
-        bases()
-            .find(|base| self.peer(base).is_closed())
-            .or_else(|| bases().next())
-            .cloned()
+    /// The first HTTP entry to which a client may be sent: its breaker is closed, and it is asked without user, headers
+    /// or credential.
+    pub async fn open_to_clients(&self, chain: &Chain) -> Option<BaseUrl> {
+        for entry in chain.entries() {
+            match &entry.target {
+                Target::Http(base) => {
+                    if self.shared.peer(base).is_open_to_clients().await {
+                        return Some(base.clone());
+                    }
+                }
+                Target::Direct | Target::Off => return None,
+            }
+        }
+        None
     }
+}
 
+impl Shared {
     /// The upstream's state, made on first use.
     fn peer(&self, base: &BaseUrl) -> Arc<Peer> {
         if let Some(peer) = self.read_peers().get(base.expose()) {
             return Arc::clone(peer);
         }
         let settings = self.by_url.get(base.key()).unwrap_or(&self.default);
-        let peer = Peer::new(base.clone(), settings.clone(), self.egress.clone());
         let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(
-            peers
-                .entry(base.expose().to_owned())
-                .or_insert_with(|| Arc::new(peer)),
-        )
+        if let Some(peer) = peers.get(base.expose()) {
+            return Arc::clone(peer);
+        }
+        let before = lock(&self.legacy).remove(base.expose());
+        let before = before
+            .as_ref()
+            .map(|(settings, health)| (settings, health));
+        let peer = Arc::new(Peer::new(
+            base.clone(),
+            settings.clone(),
+            self.egress.clone(),
+            before,
+        ));
+        peers.insert(base.expose().to_owned(), Arc::clone(&peer));
+        peer
     }
 
     fn read_peers(&self) -> RwLockReadGuard<'_, HashMap<String, Arc<Peer>>> {
         self.peers.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn mark_bad(&self, peer: &Peer, path: &str) {
+        self.bad
+            .insert((Arc::clone(peer.name()), path.to_owned()), ());
     }
 
     /// Whether `base` is marked bad for `path`.
@@ -152,7 +231,17 @@ impl Upstreams {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl fmt::Debug for Upstreams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shared.fmt(f)
+    }
+}
+
+impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upstreams")
             .field("peers", &self.read_peers().values())

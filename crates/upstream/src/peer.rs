@@ -1,74 +1,48 @@
 //! One upstream: its limits, its health and one attempt at it.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use egress::Egress;
-use http::StatusCode;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use http::{HeaderValue, StatusCode};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::breaker::{Admission, Breaker};
+use crate::breaker::Admission;
 use crate::chain::BaseUrl;
 use crate::client::{SendError, Sent, get_path, seconds, tidy};
 use crate::failure::{Cause, Miss, Trouble};
+use crate::health::{
+    ABSENT, BAD_CONTENT, BROKEN, CONNECT, Health, OK, OVERLOADED, SKIPPED, STATUS, Snapshot, TIMEOUT,
+};
 use crate::settings::UpstreamSettings;
 use crate::{Body, Fetched};
 
-/// Times to first byte kept per upstream.
-const SAMPLES: usize = 128;
-/// Samples without which a 95th percentile says nothing.
-const ENOUGH: usize = 20;
 /// Back-off before a repetition, in milliseconds.
 const BACKOFF_MS: (u64, u64) = (50, 200);
 /// Time after which a failed request is no longer repeated.
 const RETRY_WITHIN: Duration = Duration::from_millis(500);
 /// Longest wait of a background probe, so that a probe which hangs is soon followed by another.
 const PROBE_WITHIN: Duration = Duration::from_secs(4);
+/// How long an upstream that is passed over is probed without traffic.
+const WATCH: Duration = Duration::from_mins(10);
+/// The shortest pause between two looks at it.
+const SHORTEST_WATCH: Duration = Duration::from_millis(50);
+/// "Loop detected" (RFC 5842): the request has come round to one that is asking already.
+const LOOP: u16 = 508;
 /// How much of an error's body is read so that its connection can be used again.
 const DRAIN: u64 = 16 * 1024;
 /// And for how long.
 const DRAIN_WITHIN: Duration = Duration::from_millis(100);
 
-/// What is counted, in the order of [`Snapshot::outcomes`].
-const OUTCOMES: [&str; 9] = [
-    "ok",
-    "absent",
-    "status",
-    "connect",
-    "timeout",
-    "broken",
-    "overloaded",
-    "skipped",
-    "bad_content",
-];
-const OK: usize = 0;
-const ABSENT: usize = 1;
-const STATUS: usize = 2;
-const CONNECT: usize = 3;
-const TIMEOUT: usize = 4;
-const BROKEN: usize = 5;
-const OVERLOADED: usize = 6;
-const SKIPPED: usize = 7;
-const BAD_CONTENT: usize = 8;
-
-/// The state of one upstream at a moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Snapshot {
-    /// The masked name.
-    pub name: Arc<str>,
-    /// The breaker: `closed`, `open` or `half_open`.
-    pub state: &'static str,
-    /// Requests and bodies under way.
-    pub in_flight: usize,
-    /// 95th percentile of the time to first byte, once there are 20 samples.
-    pub p95: Option<Duration>,
-    /// Totals since the start: answers with a file (`ok`), 404 and 410 (`absent`), other
-    /// statuses (`status`), no connection (`connect`), no answer in time (`timeout`), broken
-    /// answers and bodies (`broken`), no free place (`overloaded`), passed over because the
-    /// breaker was open (`skipped`), content marked bad (`bad_content`).
-    pub outcomes: [(&'static str, u64); OUTCOMES.len()],
+/// What is sent.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// After the base URL.
+    pub(crate) path: String,
+    /// The proxies it came by, this one included.
+    pub(crate) via: Option<HeaderValue>,
 }
 
 /// One upstream.
@@ -77,27 +51,34 @@ pub(crate) struct Peer {
     name: Arc<str>,
     settings: UpstreamSettings,
     egress: Egress,
-    breaker: Mutex<Breaker>,
-    /// Wakes those who wait for the outcome of a probe.
-    judged: Notify,
+    health: Arc<Health>,
     places: Arc<Semaphore>,
-    samples: Mutex<Samples>,
-    counts: [AtomicU64; OUTCOMES.len()],
+    /// What was asked for last when it was passed over or failed: a probe asks for it again.
+    probing: Mutex<Option<Arc<Asked>>>,
 }
 
 impl Peer {
-    pub(crate) fn new(base: BaseUrl, settings: UpstreamSettings, egress: Egress) -> Self {
+    /// With the health of the upstream that it was before a change of the configuration.
+    pub(crate) fn new(
+        base: BaseUrl,
+        settings: UpstreamSettings,
+        egress: Egress,
+        before: Option<(&UpstreamSettings, &Arc<Health>)>,
+    ) -> Self {
         let places = settings.max_concurrent.clamp(1, Semaphore::MAX_PERMITS);
+        let health = match before {
+            Some((same, health)) if *same == settings => Arc::clone(health),
+            Some((_, health)) => Arc::new(health.counts_only()),
+            None => Arc::new(Health::new()),
+        };
         Self {
             name: base.shown(),
             base,
             settings,
             egress,
-            breaker: Mutex::new(Breaker::new()),
-            judged: Notify::new(),
+            health,
             places: Arc::new(Semaphore::new(places)),
-            samples: Mutex::new(Samples::default()),
-            counts: [const { AtomicU64::new(0) }; OUTCOMES.len()],
+            probing: Mutex::new(None),
         }
     }
 
@@ -105,40 +86,119 @@ impl Peer {
         &self.name
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
-        self.breaker().is_closed()
+    /// What a later configuration may take over.
+    pub(crate) fn legacy(&self) -> (UpstreamSettings, Arc<Health>) {
+        (self.settings.clone(), Arc::clone(&self.health))
     }
 
-    /// How long to wait before another upstream is asked too; `None`: do not.
-    pub(crate) fn hedge_after(&self) -> Option<Duration> {
+    pub(crate) fn is_closed(&self) -> bool {
+        self.health.breaker().is_closed()
+    }
+
+    /// Whether a client can be sent there: it is well, and needs nothing that only this gateway has.
+    pub(crate) async fn is_open_to_clients(&self) -> bool {
+        self.is_closed()
+            && self.settings.headers.is_empty()
+            && !self.base.has_userinfo()
+            && crate::client::needs_no_credential(&self.egress, &self.base).await
+    }
+
+    /// How long to wait before another upstream is asked too; `None`: do not. It is late when no
+    /// connection could take that long, and sooner if that is wanted and the usual time is known.
+    pub(crate) fn hedge_after(&self, soon: bool) -> Option<Duration> {
         if !self.settings.hedge {
             return None;
         }
-        let p95 = self.p95()?;
-        Some(p95.clamp(Duration::from_millis(50), Duration::from_secs(2)))
+        let usual = if soon { self.health.p95() } else { None };
+        let usual = usual.map(|p95| p95.clamp(Duration::from_millis(50), Duration::from_secs(2)));
+        let late = self.settings.connect_timeout;
+        Some(usual.map_or(late, |usual| usual.min(late)))
     }
 
     /// Whether ordinary traffic is to pass this upstream over: its breaker is not closed.
     pub(crate) fn skip(&self) -> bool {
-        let skip = self.breaker().admit() == Admission::Refused;
+        let skip = self.health.breaker().admit() == Admission::Refused;
         if skip {
-            self.count(SKIPPED);
+            self.health.count(SKIPPED);
         }
         skip
     }
 
-    /// Probes an upstream that was passed over, if its time open is over, with the path asked.
+    /// Probes an upstream that was passed over, if its time open is over, with what was asked.
     /// The outcome goes to the breaker; the body is dropped.
-    pub(crate) fn probe_in_background(self: &Arc<Self>, path: &str) {
-        if self.breaker().probe(Instant::now(), false) != Admission::Probe {
+    pub(crate) fn probe_in_background(self: &Arc<Self>, asked: &Arc<Asked>) {
+        self.set_probing(asked);
+        self.watch(Instant::now());
+        if let Some(pass) = self.may_probe() {
+            let (peer, asked) = (Arc::clone(self), Arc::clone(asked));
+            tokio::spawn(async move { peer.probe(&asked, pass).await });
+        }
+    }
+
+    fn may_probe(self: &Arc<Self>) -> Option<Pass> {
+        let admission = self.health.breaker().probe(Instant::now(), false);
+        (admission == Admission::Probe).then(|| Pass::new(Arc::clone(self), true))
+    }
+
+    async fn probe(self: &Arc<Self>, asked: &Arc<Asked>, pass: Pass) {
+        let limit = self.settings.first_byte_timeout.min(PROBE_WITHIN);
+        let _ = self.once(asked, pass, limit).await;
+    }
+
+    fn set_probing(&self, asked: &Arc<Asked>) {
+        *self.probing.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(asked));
+    }
+
+    fn probing(&self) -> Option<Arc<Asked>> {
+        let probing = self.probing.lock().unwrap_or_else(PoisonError::into_inner);
+        probing.clone()
+    }
+
+    /// Counts a failure.
+    fn failure(self: &Arc<Self>, dead: bool, probe: bool) {
+        let now = Instant::now();
+        if self.health.breaker().failure(now, dead, probe, jitter()) {
+            self.watch(now);
+        }
+    }
+
+    /// Probes it also while nobody asks, so that the first who does finds it in use again if it is
+    /// back.
+    fn watch(self: &Arc<Self>, now: Instant) {
+        if self.health.watched.swap(true, Ordering::AcqRel) {
             return;
         }
-        let pass = Pass::new(Arc::clone(self), true);
-        let (peer, path) = (Arc::clone(self), path.to_owned());
+        // It may be gone by a change of the configuration; nobody's traffic needs it then.
+        let (peer, health) = (Arc::downgrade(self), Arc::clone(&self.health));
         tokio::spawn(async move {
-            let limit = peer.settings.first_byte_timeout.min(PROBE_WITHIN);
-            let _ = peer.once(&path, pass, limit).await;
+            let end = now + WATCH;
+            loop {
+                let wait = health.breaker().until_probe(Instant::now());
+                let Some(wait) = wait.filter(|_| Instant::now() < end) else {
+                    break;
+                };
+                tokio::time::sleep(wait.max(SHORTEST_WATCH)).await;
+                let Some(peer) = peer.upgrade() else { break };
+                if let Some(asked) = peer.probing()
+                    && let Some(pass) = peer.may_probe()
+                {
+                    peer.probe(&asked, pass).await;
+                }
+            }
+            health.watched.store(false, Ordering::Release);
         });
+    }
+
+    /// Takes an upstream for dead that let a request wait longer than it takes to connect while
+    /// another one answered. That it is not is seen by the next probe, or by the late answer.
+    pub(crate) fn suspect(self: &Arc<Self>, asked: &Arc<Asked>) {
+        self.set_probing(asked);
+        self.failure(true, false);
+    }
+
+    /// The longest wait for a connection.
+    pub(crate) fn connect_timeout(&self) -> Duration {
+        self.settings.connect_timeout
     }
 
     /// One request, with repetitions if `retry`. While the breaker is open it goes out only as
@@ -146,17 +206,17 @@ impl Peer {
     /// upstream is back neither is to fail because the other is the probe.
     pub(crate) async fn attempt(
         self: Arc<Self>,
-        path: String,
+        asked: Arc<Asked>,
         retry: bool,
     ) -> Result<Fetched, Miss> {
         let begin = Instant::now();
         let mut left = if retry { self.settings.retries } else { 0 };
         let mut waited = false;
         loop {
-            let judged = self.judged.notified();
+            let judged = self.health.judged.notified();
             tokio::pin!(judged);
             judged.as_mut().enable();
-            let admission = self.breaker().probe(Instant::now(), true);
+            let admission = self.health.breaker().probe(Instant::now(), true);
             let probe = match admission {
                 Admission::Normal => false,
                 Admission::Probe => true,
@@ -173,7 +233,7 @@ impl Peer {
             };
             let pass = Pass::new(Arc::clone(&self), probe);
             let limit = self.settings.first_byte_timeout;
-            let (miss, again) = match self.once(&path, pass, limit).await {
+            let (miss, again) = match self.once(&asked, pass, limit).await {
                 Ok(fetched) => return Ok(fetched),
                 Err(missed) => missed,
             };
@@ -189,14 +249,14 @@ impl Peer {
 
     /// One request. The flag says whether repeating it may help.
     async fn once(
-        &self,
-        path: &str,
+        self: &Arc<Self>,
+        asked: &Arc<Asked>,
         mut pass: Pass,
         limit: Duration,
     ) -> Result<Fetched, (Miss, bool)> {
         let place = Arc::clone(&self.places).acquire_owned();
         let Ok(Ok(place)) = tokio::time::timeout(self.settings.connect_timeout, place).await else {
-            self.count(OVERLOADED);
+            self.health.count(OVERLOADED);
             let text = format!(
                 "all {} places for requests to it are taken",
                 self.settings.max_concurrent
@@ -204,12 +264,13 @@ impl Peer {
             return Err((self.miss(&SendError::new(Cause::Overloaded, &text)), false));
         };
         pass.place = Some(place);
+        pass.asked = Some(Arc::clone(asked));
         let begin = Instant::now();
-        let sent = get_path(&self.egress, &self.base, path, &self.settings);
+        let sent = get_path(&self.egress, &self.base, asked, &self.settings);
         let Sent { response, grant } = match tokio::time::timeout(limit, sent).await {
             Ok(Ok(sent)) => sent,
             Ok(Err(error)) => {
-                self.count(match error.cause {
+                self.health.count(match error.cause {
                     Cause::Timeout => TIMEOUT,
                     Cause::Broken => BROKEN,
                     _ => CONNECT,
@@ -220,13 +281,13 @@ impl Peer {
                 return Err((self.miss(&error), error.reset));
             }
             Err(_) => {
-                self.count(TIMEOUT);
+                self.health.count(TIMEOUT);
                 pass.failed(true);
                 let text = format!("no answer within {}", seconds(limit));
                 return Err((self.miss(&SendError::new(Cause::Timeout, &text)), false));
             }
         };
-        self.lock_samples().push(begin.elapsed());
+        self.health.sample(begin.elapsed());
         let actual = response.status();
         let status = self
             .settings
@@ -235,7 +296,7 @@ impl Peer {
             .copied()
             .unwrap_or(actual.as_u16());
         if actual == StatusCode::OK && status == 200 {
-            self.count(OK);
+            self.health.count(OK);
             pass.answered();
             let length = response.content_length();
             return Ok(Fetched {
@@ -246,12 +307,18 @@ impl Peer {
         }
         drain(response).await;
         if status == 404 || status == 410 {
-            self.count(ABSENT);
+            self.health.count(ABSENT);
             pass.succeeded();
             let gone = status == 410;
             return Err((Miss::Absent { gone }, false));
         }
-        self.count(STATUS);
+        if status == LOOP {
+            // It is well, and asks this gateway in its turn.
+            self.health.count(STATUS);
+            pass.succeeded();
+            return Err((Miss::Loop, false));
+        }
+        self.health.count(STATUS);
         let mut text = format!("answered {}", actual.as_u16());
         if matches!(actual, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
             && let Some(grant) = grant
@@ -290,44 +357,24 @@ impl Peer {
     }
 
     /// Content from it turned out bad.
-    pub(crate) fn bad_content(&self) {
-        self.count(BAD_CONTENT);
-        self.breaker()
-            .failure(Instant::now(), false, false, jitter());
+    pub(crate) fn bad_content(self: &Arc<Self>, asked: &Arc<Asked>) {
+        self.health.count(BAD_CONTENT);
+        self.set_probing(asked);
+        self.failure(false, false);
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
-        let mut outcomes = OUTCOMES.map(|name| (name, 0));
-        for (outcome, count) in outcomes.iter_mut().zip(&self.counts) {
-            outcome.1 = count.load(Ordering::Relaxed);
-        }
         let places = self
             .settings
             .max_concurrent
             .clamp(1, Semaphore::MAX_PERMITS);
         Snapshot {
             name: Arc::clone(&self.name),
-            state: self.breaker().name(),
+            state: self.health.breaker().name(),
             in_flight: places.saturating_sub(self.places.available_permits()),
-            p95: self.p95(),
-            outcomes,
+            p95: self.health.p95(),
+            outcomes: self.health.outcomes(),
         }
-    }
-
-    fn p95(&self) -> Option<Duration> {
-        self.lock_samples().p95()
-    }
-
-    fn count(&self, outcome: usize) {
-        self.counts[outcome].fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn breaker(&self) -> MutexGuard<'_, Breaker> {
-        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lock_samples(&self) -> MutexGuard<'_, Samples> {
-        self.samples.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -335,7 +382,7 @@ impl fmt::Debug for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Peer")
             .field("name", &self.name)
-            .field("state", &self.breaker().name())
+            .field("state", &self.health.breaker().name())
             .finish_non_exhaustive()
     }
 }
@@ -347,6 +394,7 @@ pub(crate) struct Pass {
     peer: Arc<Peer>,
     probe: bool,
     place: Option<OwnedSemaphorePermit>,
+    asked: Option<Arc<Asked>>,
 }
 
 impl Pass {
@@ -355,28 +403,30 @@ impl Pass {
             peer,
             probe,
             place: None,
+            asked: None,
         }
     }
 
     /// The head of a good answer came; the body is still to come.
     fn answered(&mut self) {
         self.probe = false;
-        self.peer.breaker().answered();
-        self.peer.judged.notify_waiters();
+        self.peer.health.breaker().answered(Instant::now());
+        self.peer.health.judged.notify_waiters();
     }
 
     fn succeeded(mut self) {
         self.probe = false;
-        self.peer.breaker().success();
-        self.peer.judged.notify_waiters();
+        self.peer.health.breaker().success(Instant::now());
+        self.peer.health.judged.notify_waiters();
     }
 
     fn failed(mut self, dead: bool) {
         let probe = std::mem::take(&mut self.probe);
-        self.peer
-            .breaker()
-            .failure(Instant::now(), dead, probe, jitter());
-        self.peer.judged.notify_waiters();
+        if let Some(asked) = &self.asked {
+            self.peer.set_probing(asked);
+        }
+        self.peer.failure(dead, probe);
+        self.peer.health.judged.notify_waiters();
     }
 
     /// The body came whole, or broke.
@@ -384,7 +434,7 @@ impl Pass {
         if whole {
             self.succeeded();
         } else {
-            self.peer.count(BROKEN);
+            self.peer.health.count(BROKEN);
             self.failed(false);
         }
     }
@@ -393,36 +443,9 @@ impl Pass {
 impl Drop for Pass {
     fn drop(&mut self) {
         if self.probe {
-            self.peer.breaker().abandon(Instant::now());
-            self.peer.judged.notify_waiters();
+            self.peer.health.breaker().abandon(Instant::now());
+            self.peer.health.judged.notify_waiters();
         }
-    }
-}
-
-/// The last times to first byte.
-#[derive(Debug, Default)]
-struct Samples {
-    kept: Vec<Duration>,
-    next: usize,
-}
-
-impl Samples {
-    fn push(&mut self, sample: Duration) {
-        if self.kept.len() < SAMPLES {
-            self.kept.push(sample);
-        } else {
-            self.kept[self.next] = sample;
-            self.next = (self.next + 1) % SAMPLES;
-        }
-    }
-
-    fn p95(&self) -> Option<Duration> {
-        if self.kept.len() < ENOUGH {
-            return None;
-        }
-        let mut sorted = self.kept.clone();
-        sorted.sort_unstable();
-        sorted.get(sorted.len() * 95 / 100).copied()
     }
 }
 

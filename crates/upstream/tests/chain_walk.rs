@@ -5,9 +5,9 @@ mod common;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use common::{Reply, Server, ask, get, line, nowhere, quick, upstreams, with};
+use common::{Reply, Server, ask, get, internal, line, nowhere, quick, upstreams, with};
 use egress::{Credential, Credentials, Hidden, Kind, Secret};
-use upstream::{NetworkSettings, UpstreamSettings};
+use upstream::{FailureKind, NetworkSettings, UpstreamSettings, Walk};
 
 #[tokio::test]
 async fn walk_table() {
@@ -55,7 +55,7 @@ async fn statuses_are_mapped_and_headers_stay_home() {
         headers: vec![("X-Token".to_owned(), "secret".to_owned())],
         ..quick()
     };
-    let u = upstreams(settings);
+    let u = with(internal(), Credentials::default(), settings);
     let chain = format!("{},{}", refused.url(), redirects.url());
     assert_eq!(line(&u, &chain).await, "file");
     let home = redirects.heads.lock().unwrap()[0].to_lowercase();
@@ -84,7 +84,7 @@ async fn credentials_stay_home_and_refusals_name_them() {
     };
     let credentials = [&redirects, &refused, &own, &other].map(|server| for_host(&server.url()));
     let credentials = Credentials::new(credentials.to_vec());
-    let u = with(NetworkSettings::default(), credentials, quick());
+    let u = with(internal(), credentials, quick());
     assert_eq!(line(&u, &redirects.url()).await, "file");
     let head = |server: &Server| server.heads.lock().unwrap()[0].to_lowercase();
     assert!(
@@ -107,6 +107,90 @@ async fn credentials_stay_home_and_refusals_name_them() {
         "{}",
         head(&own)
     );
+}
+
+#[tokio::test]
+async fn redirects_do_not_lead_inside() {
+    let inside = Server::always(Reply::Ok("secret"));
+    let to = format!("{}/admin", inside.url());
+    let redirects = Server::start(move |_, _| Reply::Redirect(to.clone()));
+    let got = line(&upstreams(quick()), &redirects.url()).await;
+    let want = "Broken: redirected, but 127.0.0.1 is not a public address (network.internal_hosts)";
+    assert_eq!(got, want);
+    assert_eq!(inside.hits(), 0);
+    let listed = with(internal(), Credentials::default(), quick());
+    assert_eq!(line(&listed, &redirects.url()).await, "secret");
+}
+
+/// What the next upstream sends, or why none does.
+async fn next(walk: &mut Walk) -> String {
+    match walk.next().await {
+        Ok(fetched) => {
+            let body = fetched.body.into_bytes(100).await.unwrap();
+            String::from_utf8_lossy(&body).into_owned()
+        }
+        Err(failure) => match failure.kind {
+            FailureKind::Trouble(trouble) => trouble.text,
+            FailureKind::Direct { earlier } => format!("direct, {}", earlier.unwrap().text),
+            other => format!("{other:?}"),
+        },
+    }
+}
+
+#[tokio::test]
+async fn bad_content_falls_after_a_pipe_alone() {
+    let (a, b) = (
+        Server::always(Reply::Ok("a")),
+        Server::always(Reply::Ok("b")),
+    );
+    for (separator, goes_on, then) in [("|", true, "b"), (",", false, "not it")] {
+        let u = upstreams(quick());
+        let chain = format!("{}{separator}{}", a.url(), b.url());
+        let mut walk = u.walk(&chain.parse().unwrap(), &ask());
+        assert_eq!(next(&mut walk).await, "a");
+        assert_eq!(walk.reject("not it", false), goes_on, "{separator}");
+        assert_eq!(next(&mut walk).await, then, "{separator}");
+        assert_eq!(
+            line(&u, &chain).await,
+            "b",
+            "the other one is asked first now"
+        );
+    }
+    let u = upstreams(quick());
+    let mut walk = u.walk(&format!("{}|direct", a.url()).parse().unwrap(), &ask());
+    assert_eq!(next(&mut walk).await, "a");
+    assert!(walk.reject("not it", false));
+    assert_eq!(next(&mut walk).await, "direct, not it");
+    assert!(!walk.reject("nothing came", false));
+}
+
+#[tokio::test]
+async fn proxies_on_the_way_are_named_and_a_loop_is_no_answer() {
+    let looping = Server::always(Reply::Status(508));
+    let absent = Server::always(Reply::Status(404));
+    let network = NetworkSettings {
+        via: "1.1 own".to_owned(),
+        ..NetworkSettings::default()
+    };
+    let u = with(network, Credentials::default(), quick());
+    let alone = looping.url();
+    let others = u.by_way_of("1.1 edge, 1.1 region");
+    assert_eq!(
+        line(&others, &alone).await,
+        "Loop: asks this gateway in its turn (508)"
+    );
+    let head = looping.heads.lock().unwrap()[0].to_lowercase();
+    assert!(
+        head.contains("via: 1.1 edge, 1.1 region, 1.1 own\r\n"),
+        "{head}"
+    );
+    let chain = format!("{alone},{}", absent.url());
+    let failure = get(&u, &chain).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Absent { gone: false });
+    assert!(failure.looped);
+    let head = looping.heads.lock().unwrap()[1].to_lowercase();
+    assert!(head.contains("via: 1.1 own\r\n"), "{head}");
+    assert!(u.snapshot().iter().all(|peer| peer.state == "closed"));
 }
 
 #[tokio::test]
@@ -247,4 +331,65 @@ async fn bodies_are_limited() {
     let e = fetched.body.into_bytes(9).await.unwrap_err();
     assert_eq!(e, upstream::BodyError::TooLarge(9));
     assert!(get(&u, &server.url()).await.unwrap().is_ok());
+}
+
+/// A loser of a hedge tells of its upstream all the same: it is dead, and the next request does not wait for it.
+#[tokio::test]
+async fn the_loser_of_a_hedge_is_heard() {
+    let dead = Server::start(|n, _| if n < 20 { Reply::Ok("a") } else { Reply::Hang });
+    let other = Server::always(Reply::Ok("b"));
+    let u = upstreams(UpstreamSettings {
+        connect_timeout: Duration::from_millis(300),
+        first_byte_timeout: Duration::from_secs(10),
+        ..quick()
+    });
+    let chain = format!("{},{}", dead.url(), other.url());
+    for _ in 0..20 {
+        assert_eq!(line(&u, &chain).await, "a");
+    }
+    let begin = Instant::now();
+    assert_eq!(line(&u, &chain).await, "b");
+    assert!(begin.elapsed() < Duration::from_millis(300), "the p95 counts");
+    let state = || {
+        let all = u.snapshot();
+        all.iter().find(|peer| *peer.name == *dead.url()).unwrap().state
+    };
+    while state() == "closed" {
+        assert!(begin.elapsed() < Duration::from_secs(5), "it is not heard");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let begin = Instant::now();
+    assert_eq!(line(&u, &chain).await, "b");
+    assert!(begin.elapsed() < Duration::from_millis(200));
+}
+
+/// Without samples, and for what is better asked of one, an upstream that is silent costs the connect limit.
+#[tokio::test]
+async fn silence_costs_the_connect_limit() {
+    let silent = Server::always(Reply::Hang);
+    let other = Server::always(Reply::Ok("other"));
+    let limits = || UpstreamSettings {
+        connect_timeout: Duration::from_millis(300),
+        first_byte_timeout: Duration::from_secs(10),
+        ..quick()
+    };
+    let chain = format!("{},{}", silent.url(), other.url());
+    for hedge in [true, false] {
+        let u = upstreams(limits());
+        let once = upstream::Ask { hedge, ..ask() };
+        let begin = Instant::now();
+        let got = u.fetch(&chain.parse().unwrap(), &once).await.unwrap();
+        assert_eq!(*got.upstream, *other.url());
+        let took = begin.elapsed();
+        let limit = Duration::from_millis(300);
+        assert!(took >= limit && took < limit * 5, "{took:?}");
+    }
+    let u = upstreams(UpstreamSettings {
+        hedge: false,
+        first_byte_timeout: Duration::from_millis(900),
+        ..limits()
+    });
+    let begin = Instant::now();
+    assert_eq!(line(&u, &chain).await, "other");
+    assert!(begin.elapsed() >= Duration::from_millis(900), "hedged");
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use common::{Reply, Server, line, listen, nowhere, quick, upstreams, with};
 use egress::Credentials;
 use tokio_rustls::TlsAcceptor;
-use upstream::NetworkSettings;
+use upstream::{NetworkSettings, UpstreamSettings};
 
 #[tokio::test]
 async fn a_dead_upstream_is_passed_over_and_comes_back_within_five_seconds() {
@@ -21,18 +21,71 @@ async fn a_dead_upstream_is_passed_over_and_comes_back_within_five_seconds() {
         assert_eq!(line(&u, &chain).await, "spare");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert_eq!(
-        u.first_healthy(&chain.parse().unwrap())
-            .unwrap()
-            .to_string(),
-        spare.url()
-    );
+    let open = u.open_to_clients(&chain.parse().unwrap()).await;
+    assert_eq!(open.unwrap().to_string(), spare.url());
     let _first = Server::start_at(addr, |_, _| Reply::Ok("first"));
     let back = Instant::now();
     while line(&u, &chain).await != "first" {
         assert!(back.elapsed() < Duration::from_secs(5), "not back in time");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Nobody asks while it is away, and the first who does afterwards finds it in use again.
+#[tokio::test]
+async fn an_upstream_comes_back_without_traffic() {
+    let addr = nowhere();
+    let spare = Server::always(Reply::Ok("spare"));
+    let u = upstreams(quick());
+    let chain = format!("http://{addr},{}", spare.url());
+    assert_eq!(line(&u, &chain).await, "spare");
+    let first = Server::start_at(addr, |_, _| Reply::Ok("first"));
+    let back = Instant::now();
+    while u.snapshot().iter().any(|peer| peer.state != "closed") {
+        assert!(back.elapsed() < Duration::from_secs(5), "not back in time");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(first.hits(), 1, "one probe");
+    assert_eq!(line(&u, &chain).await, "first");
+    assert_eq!(spare.hits(), 1);
+}
+
+#[tokio::test]
+async fn health_outlives_a_change_of_the_configuration() {
+    let dead = format!("http://{}", nowhere());
+    let spare = Server::always(Reply::Ok("spare"));
+    let chain = format!("{dead}|{}", spare.url());
+    let before = upstreams(quick());
+    assert_eq!(line(&before, &chain).await, "spare");
+    before.mark_bad(&spare.url(), "/other");
+    let connects = |u: &upstream::Upstreams| {
+        let all = u.snapshot();
+        let peer = all.iter().find(|peer| *peer.name == *dead).unwrap();
+        let count = peer.outcomes.iter().find(|(name, _)| *name == "connect");
+        (peer.state == "closed", count.unwrap().1)
+    };
+    let count = connects(&before).1;
+    assert!(count >= 1);
+
+    // By way of one more in which nobody asks.
+    let between = upstreams(quick());
+    between.inherit(&before);
+    let after = upstreams(quick());
+    after.inherit(&between);
+    let skips = spare.hits();
+    assert_eq!(line(&after, &chain).await, "spare");
+    assert_eq!(spare.hits(), skips + 1);
+    let (closed, now) = connects(&after);
+    assert!(!closed && now >= count, "it is known to be dead");
+
+    let other = UpstreamSettings {
+        retries: 0,
+        ..quick()
+    };
+    let changed = upstreams(other);
+    changed.inherit(&after);
+    assert_eq!(line(&changed, &chain).await, "spare");
+    assert!(connects(&changed).1 > now, "asked anew, counted on");
 }
 
 #[tokio::test]
@@ -42,14 +95,13 @@ async fn the_last_hope_is_asked_at_once() {
     let url = format!("http://{addr}");
     assert_eq!(line(&u, &url).await, "Connect: connection refused");
     assert_eq!(u.snapshot()[0].state, "open");
+    assert!(u.open_to_clients(&url.parse().unwrap()).await.is_none());
     let absent = Server::always(Reply::Status(404));
     let _back = Server::start_at(addr, |_, _| Reply::Ok("back"));
     // Put off behind the other entry, and asked all the same before the answer is "absent".
     assert_eq!(line(&u, &format!("{url},{}", absent.url())).await, "back");
-    assert_eq!(
-        u.first_healthy(&url.parse().unwrap()).unwrap().to_string(),
-        url
-    );
+    let open = u.open_to_clients(&url.parse().unwrap()).await;
+    assert_eq!(open.unwrap().to_string(), url);
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use gomod::Request as Asking;
-use http::{Method, Request, Response, Version, header::VIA};
+use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 
 use super::{
@@ -30,10 +30,13 @@ use crate::{
     pipeline::Want,
     record::{Kind, Outcome, Record, Recorder, Subject},
     refusal::{Code, Refusal},
+    via::Via,
 };
 
 /// Requests from caches only: a header of other clients' making (protocol.md 3.1).
 const DISABLE_MODULE_FETCH: &str = "disable-module-fetch";
+/// Set by a balancer that takes TLS off. Whoever sends it without gets no redirect to http: no harm.
+const FORWARDED_PROTO: &str = "x-forwarded-proto";
 const CACHED_ONLY: &str = "/cached-only/";
 
 /// Where requests come in.
@@ -104,6 +107,7 @@ impl Door {
         &self,
         request: Request<Incoming>,
         client: SocketAddr,
+        encrypted: bool,
         pulse: &Arc<Pulse>,
     ) -> Answering {
         let mut open = self.open(client, pulse);
@@ -114,7 +118,7 @@ impl Door {
             method: request.method(),
             headers: request.headers(),
         };
-        let parsed = match self.read(&request) {
+        let parsed = match self.read(&request, encrypted) {
             Ok(parsed) => parsed,
             Err(refused) => {
                 open.record.subject.module = request.uri().path().chars().take(200).collect();
@@ -189,7 +193,7 @@ impl Door {
     }
 
     /// Parses a request whole before anything else happens.
-    fn read(&self, request: &Request<Incoming>) -> Result<Parsed, Refusal> {
+    fn read(&self, request: &Request<Incoming>, encrypted: bool) -> Result<Parsed, Refusal> {
         let path = request.uri().path();
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let why = format!(
@@ -212,15 +216,10 @@ impl Door {
         {
             return Ok(Parsed::Admin(page));
         }
-        for value in request.headers().get_all(VIA) {
-            if value
-                .to_str()
-                .is_ok_and(|via| via.contains(self.gateway.via()))
-            {
-                return Err(Refusal::new(Code::LoopDetected, path, "this gateway has asked itself, by way of another proxy")
-                    .hint("an upstream in `chain` uses this gateway as its own upstream: take one out of the other's list"));
-            }
-        }
+        let via = Via::read(request.headers(), self.gateway.via()).map_err(|mut refusal| {
+            path.clone_into(&mut refusal.what);
+            refusal
+        })?;
         let (path, prefixed) = match path.strip_prefix(CACHED_ONLY) {
             Some(_) => (&path[CACHED_ONLY.len() - 1..], true),
             None => (path, false),
@@ -237,7 +236,14 @@ impl Door {
             || request.version() < Version::HTTP_11
             || headers.contains_key(http::header::RANGE)
             || headers.contains_key(http::header::IF_NONE_MATCH);
-        Ok(Parsed::Module(asking, Want { cached_only, whole }))
+        let want = Want {
+            cached_only,
+            whole,
+            encrypted: encrypted || headers.get(FORWARDED_PROTO).is_some_and(|proto| proto == "https"),
+            via,
+            ..Want::default()
+        };
+        Ok(Parsed::Module(asking, want))
     }
 }
 

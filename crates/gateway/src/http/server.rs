@@ -140,7 +140,7 @@ impl Connection {
     async fn run(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
         let Some(tls) = tls else {
             let socket = Socket::plain(stream, &self.pulse.announced);
-            return self.http(socket).await;
+            return self.http(socket, false).await;
         };
         // A handshake is part of the head as far as patience goes.
         match timeout(self.limits.header_timeout, tls.accept(stream)).await {
@@ -148,7 +148,7 @@ impl Connection {
                 if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
                     self.pulse.is_shared();
                 }
-                self.http(Socket::tls(stream)).await;
+                self.http(Socket::tls(stream), true).await;
             }
             Ok(Err(error)) => {
                 tracing::debug!(client = %self.client, %error, "TLS handshake failed")
@@ -161,8 +161,11 @@ impl Connection {
         Metrics::count(&self.door.metrics().connections_cut, why);
     }
 
-    async fn http(self, socket: Socket) {
-        let service = service_fn(|request| self.door.answer(request, self.client, &self.pulse));
+    async fn http(self, socket: Socket, encrypted: bool) {
+        let service = service_fn(|request| {
+            self.door
+                .answer(request, self.client, encrypted, &self.pulse)
+        });
         self.pulse.ready();
         let connection = self
             .builder

@@ -176,6 +176,14 @@ pub fn upstreams(settings: UpstreamSettings) -> Upstreams {
     with(NetworkSettings::default(), Credentials::default(), settings)
 }
 
+/// A network in which redirects may lead to this machine.
+pub fn internal() -> NetworkSettings {
+    NetworkSettings {
+        internal_hosts: vec!["127.0.0.1".to_owned()],
+        ..NetworkSettings::default()
+    }
+}
+
 pub fn ask() -> Ask {
     Ask {
         path: "/m/@v/v1.0.0.info".to_owned(),

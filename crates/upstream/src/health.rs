@@ -1,0 +1,142 @@
+//! How one upstream fares: its breaker, its times, its counts. Outlives a change of the configuration.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use crate::breaker::Breaker;
+
+/// Times to first byte kept per upstream.
+const SAMPLES: usize = 128;
+/// Samples without which a 95th percentile says nothing.
+const ENOUGH: usize = 20;
+
+/// What is counted, in the order of [`Snapshot::outcomes`].
+const OUTCOMES: [&str; 9] = [
+    "ok",
+    "absent",
+    "status",
+    "connect",
+    "timeout",
+    "broken",
+    "overloaded",
+    "skipped",
+    "bad_content",
+];
+pub(crate) const OK: usize = 0;
+pub(crate) const ABSENT: usize = 1;
+pub(crate) const STATUS: usize = 2;
+pub(crate) const CONNECT: usize = 3;
+pub(crate) const TIMEOUT: usize = 4;
+pub(crate) const BROKEN: usize = 5;
+pub(crate) const OVERLOADED: usize = 6;
+pub(crate) const SKIPPED: usize = 7;
+pub(crate) const BAD_CONTENT: usize = 8;
+
+/// The state of one upstream at a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The masked name.
+    pub name: Arc<str>,
+    /// The breaker: `closed`, `open` or `half_open`.
+    pub state: &'static str,
+    /// Requests and bodies under way.
+    pub in_flight: usize,
+    /// 95th percentile of the time to first byte, once there are 20 samples.
+    pub p95: Option<Duration>,
+    /// Totals since the start: answers with a file (`ok`), 404 and 410 (`absent`), other
+    /// statuses (`status`), no connection (`connect`), no answer in time (`timeout`), broken
+    /// answers and bodies (`broken`), no free place (`overloaded`), passed over because the
+    /// breaker was open (`skipped`), content marked bad (`bad_content`).
+    pub outcomes: [(&'static str, u64); OUTCOMES.len()],
+}
+
+/// The health of one upstream.
+#[derive(Debug)]
+pub(crate) struct Health {
+    breaker: Mutex<Breaker>,
+    /// Wakes those who wait for the outcome of a probe.
+    pub(crate) judged: Notify,
+    samples: Mutex<Samples>,
+    counts: [AtomicU64; OUTCOMES.len()],
+    /// Whether somebody probes it as long as its breaker is not closed.
+    pub(crate) watched: AtomicBool,
+}
+
+impl Health {
+    pub(crate) fn new() -> Self {
+        Self {
+            breaker: Mutex::new(Breaker::new(Instant::now())),
+            judged: Notify::new(),
+            samples: Mutex::new(Samples::default()),
+            counts: [const { AtomicU64::new(0) }; OUTCOMES.len()],
+            watched: AtomicBool::new(false),
+        }
+    }
+
+    /// The counts alone: what else is known is no more true of an upstream that is asked otherwise.
+    pub(crate) fn counts_only(&self) -> Self {
+        let counts = self.counts.each_ref();
+        Self {
+            counts: counts.map(|count| AtomicU64::new(count.load(Ordering::Relaxed))),
+            ..Self::new()
+        }
+    }
+
+    pub(crate) fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn sample(&self, time: Duration) {
+        self.samples().push(time);
+    }
+
+    pub(crate) fn p95(&self) -> Option<Duration> {
+        self.samples().p95()
+    }
+
+    fn samples(&self) -> MutexGuard<'_, Samples> {
+        self.samples.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn count(&self, outcome: usize) {
+        self.counts[outcome].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn outcomes(&self) -> [(&'static str, u64); OUTCOMES.len()] {
+        let mut outcomes = OUTCOMES.map(|name| (name, 0));
+        for (outcome, count) in outcomes.iter_mut().zip(&self.counts) {
+            outcome.1 = count.load(Ordering::Relaxed);
+        }
+        outcomes
+    }
+}
+
+/// The last times to first byte.
+#[derive(Debug, Default)]
+struct Samples {
+    kept: Vec<Duration>,
+    next: usize,
+}
+
+impl Samples {
+    fn push(&mut self, sample: Duration) {
+        if self.kept.len() < SAMPLES {
+            self.kept.push(sample);
+        } else {
+            self.kept[self.next] = sample;
+            self.next = (self.next + 1) % SAMPLES;
+        }
+    }
+
+    fn p95(&self) -> Option<Duration> {
+        if self.kept.len() < ENOUGH {
+            return None;
+        }
+        let mut sorted = self.kept.clone();
+        sorted.sort_unstable();
+        sorted.get(sorted.len() * 95 / 100).copied()
+    }
+}
