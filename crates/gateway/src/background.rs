@@ -95,7 +95,7 @@ impl Gateway {
         let mut said = lock(&background.said_full);
         if said.is_none_or(|at| at.elapsed() >= SAY_FULL) {
             *said = Some(Instant::now());
-            tracing::warn!(%artifact, "the queue of background fetches is full: what comes is dropped until there is room (`background.queue`)");
+            tracing::warn!(%artifact, "the queue of background fetches is full: what comes is dropped until there is room (`async.queue`)");
         }
     }
 

@@ -19,7 +19,10 @@ pub(crate) fn refusal(what: &str, absent: Code, failure: &Failure) -> Refusal {
         FailureKind::Direct { earlier: Some(trouble) } | FailureKind::Trouble(trouble) => self::trouble(what, trouble),
     };
     if refusal.upstream.is_none() {
-        refusal.upstream = failure.attempts.last().map(|last| Arc::clone(&last.upstream));
+        refusal.upstream = failure
+            .attempts
+            .last()
+            .map(|last| Arc::clone(&last.upstream));
     }
     refusal.looped = failure.looped;
     refusal

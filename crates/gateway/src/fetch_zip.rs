@@ -52,7 +52,10 @@ impl Gateway {
             match zip {
                 Downloaded::Small(body) => {
                     let proof = proof.clone()?;
-                    match self.check_small(settings, artifact, &upstream, &proof, body).await {
+                    match self
+                        .check_small(settings, artifact, &upstream, &proof, body)
+                        .await
+                    {
                         Ok((verified, hash)) => {
                             return self.land(artifact, verified, hash, upstream, teller).await;
                         }

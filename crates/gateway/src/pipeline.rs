@@ -188,8 +188,7 @@ impl Gateway {
     ) -> Result<Answer, Refused> {
         let key = artifact.key()?;
         let private = route.is_private();
-        let fetch =
-            |teller| Arc::clone(self).fetch(artifact.clone(), route.clone(), teller);
+        let fetch = |teller| Arc::clone(self).fetch(artifact.clone(), route.clone(), teller);
         let (told, mut waiter, joined) = self
             .flights
             .first_word(key.as_str(), route.via(), fetch)

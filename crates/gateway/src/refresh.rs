@@ -88,7 +88,11 @@ impl Gateway {
             versions.iter().partition(|version| version.is_prerelease());
         let pseudo = kept.pseudo.iter().rev();
         let pseudo = pseudo.filter(|version| self.tombstones.find(module, version).is_none());
-        let best_first = releases.into_iter().rev().chain(before.into_iter().rev()).chain(pseudo);
+        let best_first = releases
+            .into_iter()
+            .rev()
+            .chain(before.into_iter().rev())
+            .chain(pseudo);
         best_first.into_iter().find_map(|version| {
             let artifact = Artifact {
                 module: module.clone(),
@@ -180,8 +184,8 @@ impl Gateway {
                     // An upstream without `@latest`, a folder say: its list tells. If that fails it is not known that
                     // there is nothing.
                     let listed = self.latest_of_list(wanted).await;
-                    let raw = listed
-                        .map_err(|inner| if trouble(&inner) { inner } else { refusal })?;
+                    let raw =
+                        listed.map_err(|inner| if trouble(&inner) { inner } else { refusal })?;
                     (None, raw)
                 }
             };
@@ -259,7 +263,9 @@ impl Gateway {
             ..Want::default()
         };
         let versions = list::parse(&raw.served, &wanted.module).versions;
-        let versions = self.go_chooses_from(&wanted.module, versions, &want).await?;
+        let versions = self
+            .go_chooses_from(&wanted.module, versions, &want)
+            .await?;
         let pseudo = list::parse(&raw.raw, &wanted.module).pseudo;
         let latest = list::latest(versions.iter()).or_else(|| {
             pseudo
@@ -308,9 +314,7 @@ pub(crate) fn trouble(refusal: &Refusal) -> bool {
 /// A login page with status 200 is no list.
 fn sane_list(raw: &[u8]) -> Result<(), String> {
     if raw.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'<') {
-        return Err(
-            "an HTML page instead of a list: a login or error page in between?".to_owned(),
-        );
+        return Err("an HTML page instead of a list: a login or error page in between?".to_owned());
     }
     Ok(())
 }

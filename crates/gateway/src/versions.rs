@@ -275,7 +275,9 @@ impl Gateway {
         };
         let mut versions = list::parse(body, &module).versions;
         // The newest of all says which are retracted, itself perhaps among them.
-        let all = self.go_chooses_from(&module, versions.clone(), &want).await?;
+        let all = self
+            .go_chooses_from(&module, versions.clone(), &want)
+            .await?;
         if let Some(newest) = list::latest(all.iter()) {
             let newest = self.go_mod(&module, newest, &want).await?;
             let retractions = newest.map(|file| gomod_file::retractions(&file));
@@ -372,7 +374,12 @@ impl Gateway {
             Content::Spool(_) | Content::Elsewhere(_) => None,
         };
         bytes.ok_or_else(|| {
-            Refusal::new(Code::InternalError, name, "a small file that is not in memory").into()
+            Refusal::new(
+                Code::InternalError,
+                name,
+                "a small file that is not in memory",
+            )
+            .into()
         })
     }
 }

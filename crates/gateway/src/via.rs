@@ -21,7 +21,10 @@ impl Via {
     pub(crate) fn read(headers: &HeaderMap, own: &str) -> Result<Self, Refusal> {
         let mut hops = Vec::new();
         let values = headers.get_all(VIA).iter();
-        for entry in values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')) {
+        for entry in values
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+        {
             let mut words = entry.split_ascii_whitespace();
             let (Some(protocol), Some(name)) = (words.next(), words.next()) else {
                 continue;
@@ -35,8 +38,9 @@ impl Via {
         let all = hops.join(", ");
         if hops.len() > MAX_HOPS || all.len() > MAX_BYTES {
             let why = format!("it came by way of {} proxies already", hops.len());
-            return Err(Refusal::new(Code::LoopDetected, "", why)
-                .hint("some of them ask each other in a circle: look at their lists of upstreams"));
+            return Err(Refusal::new(Code::LoopDetected, "", why).hint(
+                "some of them ask each other in a circle: look at their lists of upstreams",
+            ));
         }
         Ok(Self((!all.is_empty()).then(|| all.into())))
     }

@@ -124,7 +124,10 @@ mod tests {
     fn the_highest_compatible_version_decides() {
         let path = ModulePath::parse("a.com/m").unwrap();
         for (body, decides) in [
-            ("v1.0.0\nv1.1.0-rc.1\nv2.0.0+incompatible\n", Some("v1.1.0-rc.1")),
+            (
+                "v1.0.0\nv1.1.0-rc.1\nv2.0.0+incompatible\n",
+                Some("v1.1.0-rc.1"),
+            ),
             ("v1.0.0\nv1.1.0\n", None),
             ("v2.0.0+incompatible\n", None),
             ("", None),

@@ -78,7 +78,11 @@ impl BaseUrl {
     /// Whether it has a user or a password in it.
     pub(crate) fn has_userinfo(&self) -> bool {
         let authority = self.expose().split_once("://").map_or("", |(_, rest)| rest);
-        authority.split('/').next().unwrap_or_default().contains('@')
+        authority
+            .split('/')
+            .next()
+            .unwrap_or_default()
+            .contains('@')
     }
 
     /// The URL without userinfo and trailing slash: the key of per-upstream settings.

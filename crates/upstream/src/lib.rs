@@ -203,9 +203,7 @@ impl Shared {
             return Arc::clone(peer);
         }
         let before = lock(&self.legacy).remove(base.expose());
-        let before = before
-            .as_ref()
-            .map(|(settings, health)| (settings, health));
+        let before = before.as_ref().map(|(settings, health)| (settings, health));
         let peer = Arc::new(Peer::new(
             base.clone(),
             settings.clone(),

@@ -14,7 +14,8 @@ use crate::chain::BaseUrl;
 use crate::client::{SendError, Sent, get_path, seconds, tidy};
 use crate::failure::{Cause, Miss, Trouble};
 use crate::health::{
-    ABSENT, BAD_CONTENT, BROKEN, CONNECT, Health, OK, OVERLOADED, SKIPPED, STATUS, Snapshot, TIMEOUT,
+    ABSENT, BAD_CONTENT, BROKEN, CONNECT, Health, OK, OVERLOADED, SKIPPED, STATUS, Snapshot,
+    TIMEOUT,
 };
 use crate::settings::UpstreamSettings;
 use crate::{Body, Fetched};

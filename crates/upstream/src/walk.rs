@@ -225,7 +225,12 @@ impl Walk {
             }
             Either::Left((fetched, _)) => fetched,
             Either::Right((fetched, first)) => {
-                run_on(Arc::clone(&stop.peer), Arc::clone(&self.asked), first, begin);
+                run_on(
+                    Arc::clone(&stop.peer),
+                    Arc::clone(&self.asked),
+                    first,
+                    begin,
+                );
                 if let Some(next) = self.waiting.pop_front() {
                     self.sender = Some((next.peer, next.fall));
                 }

@@ -349,10 +349,16 @@ async fn the_loser_of_a_hedge_is_heard() {
     }
     let begin = Instant::now();
     assert_eq!(line(&u, &chain).await, "b");
-    assert!(begin.elapsed() < Duration::from_millis(300), "the p95 counts");
+    assert!(
+        begin.elapsed() < Duration::from_millis(300),
+        "the p95 counts"
+    );
     let state = || {
         let all = u.snapshot();
-        all.iter().find(|peer| *peer.name == *dead.url()).unwrap().state
+        all.iter()
+            .find(|peer| *peer.name == *dead.url())
+            .unwrap()
+            .state
     };
     while state() == "closed" {
         assert!(begin.elapsed() < Duration::from_secs(5), "it is not heard");

@@ -239,7 +239,10 @@ impl Door {
         let want = Want {
             cached_only,
             whole,
-            encrypted: encrypted || headers.get(FORWARDED_PROTO).is_some_and(|proto| proto == "https"),
+            encrypted: encrypted
+                || headers
+                    .get(FORWARDED_PROTO)
+                    .is_some_and(|proto| proto == "https"),
             via,
             ..Want::default()
         };

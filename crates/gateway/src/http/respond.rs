@@ -36,13 +36,28 @@ pub(crate) struct Asked<'a> {
 pub(crate) fn answer(answer: Answer, asked: &Asked<'_>, mut open: Open) -> Response<Body> {
     open.record.outcome = answer.outcome;
     open.record.upstream.clone_from(&answer.upstream);
+    let id = open.record.id;
+    let mut response = answered(&answer, asked, open);
+    response.headers_mut().insert(REQUEST_ID, request_id(id));
+    response
+}
+
+/// The id as the log has it.
+fn request_id(id: u64) -> HeaderValue {
+    let mut digits = [0; 16];
+    // Eight bytes fill them.
+    let _ = hex::encode_to_slice(id.to_be_bytes(), &mut digits);
+    HeaderValue::from_bytes(&digits).unwrap_or(HeaderValue::from_static(""))
+}
+
+fn answered(answer: &Answer, asked: &Asked<'_>, open: Open) -> Response<Body> {
     let mut response = match &answer.content {
         Content::Bytes(bytes) => whole(bytes.clone(), asked, open),
-        Content::Kept(kept) => return self::kept(kept, &answer, asked, open),
+        Content::Kept(kept) => return self::kept(kept, answer, asked, open),
         Content::Spool(spool) => growing(spool, asked, open),
         Content::Elsewhere(url) => return elsewhere(url, open),
     };
-    describe(&answer, response.headers_mut());
+    describe(answer, response.headers_mut());
     response
 }
 
@@ -213,7 +228,7 @@ pub(crate) fn refusal(refusal: &Refusal, asked: &Asked<'_>, mut open: Open) -> R
         "x-content-type-options",
         HeaderValue::from_static("nosniff"),
     );
-    headers.insert(REQUEST_ID, text_value(&format!("{id:016x}")));
+    headers.insert(REQUEST_ID, request_id(id));
     if let Some(after) = refusal.retry_after {
         headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
     }
@@ -272,8 +287,10 @@ pub(crate) fn page(
     asked: &Asked<'_>,
     open: Open,
 ) -> Response<Body> {
+    let id = open.record.id;
     let mut response = whole(text.into(), asked, open);
     set_status(&mut response, status);
+    response.headers_mut().insert(REQUEST_ID, request_id(id));
     response
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static(media));

@@ -93,6 +93,7 @@ async fn check(lab: &Lab, sumdb: &LabSumDb, small: &Module, big: &Module, row: R
     let (fault, expected) = row;
     let config = format!(
         "[upstream.\"{}\"]\nfirst_byte_timeout = \"500ms\"\nidle_timeout = \"400ms\"\nretries = 0\n\
+         [network]\ninternal_hosts = [\"127.0.0.1\"]\n\
          [negative]\nabsent = \"100ms\"\ngone = \"100ms\"\ntrouble = \"100ms\"\n\
          [freshness]\nlist = \"0s\"\nstale_while_revalidate = \"0s\"\n",
         lab.url()

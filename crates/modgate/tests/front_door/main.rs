@@ -3,6 +3,7 @@
 
 mod attacks;
 mod broken;
+mod chains;
 mod clients;
 mod common;
 mod direct;
@@ -15,3 +16,4 @@ mod operations;
 mod private;
 mod project;
 mod protocol;
+mod versions;

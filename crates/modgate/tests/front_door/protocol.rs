@@ -94,6 +94,9 @@ async fn the_protocol_around_the_edges() {
     );
     let whole = gate.get(&zip).await;
     let tag = whole.header("etag").to_owned();
+    let id = whole.header("x-request-id");
+    assert_eq!(id.len(), 16, "{id}");
+    gate.logged(&format!("\"request_id\":\"{id}\""), 1).await;
     assert!(tag.starts_with('"') && whole.header("cache-control").contains("immutable"));
     assert_eq!(
         gate.get_with(&zip, &[("if-none-match", &tag)]).await.status,

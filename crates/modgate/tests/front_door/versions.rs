@@ -1,0 +1,398 @@
+//! Lists, `@latest` and queries: what the go command would choose, what is said while upstream fails, how long a "no" lasts.
+
+use testkit::{
+    fixture::Module,
+    gate::{Modgate, Options},
+    go::Go,
+    lab::{Fault, Lab},
+};
+
+use crate::common::{bin, code, command, eventually, gate, module, verified_lab};
+
+const PSEUDO: [&str; 2] = [
+    "v0.0.0-20240101000000-aaaaaaaaaaaa",
+    "v0.0.0-20240201000000-bbbbbbbbbbbb",
+];
+
+fn version(reply: &testkit::gate::Reply) -> String {
+    let info: serde_json::Value = serde_json::from_slice(&reply.body)
+        .unwrap_or_else(|error| panic!("{error}: {} {}", reply.status, reply.text()));
+    info["Version"].as_str().unwrap().to_owned()
+}
+
+fn at(version: &str) -> Module {
+    Module::new("lab.example/a", version).file("a.go", "package a\n")
+}
+
+/// A version of a module that knows nothing of modules.
+fn legacy(version: &str) -> Module {
+    at(version).file("go.mod", "module lab.example/a\n")
+}
+
+fn retire(gate: &Modgate, what: &str, reason: &str) {
+    let done = command()
+        .args(["retire", what, "--reason", reason, "--data"])
+        .arg(gate.data_dir())
+        .output()
+        .unwrap();
+    assert!(done.status.success());
+}
+
+/// A folder of a client's cache as upstream: no `@latest`, and its list has pseudo-versions.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_as_upstream_has_a_latest_version() {
+    let source = Lab::start().await;
+    for version in PSEUDO {
+        source.add(at(version));
+    }
+    let go = Go::new()
+        .proxy(&source.url())
+        .sumdb("off")
+        .module("module x\n");
+    for version in PSEUDO {
+        let version = format!("lab.example/a@{version}");
+        assert!(go.run(&["mod", "download", &version]).await.ok);
+    }
+    let lab = Lab::start().await;
+    lab.serve_folder(go.mod_cache().join("cache/download"));
+    let listed = reqwest_list(&lab).await;
+    assert!(listed.contains(PSEUDO[0]), "as go writes it: {listed}");
+    let gate = gate(&lab, "off", "").await;
+    assert_eq!(gate.get("/lab.example/a/@v/list").await.text(), "");
+    for path in ["/lab.example/a/@latest", "/lab.example/a/@v/latest.info"] {
+        assert_eq!(version(&gate.get(path).await), PSEUDO[1], "{path}");
+    }
+    let go = Go::new()
+        .proxy(&gate.url())
+        .sumdb("off")
+        .module("module x\n");
+    let got = go.run(&["list", "-m", "lab.example/a@latest"]).await;
+    assert!(got.stdout.contains(PSEUDO[1]), "{}", got.stderr);
+}
+
+async fn reqwest_list(lab: &Lab) -> String {
+    let url = format!("{}/lab.example/a/@v/list", lab.url());
+    reqwest::get(url).await.unwrap().text().await.unwrap()
+}
+
+/// Without `@latest` the list tells; if that fails it is an outage, not absence, in every mode.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_without_latest_in_trouble_is_no_absence() {
+    for mode in ["sync", "async", "redirect"] {
+        let lab = Lab::start().await;
+        lab.add(at("v1.0.0"));
+        lab.add(at("v1.1.0"));
+        let config = format!(
+            "mode = \"{mode}\"\n[negative]\nabsent = \"0s\"\ntrouble = \"0s\"\n[upstream.\"{}\"]\nretries = 0\n",
+            lab.url()
+        );
+        let gate = gate(&lab, "off", &config).await;
+        let latest = "/lab.example/a/@latest";
+        lab.fault("/@latest", Fault::Status(404), None);
+        lab.fault("/@v/list", Fault::Status(500), Some(1));
+        let reply = gate.get(latest).await;
+        assert_eq!(
+            (reply.status, &*code(&reply)),
+            (502, "upstream_unavailable"),
+            "{mode}"
+        );
+        lab.fault(".info", Fault::Reset, Some(1));
+        let reply = gate.get(latest).await;
+        assert_eq!(
+            (reply.status, &*code(&reply)),
+            (502, "upstream_unavailable"),
+            "{mode}: {}",
+            reply.text()
+        );
+        assert_eq!(version(&gate.get(latest).await), "v1.1.0", "{mode}");
+        let none = gate.get("/lab.example/none/@latest").await;
+        assert_eq!(code(&none), "module_not_found", "{mode}");
+    }
+}
+
+/// What go chooses: `+incompatible` versions count only if the highest of the others has no go.mod.
+#[tokio::test(flavor = "multi_thread")]
+async fn incompatible_versions_count_as_go_counts_them() {
+    for (newest, chosen) in [
+        (at("v1.2.0"), "v1.2.0"),
+        (legacy("v1.2.0"), "v3.0.0+incompatible"),
+        (at("v1.3.0-rc.1"), "v1.1.0"),
+    ] {
+        let lab = Lab::start().await;
+        let all = [
+            legacy("v1.0.0"),
+            legacy("v1.1.0"),
+            newest.clone(),
+            legacy("v2.0.0+incompatible"),
+            legacy("v3.0.0+incompatible"),
+        ];
+        for module in all {
+            lab.add(module);
+        }
+        lab.fault("/@latest", Fault::Status(404), None);
+        let gate = gate(&lab, "off", "").await;
+        let shown = newest.version();
+        for path in ["/@latest", "/@v/latest.info"] {
+            let reply = gate.get(&format!("/lab.example/a{path}")).await;
+            assert_eq!(version(&reply), chosen, "{shown} {path}");
+        }
+        let go = Go::new()
+            .proxy(&gate.url())
+            .sumdb("off")
+            .module("module x\n");
+        let got = go.run(&["list", "-m", "lab.example/a@latest"]).await;
+        assert!(
+            got.stdout.contains(&format!(" {chosen}\n")),
+            "{shown}: {}",
+            got.stdout
+        );
+        // The go.mod is kept by now, so the list knows too.
+        let listed = gate.get("/lab.example/a/@v/list").await.text();
+        assert_eq!(
+            listed.contains("+incompatible"),
+            chosen.ends_with("+incompatible"),
+            "{shown}: {listed}"
+        );
+    }
+}
+
+/// `latest` and `v1` without what the newest version retracts; that it cannot be read is trouble, not "nothing retracted".
+#[tokio::test(flavor = "multi_thread")]
+async fn retracted_versions_are_not_chosen() {
+    let lab = Lab::start().await;
+    for version in ["v1.0.0", "v1.1.0"] {
+        lab.add(at(version));
+    }
+    let retracting = "module lab.example/a\n\ngo 1.21\n\nretract [v1.1.0, v1.2.0]\n";
+    lab.add(at("v1.2.0").file("go.mod", retracting));
+    let config = format!(
+        "[negative]\ntrouble = \"0s\"\n[upstream.\"{}\"]\nretries = 0\n",
+        lab.url()
+    );
+    let gate = gate(&lab, "off", &config).await;
+    lab.fault("v1.2.0.mod", Fault::Status(503), Some(1));
+    let reply = gate.get("/lab.example/a/@v/latest.info").await;
+    assert_eq!(
+        (reply.status, &*code(&reply)),
+        (502, "upstream_unavailable")
+    );
+    for query in ["latest", "v1", "v1.0"] {
+        let reply = gate.get(&format!("/lab.example/a/@v/{query}.info")).await;
+        assert_eq!(version(&reply), "v1.0.0", "{query}");
+    }
+    for query in ["v1.1", "v2"] {
+        let reply = gate.get(&format!("/lab.example/a/@v/{query}.info")).await;
+        assert_eq!(code(&reply), "version_not_found", "{query}");
+    }
+    let listed = gate.get("/lab.example/a/@v/list").await;
+    assert_eq!(listed.text(), "v1.0.0\nv1.1.0\nv1.2.0\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn branches_with_odd_names_are_asked_as_they_are() {
+    let a = at(PSEUDO[0]);
+    let (lab, sumdb) = verified_lab(std::slice::from_ref(&a)).await;
+    lab.resolve("lab.example/a", "main", PSEUDO[0]);
+    let key = sumdb.key().to_string();
+    let gate = gate(&lab, &key, "").await;
+    let go = Go::new()
+        .proxy(&gate.url())
+        .sumdb(&key)
+        .module("module x\n");
+    let got = go.run(&["get", "lab.example/a@main"]).await;
+    assert!(got.ok && got.stderr.contains(PSEUDO[0]), "{}", got.stderr);
+    lab.reset_counts();
+    assert_eq!(
+        gate.get("/lab.example/a/@v/fix%2312.info").await.status,
+        404
+    );
+    assert_eq!(lab.count("/lab.example/a/@v/fix%2312.info"), 1);
+    assert_eq!(gate.get("/lab.example/a/@v/50%25.info").await.status, 404);
+    assert_eq!(lab.count("/lab.example/a/@v/50%25.info"), 1);
+}
+
+/// A retired version never turns a query into another version, and never is the latest.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retired_version_is_no_answer_to_latest_and_queries() {
+    let lab = Lab::start().await;
+    for version in ["v1.0.0", "v1.1.0", PSEUDO[0], PSEUDO[1]] {
+        lab.add(at(version));
+    }
+    lab.resolve("lab.example/a", "0123456789ab", "v1.1.0");
+    lab.resolve("lab.example/a", "main", PSEUDO[1]);
+    let only_pseudo = Module::new("lab.example/b", PSEUDO[0]);
+    lab.add(only_pseudo.clone());
+    lab.add(Module::new("lab.example/b", PSEUDO[1]));
+    let gate = gate(&lab, "off", "").await;
+    let (latest, main) = ("/lab.example/a/@latest", "/lab.example/a/@v/main.info");
+    assert_eq!(version(&gate.get(latest).await), "v1.1.0");
+    assert_eq!(version(&gate.get(main).await), PSEUDO[1]);
+    for version in PSEUDO {
+        let path = Module::new("lab.example/b", version).url_path("info");
+        assert_eq!(gate.get(&path).await.status, 200);
+    }
+    retire(&gate, "lab.example/a@v1.1.0", "leaks tokens");
+    retire(&gate, &format!("lab.example/a@{}", PSEUDO[1]), "leaks more");
+    retire(&gate, &format!("lab.example/b@{}", PSEUDO[1]), "leaks");
+    eventually("it is seen", async || gate.get(main).await.status == 410).await;
+    for (query, reason) in [("main", "leaks more"), ("0123456789ab", "leaks tokens")] {
+        for _ in 0..2 {
+            let reply = gate.get(&format!("/lab.example/a/@v/{query}.info")).await;
+            assert_eq!((reply.status, &*code(&reply)), (410, "resource_gone"));
+            assert!(reply.text().contains(reason), "{}", reply.text());
+        }
+    }
+    assert_eq!(version(&gate.get(latest).await), "v1.0.0");
+    assert_eq!(
+        version(&gate.get("/lab.example/a/@v/v1.info").await),
+        "v1.0.0"
+    );
+    // From what is kept alone, too.
+    lab.stop().await;
+    let offline = gate.get("/cached-only/lab.example/b/@latest").await;
+    assert_eq!(version(&offline), PSEUDO[0]);
+}
+
+/// go asks twice over https, and a toolchain's zip without anything before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_no_is_remembered_for_as_long_as_its_cause_says() {
+    let lab = Lab::start().await;
+    let config = format!(
+        "[negative]\nabsent = \"400ms\"\ngone = \"1h\"\ntrouble = \"400ms\"\n[upstream.\"{}\"]\nretries = 0\n",
+        lab.url()
+    );
+    let gate = gate(&lab, "off", &config).await;
+    for (name, fault, again) in [
+        ("absent", None, true),
+        ("gone", Some(Fault::Status(410)), false),
+        ("trouble", Some(Fault::Status(500)), true),
+    ] {
+        let module = module(name);
+        if let Some(fault) = fault {
+            lab.fault(&format!("/{name}/"), fault, None);
+        }
+        for ending in ["info", "mod", "zip"] {
+            let path = module.url_path(ending);
+            let shown = format!("{name} {ending}");
+            let first = gate.get(&path).await;
+            let asked = lab.count(&path);
+            let second = gate.get(&path).await;
+            assert_eq!(first.status, second.status, "{shown}");
+            // The trouble of a zip is to heal at once.
+            let remembered = (name, ending) != ("trouble", "zip");
+            assert_eq!(lab.count(&path) == asked, remembered, "{shown}");
+        }
+        lab.heal();
+        lab.add(module.clone());
+        if again {
+            let path = module.url_path("info");
+            eventually(name, async || gate.get(&path).await.status == 200).await;
+        } else {
+            assert_eq!(gate.get(&module.url_path("info")).await.status, 410);
+        }
+    }
+}
+
+/// Past its life an answer is given at once and asked for anew; that upstream is in trouble is told with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn stale_answers_say_so() {
+    let lab = Lab::start().await;
+    lab.add(at("v1.0.0"));
+    let list = "/lab.example/a/@v/list";
+    let fresh = gate(&lab, "off", "").await;
+    let reply = fresh.get(list).await;
+    assert_eq!(reply.header("cache-control"), "public, max-age=60");
+    let left = fresh.get(list).await.header("cache-control").to_owned();
+    let left: u64 = left.trim_start_matches("public, max-age=").parse().unwrap();
+    assert!(left < 60, "the rest of its life: {left}");
+
+    let config = "[freshness]\nlist = \"0s\"\n[negative]\ntrouble = \"0s\"\n";
+    let gate = gate(&lab, "off", config).await;
+    assert_eq!(gate.get(list).await.text(), "v1.0.0\n");
+    lab.add(at("v1.1.0"));
+    let stale = gate.get(list).await;
+    assert_eq!(
+        (stale.text().as_str(), stale.header("cache-control")),
+        ("v1.0.0\n", "no-cache")
+    );
+    assert_eq!(stale.header("warning"), "");
+    eventually("it is asked anew", async || {
+        gate.get(list).await.text() == "v1.0.0\nv1.1.0\n"
+    })
+    .await;
+    lab.stop().await;
+    eventually("trouble is told", async || {
+        let reply = gate.get(list).await;
+        assert_eq!(reply.text(), "v1.0.0\nv1.1.0\n");
+        reply.header("warning").starts_with("110 ")
+    })
+    .await;
+    lab.restart().await;
+    eventually("it is over", async || {
+        gate.get(list).await.header("warning").is_empty()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stale_answers_have_an_end_if_one_is_set() {
+    let lab = Lab::start().await;
+    lab.add(at("v1.0.0"));
+    let config = "[freshness]\nlist = \"0s\"\nstale_while_revalidate = \"0s\"\nstale_if_error = \"1s\"\n[negative]\ntrouble = \"0s\"\n";
+    let gate = gate(&lab, "off", config).await;
+    let list = "/lab.example/a/@v/list";
+    assert_eq!(gate.get(list).await.status, 200);
+    lab.stop().await;
+    let stale = gate.get(list).await;
+    assert!(stale.status == 200 && stale.header("warning").starts_with("110 "));
+    eventually("its end has come", async || {
+        gate.get(list).await.status == 502
+    })
+    .await;
+}
+
+/// The queue of mode `async` takes each thing once, and says when it is full.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_is_told_and_takes_nothing_twice() {
+    let lab = Lab::start().await;
+    let modules: Vec<Module> = (0..5).map(|n| module(&format!("m{n}"))).collect();
+    for module in &modules {
+        lab.add(module.clone());
+    }
+    let options = Options {
+        upstream: Some(lab.url()),
+        sumdb: Some("off".to_owned()),
+        config: Some("mode = \"async\"\n[async]\nqueue = 2\nworkers = 1\n".to_owned()),
+        ..Options::default()
+    };
+    let gate = Modgate::start(bin(), options).await;
+    let held = lab.hold(".info");
+    let ask = async |n: usize| {
+        let reply = gate.get(&modules[n].url_path("info")).await;
+        assert_eq!(code(&reply), "fetch_queued");
+    };
+    ask(0).await;
+    held.arrived(1).await;
+    let full = "modgate_commits_total{result=\"async_queue_full\"}";
+    for _ in 0..3 {
+        ask(0).await;
+        ask(1).await;
+        ask(2).await;
+    }
+    assert!(gate.metric(full).await < 0.1, "each once");
+    ask(3).await;
+    ask(4).await;
+    assert!((gate.metric(full).await - 2.0).abs() < 0.1);
+    gate.logged("queue of background fetches is full", 1).await;
+    held.release();
+    eventually("the queued ones are kept", async || {
+        let mut kept = true;
+        for module in &modules[..3] {
+            let path = format!("/cached-only{}", module.url_path("info"));
+            kept &= gate.get(&path).await.status == 200;
+        }
+        kept
+    })
+    .await;
+    assert_eq!(lab.count(".info"), 3);
+}
