@@ -147,6 +147,11 @@ fn build(network: &NetworkSettings, key: &Key, lookup: Option<Lookup>) -> Result
             .http2_initial_connection_window_size(8 * 1024 * 1024)
             .http2_max_header_list_size(64 * 1024)
             .no_proxy();
+        // A connection that was kept to a machine that is gone by now fails as soon as a new one would.
+        #[cfg(target_os = "linux")]
+        {
+            builder = builder.tcp_user_timeout(key.connect_timeout);
+        }
         builder = if only {
             builder.tls_certs_only(roots)
         } else {
