@@ -76,7 +76,7 @@ fn trouble(what: &str, trouble: &Trouble) -> Refusal {
         what,
         format!("{}: {}", trouble.upstream, trouble.text),
     )
-    .from_upstream(&trouble.upstream);
+    .sent_by(&trouble.upstream);
     refusal.hint = match (code, trouble.status) {
         (Code::UpstreamRefused, Some(403)) => Some("an upstream that answers 403 for what it does not have needs `status_map = { 403 = 404 }`".into()),
         (Code::UpstreamRefused, Some(401)) => Some("the upstream wants credentials: check those in its URL or headers".into()),

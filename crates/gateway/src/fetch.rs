@@ -86,7 +86,7 @@ impl Gateway {
                 Err(error) => {
                     let why = format!("{upstream} sent {error}");
                     let bad = Refusal::new(Code::UpstreamInvalid, artifact.to_string(), why);
-                    search.reject(bad.from_upstream(&upstream), false)?;
+                    search.reject(bad.sent_by(&upstream), false)?;
                 }
             }
         };
@@ -122,7 +122,7 @@ impl Gateway {
             );
             match judged {
                 Ok(verified) => break verified,
-                Err(refusal) => search.reject(refusal.from_upstream(&upstream), true)?,
+                Err(refusal) => search.reject(refusal.sent_by(&upstream), true)?,
             }
             (upstream, body) = search.whole(MAX_BYTES).await?;
         };

@@ -59,7 +59,7 @@ impl Gateway {
                         Ok((verified, hash)) => {
                             return self.land(artifact, verified, hash, upstream, teller).await;
                         }
-                        Err(refusal) => search.reject(refusal.from_upstream(&upstream), true)?,
+                        Err(refusal) => search.reject(refusal.sent_by(&upstream), true)?,
                     }
                 }
                 Downloaded::Spooled(spooled) => {
@@ -142,7 +142,7 @@ impl Gateway {
                 let refusal: Refusal = refusal;
                 teller.tell(Err(Arc::new(refusal.clone())));
                 spooled.refuse(&refusal.to_string());
-                Err(refusal.from_upstream(upstream))
+                Err(refusal.sent_by(upstream))
             }
         }
     }

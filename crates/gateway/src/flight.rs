@@ -135,7 +135,7 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         F: Future<Output = ()> + Send + 'static,
     {
         let (mut waiter, joined) = self.join(key, &fetch);
-        let told = if joined && via.from_gateway() {
+        let told = if joined && via.names_gateway() {
             tokio::time::timeout(PATIENCE, waiter.told()).await.ok()
         } else {
             Some(waiter.told().await)

@@ -24,6 +24,7 @@ pub(crate) const WHOLE_ZIP_BYTES: u64 = 1 << 20;
 
 /// How a request wants its answer.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a wish of its own")]
 pub(crate) struct Want {
     /// Only what is kept.
     pub(crate) cached_only: bool,

@@ -234,7 +234,7 @@ impl Gateway {
             };
             let why = format!("{upstream} sent {nonsense}");
             let bad = Refusal::new(Code::UpstreamInvalid, wanted.name(), why);
-            search.reject(bad.from_upstream(&upstream), false)?;
+            search.reject(bad.sent_by(&upstream), false)?;
         }
     }
 

@@ -163,7 +163,7 @@ impl Refusal {
 
     /// Says whose answer it comes from.
     #[must_use]
-    pub(crate) fn from_upstream(mut self, upstream: &Arc<str>) -> Self {
+    pub(crate) fn sent_by(mut self, upstream: &Arc<str>) -> Self {
         self.upstream = Some(Arc::clone(upstream));
         self
     }

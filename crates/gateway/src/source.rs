@@ -189,7 +189,7 @@ impl<'a> Search<'a> {
                 Err(failure::refusal(&what, absent, &failure))
             }
             Err(error) => {
-                let refusal = failure::direct(what, absent, error).from_upstream(&DIRECT.into());
+                let refusal = failure::direct(what, absent, error).sent_by(&DIRECT.into());
                 let mut refusal = failure::after(refusal, &failure.attempts);
                 refusal.looped = failure.looped;
                 Err(refusal)
@@ -284,17 +284,15 @@ impl Found {
     }
 
     fn broken(&self, error: &BodyError) -> Refusal {
-        let (code, why) = match error {
-            BodyError::TooLarge(max) => {
-                let why = format!("{} sent more than {max} bytes", self.upstream);
-                (Code::UpstreamInvalid, why)
-            }
-            _ => {
-                let why = format!("the answer of {} broke off: {error}", self.upstream);
-                (Code::UpstreamUnavailable, why)
-            }
+        let upstream = &self.upstream;
+        let (code, why) = if let BodyError::TooLarge(max) = error {
+            let why = format!("{upstream} sent more than {max} bytes");
+            (Code::UpstreamInvalid, why)
+        } else {
+            let why = format!("the answer of {upstream} broke off: {error}");
+            (Code::UpstreamUnavailable, why)
         };
-        Refusal::new(code, self.what.clone(), why).from_upstream(&self.upstream)
+        Refusal::new(code, self.what.clone(), why).sent_by(&self.upstream)
     }
 }
 

@@ -50,7 +50,7 @@ impl Via {
     }
 
     /// Whether another gateway of this kind waits for the answer.
-    pub(crate) fn from_gateway(&self) -> bool {
+    pub(crate) fn names_gateway(&self) -> bool {
         self.as_str().contains(GATEWAY)
     }
 }
@@ -78,7 +78,7 @@ mod tests {
         assert_eq!(read(&[]).unwrap(), Via::default());
         let via = read(&["1.1 cache (squid), HTTP/2 modgate-10", "junk, ,1.0 x:80"]).unwrap();
         assert_eq!(via.as_str(), "1.1 cache, HTTP/2 modgate-10, 1.0 x:80");
-        assert!(via.from_gateway() && !read(&["1.1 cache"]).unwrap().from_gateway());
+        assert!(via.names_gateway() && !read(&["1.1 cache"]).unwrap().names_gateway());
         for looping in ["1.1 modgate-1", "1.1 a, 1.1 modgate-1 (me)"] {
             assert_eq!(read(&[looping]).unwrap_err().code, Code::LoopDetected);
         }

@@ -109,13 +109,10 @@ impl Walk {
         for stop in &self.put_off {
             stop.peer.probe_in_background(&self.asked);
         }
-        match outcome {
-            Some(fetched) => Ok(fetched),
-            None => {
-                self.sender = None;
-                Err(self.failure())
-            }
+        if outcome.is_none() {
+            self.sender = None;
         }
+        outcome.ok_or_else(|| self.failure())
     }
 
     /// Records that what came last is not what was asked for: the other entries of a chain are asked first for it for
