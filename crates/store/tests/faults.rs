@@ -256,6 +256,52 @@ async fn storage_away_means_hits_from_the_disk_and_unknown_for_the_rest() {
 }
 
 #[tokio::test]
+async fn with_both_away_the_disk_serves_and_all_comes_back() {
+    let (mut redis, mut s3) = (Redis::start().await, S3::start().await);
+    let tiers = running(&all(&redis, &s3));
+    let body = bytes(1000, 17);
+    keep(&tiers, MOD, &body).await;
+    for paused in [true, false] {
+        if paused {
+            redis.pause();
+            s3.pause();
+        } else {
+            redis.kill();
+            s3.kill();
+        }
+        until(30, "both taken out", async || {
+            assert_eq!(kept(&tiers, MOD).await, body);
+            let found = tiers.find(&key("go/example.com/none/@v/v1.0.0.mod")).await;
+            assert!(
+                matches!(found, Found::Unknown(_)),
+                "never absent: {found:?}"
+            );
+            tiers.snapshot().tiers.iter().all(|tier| !tier.up)
+        })
+        .await;
+        if paused {
+            redis.resume();
+            s3.resume();
+        } else {
+            redis.restart().await;
+            s3.restart().await;
+        }
+        let begun = Instant::now();
+        until(20, "both put back", async || {
+            tiers.snapshot().tiers.iter().all(|tier| tier.up)
+        })
+        .await;
+        println!(
+            "Redis and object storage: put back after {:?}",
+            begun.elapsed()
+        );
+        let at = format!("go/example.com/after/@v/v1.{}.0.mod", u8::from(paused));
+        keep(&tiers, &at, &body).await;
+        assert_eq!(kept(&running(&over(&s3)), &at).await, body);
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_stops_breaks_the_pull_off() {
     let s3 = S3::start().await;
     let settings = || {
