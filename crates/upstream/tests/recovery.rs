@@ -107,7 +107,11 @@ async fn the_last_hope_is_asked_at_once() {
 #[tokio::test]
 async fn one_probe_at_a_time_for_a_single_upstream() {
     let hang = Server::always(Reply::Hang);
-    let u = upstreams(quick());
+    // So that the second gives up well before the probe of the first is over.
+    let u = upstreams(UpstreamSettings {
+        connect_timeout: Duration::from_millis(200),
+        ..quick()
+    });
     let url = hang.url();
     assert!(line(&u, &url).await.starts_with("Timeout"));
     let (a, b) = tokio::join!(line(&u, &url), line(&u, &url));
