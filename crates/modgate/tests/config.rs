@@ -11,6 +11,7 @@ use std::{
 use modgate::config::{
     Config, Env, Flags, Loaded, Mistakes, Mode, Origin, Sources, changes_needing_restart,
 };
+use testkit::tls::{Certificate, Pem};
 
 #[path = "config/direct.rs"]
 mod direct;
@@ -65,6 +66,12 @@ impl Bench {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, text).unwrap();
         path
+    }
+
+    /// The files of a certificate and its key.
+    fn tls(&self, pem: &Pem) -> (PathBuf, PathBuf) {
+        let cert = self.write("tls.crt", &pem.cert);
+        (cert, self.write("tls.key", &pem.key))
     }
 
     fn load(&self) -> Result<Loaded, Mistakes> {
@@ -393,8 +400,7 @@ fn a_url_of_another_database_is_not_used() {
 #[test]
 fn tls_needs_files_that_are_what_they_say() {
     let bench = Bench::new("");
-    let cert = bench.write("tls.crt", CERT);
-    let key = bench.write("tls.key", KEY);
+    let (cert, key) = bench.tls(&Pem::new(Certificate::Good));
     let toml = format!("[tls]\ncert = {cert:?}\nkey = {key:?}\n");
     bench.write("modgate.toml", &toml);
     let loaded = bench.loaded();
@@ -435,8 +441,7 @@ fn restarts_are_for_few_settings() {
         changes_needing_restart(&old, &bench.loaded()),
         ["listen", "data"]
     );
-    let cert = bench.write("tls.crt", CERT);
-    let key = bench.write("tls.key", KEY);
+    let (cert, key) = bench.tls(&Pem::new(Certificate::Good));
     bench.write(
         "modgate.toml",
         &format!("[tls]\ncert = {cert:?}\nkey = {key:?}"),

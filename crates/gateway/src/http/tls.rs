@@ -1,9 +1,6 @@
 //! TLS with certificates that can change while the server runs.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
 use rustls::{
@@ -12,54 +9,73 @@ use rustls::{
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls_pki_types::{
+    CertificateDer, PrivateKeyDer,
+    pem::{self, PemObject},
+};
 
-/// Where certificate chain and key are, in PEM.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// The chain, leaf first.
-    pub cert: PathBuf,
-    /// The private key (PKCS#8, PKCS#1 or SEC1).
-    pub key: PathBuf,
-}
+/// A certificate chain with the key that belongs to it.
+#[derive(Clone)]
+pub struct Pair(Arc<CertifiedKey>);
 
 /// Why certificate and key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file cannot be read as PEM.
-    #[error("{}: {error}", path.display())]
-    Pem {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        error: rustls_pki_types::pem::Error,
-    },
-    /// The certificate file has no certificate.
-    #[error("{}: no certificate in it", .0.display())]
-    Empty(PathBuf),
+    /// The certificate's text is not PEM, or has no certificate.
+    #[error("no certificate in PEM form: {0}")]
+    Certificate(rustls_pki_types::pem::Error),
+    /// The key's text is not PEM, or has no private key.
+    #[error("no private key in PEM form: {0}")]
+    Key(rustls_pki_types::pem::Error),
+    /// Each is right, but they are not of one another.
+    #[error("the private key is not that of the certificate")]
+    Mismatch,
     /// The pair is refused.
-    #[error("certificate and key: {0}")]
-    Refused(#[from] rustls::Error),
+    #[error("certificate and key cannot be used: {0}")]
+    Refused(rustls::Error),
 }
 
-/// The current certificate; [`reload`](Self::reload) swaps it, running connections keep theirs.
+impl Pair {
+    /// Takes the texts of a chain, leaf first, and of a key (PKCS#8, PKCS#1 or SEC1).
+    pub fn from_pem(cert: &[u8], key: &[u8]) -> Result<Self, TlsError> {
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(cert)
+            .collect::<Result<_, _>>()
+            .map_err(TlsError::Certificate)?;
+        if chain.is_empty() {
+            return Err(TlsError::Certificate(pem::Error::NoItemsFound));
+        }
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(TlsError::Key)?;
+        match CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()) {
+            Ok(pair) => Ok(Self(Arc::new(pair))),
+            Err(rustls::Error::InconsistentKeys(_)) => Err(TlsError::Mismatch),
+            Err(error) => Err(TlsError::Refused(error)),
+        }
+    }
+}
+
+impl fmt::Debug for Pair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pair").finish_non_exhaustive()
+    }
+}
+
+/// The current certificate; [`set`](Self::set) swaps it, running connections keep theirs.
 #[derive(Debug)]
 pub struct Certificate(ArcSwap<CertifiedKey>);
 
 impl Certificate {
-    /// Reads certificate and key.
-    pub fn load(files: &TlsFiles) -> Result<Arc<Self>, TlsError> {
-        Ok(Arc::new(Self(ArcSwap::new(read(files)?))))
+    /// A certificate to begin with.
+    pub fn new(pair: Pair) -> Arc<Self> {
+        Arc::new(Self(ArcSwap::new(pair.0)))
     }
 
-    /// Reads them again. On an error the old ones stay.
-    pub fn reload(&self, files: &TlsFiles) -> Result<(), TlsError> {
-        self.0.store(read(files)?);
-        Ok(())
+    /// Takes another one.
+    pub fn set(&self, pair: Pair) {
+        self.0.store(pair.0);
     }
 
     /// A server configuration: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1.
-    pub fn server_config(self: &Arc<Self>) -> Result<Arc<ServerConfig>, TlsError> {
+    pub fn server_config(self: &Arc<Self>) -> Result<Arc<ServerConfig>, rustls::Error> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(self) as _;
         let mut config = ServerConfig::builder_with_provider(provider)
@@ -75,23 +91,4 @@ impl ResolvesServerCert for Certificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.0.load_full())
     }
-}
-
-fn read(files: &TlsFiles) -> Result<Arc<CertifiedKey>, TlsError> {
-    let fault = |path: &Path| {
-        let path = path.to_owned();
-        move |error| TlsError::Pem { path, error }
-    };
-    let chain = CertificateDer::pem_file_iter(&files.cert)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(fault(&files.cert))?;
-    if chain.is_empty() {
-        return Err(TlsError::Empty(files.cert.clone()));
-    }
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(fault(&files.key))?;
-    Ok(Arc::new(CertifiedKey::from_der(
-        chain,
-        key,
-        &aws_lc_rs::default_provider(),
-    )?))
 }

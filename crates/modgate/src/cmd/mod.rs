@@ -5,3 +5,4 @@ pub mod completions;
 pub mod import;
 pub mod retire;
 pub mod serve;
+mod watch;

@@ -15,31 +15,26 @@ use gateway::{
         ConnectionLimits,
         door::{Door, DoorSettings},
         server::{self, ServerLimits},
-        tls::{Certificate, TlsFiles},
+        tls::Certificate,
     },
     tombstone,
 };
-use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use store::Store;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::mpsc,
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     cli::ServeArgs,
-    cmd::check,
+    cmd::{check, watch::Watch},
     config::{Config, Env, Loaded, Sources, changes_needing_restart},
     wire,
 };
 
 /// For what is verified and on its way to the disk when the drain time is over.
 const LAST_WRITES: Duration = Duration::from_secs(1);
-
-/// Several events in a row are one change.
-const SETTLE: Duration = Duration::from_millis(100);
 
 /// Runs the gateway until it is told to stop.
 pub fn run(args: &ServeArgs, env: Env) -> io::Result<ExitCode> {
@@ -100,9 +95,7 @@ async fn serve(
     let certificate = config
         .tls
         .as_ref()
-        .map(|tls| Certificate::load(&tls_files(tls)))
-        .transpose()
-        .map_err(|error| error.to_string())?;
+        .map(|tls| Certificate::new(tls.pair.clone()));
     let tls = certificate
         .as_ref()
         .map(Certificate::server_config)
@@ -185,13 +178,6 @@ fn door_settings(config: &Config) -> DoorSettings {
     }
 }
 
-fn tls_files(tls: &crate::config::Tls) -> TlsFiles {
-    TlsFiles {
-        cert: tls.cert.clone(),
-        key: tls.key.clone(),
-    }
-}
-
 /// A name for this process in `Via`, so that it recognises its own requests.
 fn instance() -> String {
     let mut id = [0; 8];
@@ -226,33 +212,27 @@ impl Running {
             signal(SignalKind::interrupt())?,
             signal(SignalKind::hangup())?,
         );
-        let (sender, mut events) = mpsc::channel(64);
-        let mut watcher = self.watch(&sender);
+        let mut watch = Watch::new();
+        watch.set(self.watched()).await;
         loop {
             tokio::select! {
                 _ = term.recv() => break,
                 _ = int.recv() => break,
                 _ = hup.recv() => {
                     self.reload(level);
-                    watcher = self.watch(&sender);
+                    watch.set(self.watched()).await;
                 }
-                Some(first) = events.recv() => {
-                    sleep(SETTLE).await;
-                    let mut changed = HashSet::from([first]);
-                    while let Ok(path) = events.try_recv() {
-                        changed.insert(path);
-                    }
+                mut changed = watch.changed() => {
                     if changed.remove(&self.tombstones()) {
                         self.reload_tombstones();
                     }
                     if !changed.is_empty() {
                         self.reload(level);
-                        watcher = self.watch(&sender);
+                        watch.set(self.watched()).await;
                     }
                 }
             }
         }
-        drop(watcher);
         stop.cancel();
         Ok(self.loaded.config.limits.drain_timeout)
     }
@@ -270,40 +250,11 @@ impl Running {
         }
     }
 
-    /// Watches the folders of all files of which a change matters: an editor replaces files rather than writing them.
-    fn watch(&self, sender: &mpsc::Sender<PathBuf>) -> Option<RecommendedWatcher> {
-        let mut files: HashSet<PathBuf> = self
-            .loaded
-            .watched_files
-            .iter()
-            .map(|path| absolute(path))
-            .collect();
-        files.insert(self.tombstones());
-        if let Some(tls) = &self.loaded.config.tls {
-            files.extend([absolute(&tls.cert), absolute(&tls.key)]);
-        }
-        let folders: HashSet<PathBuf> = files
-            .iter()
-            .filter_map(|path| path.parent().map(Path::to_owned))
-            .collect();
-        let sender = sender.clone();
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            let Ok(event) = event else { return };
-            if event.kind.is_access() {
-                return;
-            }
-            for path in event.paths.into_iter().filter(|path| files.contains(path)) {
-                // A full queue already means a reload.
-                let _ = sender.try_send(path);
-            }
-        });
-        let watched = watcher.and_then(|mut watcher| {
-            folders
-                .iter()
-                .try_for_each(|folder| watcher.watch(folder, RecursiveMode::NonRecursive))
-                .map(|()| watcher)
-        });
-        watched.map_err(|error| tracing::warn!(%error, "cannot watch files for changes; SIGHUP still reloads")).ok()
+    /// Files of which a change matters.
+    fn watched(&self) -> HashSet<PathBuf> {
+        let files = &self.loaded.watched_files;
+        let files = files.iter().map(|path| absolute(path));
+        files.chain([self.tombstones()]).collect()
     }
 
     /// Takes a new configuration; a bad one is refused and the old one stays.
@@ -322,6 +273,7 @@ impl Running {
         let settings = match wire::settings(&loaded.config, &self.via) {
             Ok(settings) => settings,
             Err(error) => {
+                Metrics::count(&self.metrics.reloads, "refused");
                 return tracing::error!(
                     error,
                     "the new configuration is refused, the old one stays"
@@ -331,10 +283,8 @@ impl Running {
         for name in changes_needing_restart(&self.loaded, &loaded) {
             tracing::warn!("{name} changed: it takes effect at the next start");
         }
-        if let (Some(certificate), Some(tls)) = (&self.certificate, &loaded.config.tls)
-            && let Err(error) = certificate.reload(&tls_files(tls))
-        {
-            tracing::error!(%error, "the new certificate is refused, the old one stays");
+        if let (Some(certificate), Some(tls)) = (&self.certificate, &loaded.config.tls) {
+            certificate.set(tls.pair.clone());
         }
         self.gateway.reconfigure(settings);
         self.door.set(door_settings(&loaded.config));

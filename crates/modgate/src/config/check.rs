@@ -1,7 +1,9 @@
 //! From raw values to the checked [`Config`]: every section, then what holds
 //! between sections.
 
-use std::path::PathBuf;
+use std::{fmt::Display, path::PathBuf};
+
+use gateway::http::tls::Pair;
 
 use super::{
     checked::{
@@ -186,42 +188,45 @@ fn limits(reader: &mut Reader<'_>, scope: &Scope) -> Limits {
 fn tls(reader: &mut Reader<'_>, scope: &Scope) -> Option<Tls> {
     let cert = reader.file(scope, "tls.cert");
     let key = reader.file(scope, "tls.key");
-    for (name, other, file) in [
-        ("tls.cert", "tls.key", &cert),
-        ("tls.key", "tls.cert", &key),
-    ] {
-        let Some(node) = scope.node(name) else {
-            continue;
-        };
-        if scope.node(other).is_none() {
+    for (name, other) in [("tls.cert", "tls.key"), ("tls.key", "tls.cert")] {
+        if let (Some(node), None) = (scope.node(name), scope.node(other)) {
             reader.mistakes.push(
                 node.mistake(format!("`{name}` is set, `{other}` is not"))
                     .hint("TLS needs both, plain HTTP none of them"),
             );
         }
-        let is_cert = name == "tls.cert";
-        if let Some((_, pem)) = file
-            && !(if is_cert {
-                network::has_certificate(pem)
-            } else {
-                has_key(pem)
-            })
-        {
-            let what = if is_cert {
-                "certificate"
-            } else {
-                "private key"
-            };
-            reader.mistakes.push(
-                node.mistake(format!("the file has no {what} in PEM form"))
-                    .hint("certificate and key may have been swapped, or are DER"),
-            );
-        }
     }
-    Some(Tls {
-        cert: cert?.0,
-        key: key?.0,
-    })
+    let mut wrong = |name: &str, why: &dyn Display, hint: &str| {
+        if let Some(node) = scope.node(name) {
+            reader
+                .mistakes
+                .push(node.mistake(why.to_string()).hint(hint));
+        }
+    };
+    let in_cert = cert
+        .as_ref()
+        .is_none_or(|(_, pem)| network::has_certificate(pem));
+    if !in_cert {
+        let hint = "certificate and key may have been swapped, or are DER";
+        wrong("tls.cert", &"the file has no certificate in PEM form", hint);
+    }
+    let in_key = key.as_ref().is_none_or(|(_, pem)| has_key(pem));
+    if !in_key {
+        let hint =
+            "certificate and key may have been swapped, or are DER; a key must not be encrypted";
+        wrong("tls.key", &"the file has no private key in PEM form", hint);
+    }
+    let ((cert, chain), (key, secret)) = (cert?, key?);
+    match Pair::from_pem(&chain, &secret) {
+        Ok(pair) => return Some(Tls { cert, key, pair }),
+        Err(error) if in_cert && in_key => {
+            let hint =
+                "the first certificate of `tls.cert` must be the one that `tls.key` was made for";
+            wrong("tls.key", &error, hint);
+        }
+        Err(_) => {}
+    }
+    None
 }
 
 fn has_key(pem: &[u8]) -> bool {

@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
+use gateway::http::tls::Pair;
 use gomod::pattern::Patterns;
 use tlog::note::VerifierKey;
 use upstream::chain::{BaseUrl, Chain};
@@ -244,13 +245,15 @@ pub struct Limits {
     pub drain_timeout: Duration,
 }
 
-/// `[tls]`: both files were read and hold what they must.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// `[tls]`: both files were read and belong together.
+#[derive(Debug, Clone)]
 pub struct Tls {
     /// PEM file with the certificate chain, leaf first.
     pub cert: PathBuf,
     /// PEM file with the private key.
     pub key: PathBuf,
+    /// What was in them.
+    pub pair: Pair,
 }
 
 /// `log.format`.

@@ -1,6 +1,7 @@
 //! Every kind of mistake: what it says, where it points, what it suggests.
 
 use modgate::config::Mistake;
+use testkit::tls::{Certificate, Pem};
 
 use super::{Bench, CERT, KEY};
 
@@ -426,8 +427,8 @@ fn files_are_looked_at() {
         ),
     ]);
     let bench = Bench::new("");
-    let cert = bench.write("tls.crt", CERT);
-    let key = bench.write("tls.key", KEY);
+    let (one, other) = (Pem::new(Certificate::Good), Pem::new(Certificate::Good));
+    let (cert, key) = bench.tls(&one);
     let mistake = only(&format!("[tls]\ncert = {cert:?}"));
     assert!(mistake.message.contains("`tls.key` is not"), "{mistake}");
     let mistake = only(&format!("[tls]\nkey = {key:?}"));
@@ -442,6 +443,20 @@ fn files_are_looked_at() {
         mistakes.ends_with("2 mistakes in the configuration"),
         "{mistakes}"
     );
+    let toml = format!("[tls]\ncert = {cert:?}\nkey = {key:?}");
+    for (cert, key, told) in [
+        (&*one.cert, &*other.key, "not that of the certificate"),
+        (&one.cert, KEY, "cannot be used"),
+        (CERT, &one.key, "cannot be used"),
+    ] {
+        bench.write("tls.crt", cert);
+        bench.write("tls.key", key);
+        bench.write("modgate.toml", &toml);
+        let mistakes = bench.load().unwrap_err().render(false);
+        assert!(mistakes.contains("modgate.toml:3"), "{mistakes}");
+        assert!(mistakes.contains(told), "{mistakes}");
+        assert!(mistakes.ends_with("1 mistake in the configuration"));
+    }
 }
 
 #[test]

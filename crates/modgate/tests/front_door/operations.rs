@@ -175,6 +175,38 @@ async fn a_new_configuration_is_taken_without_dropping_a_connection() {
     assert!(going.bytes().await.unwrap() == big.zip());
 }
 
+/// A `ConfigMap` of Kubernetes: the file is a link into a folder that is a link, and the latter changes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_behind_links_is_taken() {
+    let lab = Lab::start().await;
+    lab.add(module("a"));
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, at(name)).unwrap();
+    for (version, chain) in [("..1", "off"), ("..2", &lab.url())] {
+        std::fs::create_dir(at(version)).unwrap();
+        let file = at(version).join("modgate.toml");
+        std::fs::write(file, in_file(chain, "")).unwrap();
+    }
+    link("..1", "..data");
+    link("..data/modgate.toml", "modgate.toml");
+    let file = at("modgate.toml").to_str().unwrap().to_owned();
+    let options = Options {
+        env: vec![("MODGATE_CONFIG".to_owned(), file)],
+        ..Options::default()
+    };
+    let gate = Modgate::start(bin(), options).await;
+    let info = module("a").url_path("info");
+    assert_eq!(gate.get(&info).await.status, 403);
+    link("..2", "..new");
+    std::fs::rename(at("..new"), at("..data")).unwrap();
+    gate.logged("configuration read again", 1).await;
+    eventually("it is asked there", async || {
+        gate.get(&info).await.status == 200
+    })
+    .await;
+}
+
 /// Settings that are not marked *restart* hold at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_logs_and_metrics_change_while_it_runs() {
@@ -232,18 +264,25 @@ async fn a_new_certificate_is_taken_without_dropping_a_connection() {
     assert!(trusting(&old).get(&url).send().await.is_err());
     assert!(connected.get(&url).send().await.is_ok(), "it was dropped");
 
-    // A broken pair is told, and the one before stays.
-    gate.rewrite_tls(&Pem {
-        cert: "no certificate".to_owned(),
-        ..old
-    });
-    gate.logged("certificate", 1).await;
-    eventually("it is told", async || {
-        let logs = gate.logs();
-        logs.contains("is refused, the old one stays")
-    })
-    .await;
-    assert!(trusting(&new).get(&url).send().await.is_ok());
+    // A broken pair is told, and the one before stays, with all the rest of the configuration.
+    for (times, cert, told) in [
+        (1, "no certificate", "no certificate in PEM form"),
+        (2, &old.cert, "not that of the certificate"),
+    ] {
+        gate.rewrite_config(&in_file("direct", ""));
+        gate.rewrite_tls(&Pem {
+            cert: cert.to_owned(),
+            ..new.clone()
+        });
+        gate.logged(told, 1).await;
+        let logs = gate.logged("is refused, the old one stays", times).await;
+        assert_eq!(
+            logs.matches("configuration read again").count(),
+            1,
+            "{logs}"
+        );
+        assert!(trusting(&new).get(&url).send().await.is_ok());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
