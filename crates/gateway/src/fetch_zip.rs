@@ -219,6 +219,9 @@ impl Gateway {
     ) -> Result<Spooled, Refusal> {
         let upstream = Arc::clone(&found.upstream);
         let too_large = || {
+            settings
+                .upstreams
+                .mark_bad(&upstream, &artifact.upstream_path());
             let why = format!(
                 "{upstream} sent a zip of more than {} bytes, the limit for modules",
                 settings.max_zip_bytes

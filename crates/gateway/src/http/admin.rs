@@ -7,6 +7,7 @@ use hyper::body::Incoming;
 
 use super::{
     body::{Body, Open},
+    door::DoorSettings,
     respond::{self, Asked},
 };
 use crate::{
@@ -38,6 +39,7 @@ impl Page {
         self,
         gateway: Arc<Gateway>,
         recorder: Arc<Recorder>,
+        settings: Arc<DoorSettings>,
         request: &Request<Incoming>,
         mut open: Open,
     ) -> Response<Body> {
@@ -47,7 +49,7 @@ impl Page {
             headers: request.headers(),
         };
         let (status, media, text) = match self {
-            Self::Greeting => (StatusCode::OK, TEXT, greeting(request)),
+            Self::Greeting => (StatusCode::OK, TEXT, greeting(request, &settings)),
             Self::Healthz => (StatusCode::OK, TEXT, "ok\n".to_owned()),
             Self::Readyz => {
                 let readiness = gateway.readiness().await;
@@ -75,7 +77,7 @@ impl Page {
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// What a person sees who opens the address in a browser.
-fn greeting(request: &Request<Incoming>) -> String {
+fn greeting(request: &Request<Incoming>, settings: &DoorSettings) -> String {
     let host = request.uri().host().map(str::to_owned);
     let host = host.or_else(|| {
         request
@@ -94,8 +96,14 @@ fn greeting(request: &Request<Incoming>) -> String {
     );
     let _ = write!(
         text,
-        "\n    go env -w GOPROXY=http://{}\n\n",
-        host.as_deref().unwrap_or("127.0.0.1:3000")
+        "\n    go env -w GOPROXY={}\n\n",
+        settings.public_url.as_deref().map_or_else(
+            || {
+                let scheme = if settings.tls { "https" } else { "http" };
+                format!("{scheme}://{}", host.as_deref().unwrap_or("127.0.0.1:3000"))
+            },
+            str::to_owned
+        )
     );
     text += "/healthz  alive\n/readyz   ready to serve, with reasons\n/metrics  for Prometheus\n";
     text

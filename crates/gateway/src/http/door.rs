@@ -49,8 +49,12 @@ pub struct Door {
 }
 
 /// What may change while the door is open.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct DoorSettings {
+    /// The address that clients are told, if it is not the one they came by.
+    pub public_url: Option<String>,
+    /// Whether clients come by TLS.
+    pub tls: bool,
     /// The longest path of a request, in bytes.
     pub max_path_bytes: usize,
     /// Whether `/metrics` is served.
@@ -132,10 +136,12 @@ impl Door {
                     .path()
                     .clone_into(&mut open.record.subject.module);
                 let (gateway, recorder) = (Arc::clone(&self.gateway), Arc::clone(&self.recorder));
+                let settings = self.settings.load_full();
                 let to_come = pulse.wait();
                 return Answering::Later(Box::pin(async move {
                     let _to_come = to_come;
-                    page.answer(gateway, recorder, &request, open).await
+                    page.answer(gateway, recorder, settings, &request, open)
+                        .await
                 }));
             }
             Parsed::Module(asking, want) => (asking, want),
@@ -202,7 +208,7 @@ impl Door {
             );
             return Err(Refusal::new(Code::MethodNotAllowed, "", why));
         }
-        let settings = **self.settings.load();
+        let settings = self.settings.load();
         if path.len() > settings.max_path_bytes {
             let why = format!(
                 "the path has {} bytes, more than the limit of {}",

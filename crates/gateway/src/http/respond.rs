@@ -102,7 +102,7 @@ fn whole(bytes: Bytes, asked: &Asked<'_>, open: Open) -> Response<Body> {
 /// A kept file: with validator, conditional and by parts.
 fn kept(kept: &Arc<Kept>, answer: &Answer, asked: &Asked<'_>, open: Open) -> Response<Body> {
     let validator = HeaderValue::from_maybe_shared(kept.validator().clone()).ok();
-    let (status, part) = select(kept, validator.as_ref(), asked.headers);
+    let (status, part) = select(kept, validator.as_ref(), asked);
     let (from, to) = part.unwrap_or((0, kept.len()));
     let mut response = match status {
         StatusCode::NOT_MODIFIED | StatusCode::RANGE_NOT_SATISFIABLE => head_only(status, open),
@@ -144,8 +144,9 @@ fn kept(kept: &Arc<Kept>, answer: &Answer, asked: &Asked<'_>, open: Open) -> Res
 fn select(
     kept: &Kept,
     validator: Option<&HeaderValue>,
-    headers: &HeaderMap,
+    asked: &Asked<'_>,
 ) -> (StatusCode, Option<(u64, u64)>) {
+    let headers = asked.headers;
     let tag = validator
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
@@ -156,7 +157,8 @@ fn select(
     {
         return (StatusCode::NOT_MODIFIED, None);
     }
-    let Some(asked) = headers.get(RANGE) else {
+    // Of other methods the header says nothing (RFC 9110 14.2).
+    let Some(range) = headers.get(RANGE).filter(|_| asked.method == Method::GET) else {
         return (StatusCode::OK, None);
     };
     if headers
@@ -165,7 +167,7 @@ fn select(
     {
         return (StatusCode::OK, None);
     }
-    match range::parse(asked.as_bytes(), kept.len()) {
+    match range::parse(range.as_bytes(), kept.len()) {
         Range::All => (StatusCode::OK, None),
         Range::Part(from, to) => (StatusCode::PARTIAL_CONTENT, Some((from, to))),
         Range::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, None),
@@ -215,6 +217,16 @@ pub(crate) fn refusal(refusal: &Refusal, asked: &Asked<'_>, mut open: Open) -> R
     let status =
         StatusCode::from_u16(refusal.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let id = open.record.id;
+    if refusal.code == Code::InternalError {
+        tracing::error!(
+            request_id = format_args!("{id:016x}"),
+            module = open.record.subject.module,
+            version = open.record.subject.version,
+            what = %refusal.what,
+            why = %refusal.why,
+            "a defect of modgate"
+        );
+    }
     let (body, media) = match json_wanted(asked.headers) {
         None => (refusal.text(), "text/plain; charset=utf-8"),
         Some(media) => (problem(refusal, status, id), media),
@@ -238,24 +250,38 @@ pub(crate) fn refusal(refusal: &Refusal, asked: &Asked<'_>, mut open: Open) -> R
     response
 }
 
-/// The JSON media type that `Accept` asks for, if it names one. `*/*` does not: people's tools send it.
+/// The JSON media type that `Accept` asks for, if it names one and likes text no better (RFC 9110 12.5.1). `*/*` names
+/// none: people's tools send it.
 fn json_wanted(headers: &HeaderMap) -> Option<&'static str> {
-    let accept = headers
-        .get_all(ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    accept.flat_map(|value| value.split(',')).find_map(|range| {
+    let mut json: Option<(&'static str, f32)> = None;
+    let mut text: f32 = 0.0;
+    let accept = headers.get_all(ACCEPT).iter();
+    for range in accept
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+    {
         let mut parameters = range.split(';').map(str::trim);
-        let media = parameters.next()?;
-        let refused =
-            parameters.any(|parameter| matches!(parameter, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"));
-        match media {
-            _ if refused => None,
-            "application/problem+json" => Some("application/problem+json"),
-            "application/json" => Some("application/json"),
-            _ => None,
+        let media = parameters.next().unwrap_or_default();
+        let quality = parameters.find_map(quality).unwrap_or(1.0);
+        let is = |name: &&str| media.eq_ignore_ascii_case(name);
+        let named = ["application/problem+json", "application/json"];
+        if let Some(name) = named.into_iter().find(is) {
+            if json.is_none_or(|(_, best)| quality > best) {
+                json = Some((name, quality));
+            }
+        } else if ["text/plain", "text/*"].iter().any(is) {
+            text = text.max(quality);
         }
-    })
+    }
+    json.filter(|(_, quality)| *quality > 0.0 && *quality >= text)
+        .map(|(name, _)| name)
+}
+
+/// The quality that a parameter of a media range gives, if it is one.
+fn quality(parameter: &str) -> Option<f32> {
+    let (name, value) = parameter.split_once('=')?;
+    let is_quality = name.trim_end().eq_ignore_ascii_case("q");
+    is_quality.then(|| value.trim_start().parse().unwrap_or(1.0))
 }
 
 /// Problem details (RFC 9457) with the stable code as `error`.
@@ -322,4 +348,39 @@ fn head_only(status: StatusCode, open: Open) -> Response<Body> {
 /// A header value; what cannot be one becomes empty.
 fn text_value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_for_those_who_ask_for_it() {
+        let (json, problem) = (Some("application/json"), Some("application/problem+json"));
+        for (accept, wanted) in [
+            ("", None),
+            ("*/*", None),
+            ("application/json", json),
+            ("Application/JSON; Q=1", json),
+            (
+                "text/html, application/problem+json;q=0.2, */*;q=0.8",
+                problem,
+            ),
+            ("application/json;q=0.5, application/problem+json", problem),
+            ("application/json;q=0", None),
+            ("application/json; q=0.0", None),
+            ("text/plain, application/json;q=0.9", None),
+            ("text/plain;q=0.5,application/json;q=0.9", json),
+            ("text/plain, application/json", json),
+            ("application/json;charset=utf-8;q=0.3", json),
+            ("application/json;q=x", json),
+            ("application/json;q=nan", None),
+            ("application/jsonp", None),
+            (",;,=;q", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, HeaderValue::from_static(accept));
+            assert_eq!(json_wanted(&headers), wanted, "{accept}");
+        }
+    }
 }

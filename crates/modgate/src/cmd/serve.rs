@@ -1,7 +1,6 @@
 //! `modgate serve`.
 
 use std::{
-    collections::HashSet,
     io::{self, IsTerminal as _},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -29,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     cli::ServeArgs,
     cmd::{check, watch::Watch},
-    config::{Config, Env, Loaded, Sources, changes_needing_restart},
+    config::{Config, Env, Loaded, Sources, Stamp, changes_needing_restart},
     wire,
 };
 
@@ -76,6 +75,7 @@ async fn serve(
     let via = instance();
     let stop = CancellationToken::new();
     let metrics = Arc::new(Metrics::new());
+    let tombstones = Stamp::of(&config.data.join(tombstone::FILE));
     let gateway = Gateway::new(
         wire::settings(config, &via)?,
         store,
@@ -124,6 +124,7 @@ async fn serve(
         certificate,
         metrics,
         via,
+        tombstones,
     };
     let drain = running.attend(&stop, level).await.map_err(text)?;
     tracing::info!("told to stop: finishing what is under way");
@@ -172,7 +173,10 @@ fn limits(config: &Config) -> ServerLimits {
 }
 
 fn door_settings(config: &Config) -> DoorSettings {
+    let public_url = config.public_url.as_ref().map(ToString::to_string);
     DoorSettings {
+        public_url: public_url.map(|url| url.trim_end_matches('/').to_owned()),
+        tls: config.tls.is_some(),
         max_path_bytes: config.limits.max_path_bytes,
         metrics_page: config.metrics.enabled,
     }
@@ -198,6 +202,8 @@ struct Running {
     certificate: Option<Arc<Certificate>>,
     metrics: Arc<Metrics>,
     via: String,
+    /// The file of the tombstones just before it was read.
+    tombstones: Option<Stamp>,
 }
 
 impl Running {
@@ -213,22 +219,22 @@ impl Running {
             signal(SignalKind::hangup())?,
         );
         let mut watch = Watch::new();
-        watch.set(self.watched()).await;
+        self.watch(&mut watch).await;
         loop {
             tokio::select! {
                 _ = term.recv() => break,
                 _ = int.recv() => break,
                 _ = hup.recv() => {
-                    self.reload(level);
-                    watch.set(self.watched()).await;
+                    if self.reload(level) {
+                        self.watch(&mut watch).await;
+                    }
                 }
                 mut changed = watch.changed() => {
                     if changed.remove(&self.tombstones()) {
                         self.reload_tombstones();
                     }
-                    if !changed.is_empty() {
-                        self.reload(level);
-                        watch.set(self.watched()).await;
+                    if !changed.is_empty() && self.reload(level) {
+                        self.watch(&mut watch).await;
                     }
                 }
             }
@@ -250,15 +256,19 @@ impl Running {
         }
     }
 
-    /// Files of which a change matters.
-    fn watched(&self) -> HashSet<PathBuf> {
-        let files = &self.loaded.watched_files;
-        let files = files.iter().map(|path| absolute(path));
-        files.chain([self.tombstones()]).collect()
+    /// Watches the files of the configuration in effect, and the tombstones.
+    async fn watch(&mut self, watch: &mut Watch) {
+        let tombstones = self.tombstones();
+        self.tombstones = watch.seen(&tombstones, self.tombstones);
+        let files = self.loaded.watched_files.iter();
+        let files = files.map(|(path, stamp)| (absolute(path), *stamp));
+        watch
+            .set(files.chain([(tombstones, self.tombstones)]).collect())
+            .await;
     }
 
-    /// Takes a new configuration; a bad one is refused and the old one stays.
-    fn reload(&mut self, level: &wire::LogLevelHandle) {
+    /// Takes a new configuration, and says whether it did; a bad one is refused and the old one stays.
+    fn reload(&mut self, level: &wire::LogLevelHandle) -> bool {
         let loaded = match Config::load(&self.sources) {
             Ok(loaded) => loaded,
             Err(mistakes) => {
@@ -267,17 +277,15 @@ impl Running {
                     "the new configuration is refused, the old one stays:\n{}",
                     mistakes.render(false)
                 );
-                return;
+                return false;
             }
         };
         let settings = match wire::settings(&loaded.config, &self.via) {
             Ok(settings) => settings,
             Err(error) => {
                 Metrics::count(&self.metrics.reloads, "refused");
-                return tracing::error!(
-                    error,
-                    "the new configuration is refused, the old one stays"
-                );
+                tracing::error!(error, "the new configuration is refused, the old one stays");
+                return false;
             }
         };
         for name in changes_needing_restart(&self.loaded, &loaded) {
@@ -297,6 +305,7 @@ impl Running {
         Metrics::count(&self.metrics.reloads, "taken");
         tracing::info!("configuration read again");
         self.loaded = loaded;
+        true
     }
 }
 

@@ -7,7 +7,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -19,14 +18,13 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval_at, sleep},
 };
 
+use crate::config::Stamp;
+
 /// How often the files are compared without a notice.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// Several notices in a row are one change.
 const SETTLE: Duration = Duration::from_millis(100);
-
-/// What differs when a file is another one, or has other content: device, inode, length, time of the last change.
-type Stamp = (u64, u64, u64, i64, i64);
 
 /// The files under watch.
 #[derive(Debug)]
@@ -39,6 +37,11 @@ pub(super) struct Watch {
 }
 
 impl Watch {
+    /// What a path was when it was compared last, or `else_` if it is not watched.
+    pub(super) fn seen(&self, path: &Path, else_: Option<Stamp>) -> Option<Stamp> {
+        self.files.get(path).copied().unwrap_or(else_)
+    }
+
     /// Watches nothing yet.
     pub(super) fn new() -> Self {
         // One that waits is enough: it makes all files be compared.
@@ -54,17 +57,9 @@ impl Watch {
         }
     }
 
-    /// Watches these files from now on, and no others.
-    pub(super) async fn set(&mut self, files: HashSet<PathBuf>) {
-        let known = std::mem::take(&mut self.files);
-        let new: Vec<_> = files
-            .difference(&known.keys().cloned().collect())
-            .cloned()
-            .collect();
-        self.files = stamps(new).await;
-        // What changed since it was compared last is still to be found.
-        self.files
-            .extend(known.into_iter().filter(|(path, _)| files.contains(path)));
+    /// Watches these files from now on, and no others. Each has changed if it is not as it was when it was read.
+    pub(super) async fn set(&mut self, files: HashMap<PathBuf, Option<Stamp>>) {
+        self.files = files;
         let paths: Vec<_> = self.files.keys().cloned().collect();
         let sender = self.sender.clone();
         let watcher = spawn_blocking(move || watch_folders(&paths, sender)).await;
@@ -106,21 +101,11 @@ impl Watch {
 
 /// What the paths lead to; `None` for what is not there.
 async fn stamps(paths: Vec<PathBuf>) -> HashMap<PathBuf, Option<Stamp>> {
-    let stamp = |path: &Path| {
-        let found = path.metadata().ok()?;
-        Some((
-            found.dev(),
-            found.ino(),
-            found.len(),
-            found.ctime(),
-            found.ctime_nsec(),
-        ))
-    };
     let stamped = spawn_blocking(move || {
         paths
             .into_iter()
             .map(|path| {
-                let stamp = stamp(&path);
+                let stamp = Stamp::of(&path);
                 (path, stamp)
             })
             .collect()

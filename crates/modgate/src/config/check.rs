@@ -1,7 +1,7 @@
 //! From raw values to the checked [`Config`]: every section, then what holds
 //! between sections.
 
-use std::{fmt::Display, path::PathBuf};
+use std::{collections::BTreeMap, fmt::Display, path::PathBuf};
 
 use gateway::http::tls::Pair;
 
@@ -17,6 +17,7 @@ use super::{
     origin::{Origin, Origins},
     reader::{Reader, quoted},
     source::Value,
+    stamp::Stamp,
 };
 
 mod chain;
@@ -39,8 +40,8 @@ pub struct Loaded {
     pub origins: Origins,
     /// What the operator should know, one line each.
     pub notices: Vec<String>,
-    /// Files a change of which is a change of the configuration.
-    pub watched_files: Vec<PathBuf>,
+    /// Files a change of which is a change of the configuration, as they were just before they were read.
+    pub watched_files: BTreeMap<PathBuf, Option<Stamp>>,
 }
 
 impl Config {
@@ -48,20 +49,21 @@ impl Config {
     /// can be called again at every reload.
     pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
         let mut reader = Reader::new(&sources.env);
-        reader.watched.extend(sources.config_file());
+        if let Some(file) = sources.config_file() {
+            reader.watch(&file);
+        }
         let scope = collect(sources, &mut reader.mistakes);
         let config = sections(&mut reader, &scope);
         unknown_variables(&sources.env, &reader.referenced, &mut reader.mistakes);
         if !reader.mistakes.is_empty() {
             return Err(Mistakes::new(reader.mistakes));
         }
-        reader.watched.sort();
-        reader.watched.dedup();
         Ok(Loaded {
             config,
             origins: reader.origins,
             notices: reader.notices,
-            watched_files: reader.watched,
+            // Of a file that was read twice the first look counts.
+            watched_files: reader.watched.into_iter().rev().collect(),
         })
     }
 }

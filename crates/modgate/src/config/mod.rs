@@ -25,6 +25,7 @@ mod reload;
 mod secret;
 mod setting;
 mod source;
+mod stamp;
 mod table;
 mod units;
 
@@ -45,5 +46,6 @@ pub use reload::changes_needing_restart;
 pub use secret::{Secret, SecretSource};
 pub use setting::{Fallback, Kind, Setting};
 pub use source::Place;
+pub use stamp::Stamp;
 pub use table::{SECTIONS, SETTINGS, Section};
 pub use units::{UnitError, format_duration, format_size, parse_duration, parse_size};

@@ -19,6 +19,7 @@ use super::{
     redact::redacted,
     setting::{Fallback, Kind, Setting},
     source::{Node, Place, parse_document, read_limited},
+    stamp::Stamp,
     units::{format_duration, format_size},
 };
 
@@ -32,7 +33,8 @@ pub(super) struct Reader<'e> {
     pub(super) mistakes: Vec<Mistake>,
     pub(super) notices: Vec<String>,
     pub(super) origins: Origins,
-    pub(super) watched: Vec<PathBuf>,
+    /// Files, each as it was just before it was read.
+    pub(super) watched: Vec<(PathBuf, Option<Stamp>)>,
     /// Variables that secrets name.
     pub(super) referenced: Vec<String>,
 }
@@ -194,9 +196,14 @@ impl<'e> Reader<'e> {
         self.read(scope, name, parse, show)
     }
 
+    /// Remembers a file that is about to be read.
+    pub(super) fn watch(&mut self, path: &Path) {
+        self.watched.push((path.to_owned(), Stamp::of(path)));
+    }
+
     /// Reads a file that a setting names, and watches it from now on.
     pub(super) fn side_file(&mut self, node: &Node, path: &Path) -> Checked<Vec<u8>> {
-        self.watched.push(path.to_owned());
+        self.watch(path);
         read_limited(path, MAX_SIDE_FILE_BYTES).map_err(|why| {
             let shown = kinds::shown(&path.to_string_lossy());
             vec![

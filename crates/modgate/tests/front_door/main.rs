@@ -1,6 +1,7 @@
 //! modgate through its front door: the compiled binary, the real `go`, a lab upstream and a lab checksum database.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
+mod answers;
 mod attacks;
 mod broken;
 mod chains;
