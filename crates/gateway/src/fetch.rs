@@ -213,6 +213,11 @@ impl Gateway {
                         "present"
                     },
                 );
+                if how == Committed::New
+                    && let Ok(key) = artifact.key()
+                {
+                    self.index.later(key);
+                }
                 self.changed(&artifact.module);
             }
             Err(error) => {

@@ -3,6 +3,7 @@
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use records::Records;
 use serde_json::json;
 use store::Store;
 use tokio::time::timeout;
@@ -13,6 +14,7 @@ use crate::{
     background::Background,
     changeable::Changeables,
     flight::Flights,
+    index::Index,
     metrics::{self, Metrics},
     negative::Negatives,
     refusal::Refusal,
@@ -20,6 +22,9 @@ use crate::{
     sumdb::SumDb,
     tombstone::Tombstones,
 };
+
+/// At least so long the index may take at the end.
+const LAST_NOTES: Duration = Duration::from_secs(2);
 
 /// A refusal on its way out.
 #[derive(Debug)]
@@ -64,6 +69,8 @@ pub struct Gateway {
     pub(crate) settings: ArcSwap<Settings>,
     pub(crate) store: Arc<Store>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) records: Arc<Records>,
+    pub(crate) index: Index,
     pub(crate) tombstones: Tombstones,
     pub(crate) flights: Flights<Answer>,
     pub(crate) negatives: Negatives,
@@ -97,19 +104,22 @@ impl Readiness {
 }
 
 impl Gateway {
-    /// Puts the parts together. `via` is what this instance writes into the `Via` header of its own requests;
+    /// Puts the parts together, and reads from the records what must be in memory. `via` is what this instance writes into the `Via` header of its own requests;
     /// `draining` is cancelled when it is told to stop.
-    pub fn new(
+    pub async fn new(
         settings: Settings,
         store: Arc<Store>,
+        records: Arc<Records>,
         metrics: Arc<Metrics>,
         via: String,
         draining: CancellationToken,
     ) -> std::io::Result<Arc<Self>> {
         let tasks = TaskTracker::new();
-        let tombstones = Tombstones::load(store.folder())?;
+        let tombstones = Tombstones::load(&records, store.folder()).await?;
         let gateway = Arc::new(Self {
             settings: ArcSwap::from_pointee(settings),
+            index: Index::start(&store, Arc::clone(&records), Arc::clone(&metrics)),
+            records,
             metrics,
             tombstones,
             flights: Flights::new(tasks.clone()),
@@ -145,12 +155,19 @@ impl Gateway {
         direct.on_incident(move |kind| Metrics::count(&metrics.incidents, kind));
     }
 
-    /// Reads the tombstones again.
-    pub fn reload_tombstones(&self) -> std::io::Result<()> {
-        self.tombstones.reload()?;
-        self.negatives.clear();
-        self.changeables.recompose();
-        Ok(())
+    /// Reads the tombstones again. If they cannot be read those of before stay in effect.
+    pub async fn reload_tombstones(&self) {
+        match self.tombstones.reload(&self.records).await {
+            Ok(changed) if changed.is_empty() => {}
+            Ok(changed) => {
+                self.negatives.clear();
+                self.changeables.recompose();
+                tracing::info!(modules = changed.len(), "tombstones read again");
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot read the tombstones; those read before stay in effect");
+            }
+        }
     }
 
     fn open_sumdb(&self) {
@@ -177,6 +194,15 @@ impl Gateway {
         self.tasks.close();
         let ended = timeout(limit, self.tasks.wait()).await.is_ok();
         self.write_lists().await;
+        // What is not noted is found later; it must not hold up the end.
+        if timeout(limit.max(LAST_NOTES), self.index.flush())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                "some of what is kept is not in the index; `modgate fsck` makes up for it"
+            );
+        }
         ended
     }
 

@@ -106,7 +106,12 @@ impl Gateway {
     /// Takes over one file, if it passes the same checks as a download.
     pub async fn import(self: &Arc<Self>, found: Found) -> Imported {
         match self.try_import(&found).await {
-            Ok(Committed::New) => Imported::Kept,
+            Ok(Committed::New) => {
+                if let Ok(key) = found.artifact.key() {
+                    self.index.put(key).await;
+                }
+                Imported::Kept
+            }
             Ok(Committed::Present) => Imported::Present,
             Err(refusal) => Imported::Refused(Arc::new(refusal)),
         }

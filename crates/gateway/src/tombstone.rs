@@ -1,25 +1,23 @@
 //! Versions that an administrator retired: answered 410 with the reason, and left out of lists.
 //!
-//! They stand in `tombstones.json` in the data folder, which the commands write and a running server watches,
-//! so that a change is effective at once and no server is needed to make one.
+//! They stand in the records, which the commands write and a running server follows, so that a change is effective at
+//! once and no server is needed to make one. Every tombstone is in memory too: no answer waits for the records.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
-    path::{Path, PathBuf},
-};
+use std::{collections::HashMap, fs, io, path::Path};
 
 use arc_swap::ArcSwap;
 use gomod::{ModulePath, Version};
-use serde::{Deserialize, Serialize};
+use records::{Records, RecordsError, TombstoneRow};
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+use tokio::task::spawn_blocking;
 
-/// The file's name in the data folder.
-pub const FILE: &str = "tombstones.json";
-const MAX_BYTES: u64 = 64 << 20;
+/// The file in the data folder in which they stood before there were records.
+const OLD_FILE: &str = "tombstones.json";
+const MAX_OLD_BYTES: u64 = 64 << 20;
 
 /// Why and when a version was retired.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Tombstone {
     /// What its retirer said.
     pub reason: String,
@@ -27,37 +25,47 @@ pub struct Tombstone {
     pub time: String,
 }
 
-type OnDisk = BTreeMap<String, Tombstone>;
 type Table = HashMap<String, HashMap<String, Tombstone>>;
 
 /// The tombstones in effect.
-#[derive(Debug)]
-pub struct Tombstones {
-    path: PathBuf,
+#[derive(Debug, Default)]
+pub(crate) struct Tombstones {
     table: ArcSwap<Table>,
 }
 
 impl Tombstones {
-    /// Reads the file of a data folder; none is the same as an empty one.
-    pub fn load(folder: &Path) -> io::Result<Self> {
-        let path = folder.join(FILE);
-        let table = ArcSwap::from_pointee(index(read(&path)?));
-        Ok(Self { path, table })
+    /// Reads them from the records, after those of the data folder are taken over.
+    pub(crate) async fn load(records: &Records, folder: &Path) -> io::Result<Self> {
+        let tombstones = Self::default();
+        // Records that were made just now have none, and are not waited for.
+        if take_over(records, folder).await? || !records.fresh() {
+            tombstones.reload(records).await.map_err(io::Error::other)?;
+        }
+        Ok(tombstones)
     }
 
-    /// Reads the file again. On an error what was read before stays in effect.
-    pub fn reload(&self) -> io::Result<()> {
-        self.table.store(index(read(&self.path)?).into());
-        Ok(())
+    /// Reads them again, and gives the modules for which they changed. On an error what was read before stays in effect.
+    pub(crate) async fn reload(&self, records: &Records) -> Result<Vec<ModulePath>, RecordsError> {
+        let table = index(records.tombstones().await?);
+        let before = self.table.load();
+        let names = before.keys().chain(table.keys());
+        let mut changed: Vec<ModulePath> = names
+            .filter(|name| before.get(*name) != table.get(*name))
+            .filter_map(|name| ModulePath::parse(name).ok())
+            .collect();
+        changed.sort_unstable();
+        changed.dedup();
+        self.table.store(table.into());
+        Ok(changed)
     }
 
     /// Whether there is none at all: the usual case, and cheap to know.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.table.load().is_empty()
     }
 
     /// The tombstone of a version.
-    pub fn find(&self, module: &ModulePath, version: &Version) -> Option<Tombstone> {
+    pub(crate) fn find(&self, module: &ModulePath, version: &Version) -> Option<Tombstone> {
         self.table
             .load()
             .get(module.as_str())?
@@ -66,59 +74,97 @@ impl Tombstones {
     }
 }
 
-/// Sets or takes away one tombstone in a data folder's file; says whether that changed anything.
-pub fn edit(
-    folder: &Path,
+/// Sets or takes away one tombstone; says whether that changed anything.
+pub async fn edit(
+    records: &Records,
     module: &ModulePath,
     version: &Version,
     tombstone: Option<Tombstone>,
-) -> io::Result<bool> {
-    fs::create_dir_all(folder)?;
-    let lock = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(folder.join("tombstones.lock"))?;
-    lock.lock()?;
-    let path = folder.join(FILE);
-    let mut file = read(&path)?;
-    let name = format!("{module}@{version}");
-    let changed = match tombstone {
-        Some(tombstone) => file.insert(name, tombstone.clone()).as_ref() != Some(&tombstone),
-        None => file.remove(&name).is_some(),
-    };
-    if changed {
-        let temp = folder.join("tombstones.json.new");
-        let mut out = File::create(&temp)?;
-        out.write_all(&serde_json::to_vec_pretty(&file)?)?;
-        out.sync_all()?;
-        fs::rename(&temp, &path)?;
-        File::open(folder)?.sync_all()?;
+) -> Result<bool, RecordsError> {
+    match tombstone {
+        Some(tombstone) => {
+            records
+                .retire(&row(module.as_str(), version.as_str(), tombstone))
+                .await
+        }
+        None => records.unretire(module.as_str(), version.as_str()).await,
     }
-    Ok(changed)
 }
 
-fn read(path: &Path) -> io::Result<OnDisk> {
+/// Takes over the file of a data folder from before there were records, and sets it aside. Once, also if two processes
+/// do it at the same time. Says whether there was one.
+pub async fn take_over(records: &Records, folder: &Path) -> io::Result<bool> {
+    let path = folder.join(OLD_FILE);
+    let reading = path.clone();
+    let Some(bytes) = spawn_blocking(move || read(&reading))
+        .await
+        .map_err(io::Error::other)??
+    else {
+        return Ok(false);
+    };
+    let once = format!("{OLD_FILE} {}", hex::encode(Sha256::digest(&bytes)));
+    let old: HashMap<String, Tombstone> = serde_json::from_slice(&bytes)
+        .map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?;
+    let rows: Vec<TombstoneRow> = old
+        .into_iter()
+        .filter_map(|(name, tombstone)| {
+            let (module, version) = name.rsplit_once('@')?;
+            Some(row(module, version, tombstone))
+        })
+        .collect();
+    let taken = records
+        .take_over_tombstones(&once, &rows)
+        .await
+        .map_err(io::Error::other)?;
+    if taken {
+        tracing::info!(
+            count = rows.len(),
+            "retired versions taken over from {OLD_FILE}"
+        );
+    }
+    let aside = folder.join(format!("{OLD_FILE}.taken-over"));
+    match spawn_blocking(move || fs::rename(path, aside))
+        .await
+        .map_err(io::Error::other)?
+    {
+        // Another process was quicker.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(true),
+    }
+}
+
+fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match fs::metadata(path) {
-        Ok(meta) if meta.len() > MAX_BYTES => Err(io::Error::new(
+        Ok(meta) if meta.len() > MAX_OLD_BYTES => Err(io::Error::new(
             io::ErrorKind::FileTooLarge,
-            "tombstones.json is over 64 MiB",
+            format!("{} is over 64 MiB", path.display()),
         )),
-        Ok(_) => Ok(serde_json::from_slice(&fs::read(path)?)?),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(OnDisk::new()),
+        Ok(_) => fs::read(path).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn index(file: OnDisk) -> Table {
+fn row(module: &str, version: &str, tombstone: Tombstone) -> TombstoneRow {
+    TombstoneRow {
+        module: module.to_owned(),
+        version: version.to_owned(),
+        reason: tombstone.reason,
+        time: tombstone.time,
+    }
+}
+
+fn index(rows: Vec<TombstoneRow>) -> Table {
     let mut table = Table::new();
-    for (name, tombstone) in file {
-        if let Some((module, version)) = name.rsplit_once('@') {
-            table
-                .entry(module.to_owned())
-                .or_default()
-                .insert(version.to_owned(), tombstone);
-        }
+    for row in rows {
+        let tombstone = Tombstone {
+            reason: row.reason,
+            time: row.time,
+        };
+        table
+            .entry(row.module)
+            .or_default()
+            .insert(row.version, tombstone);
     }
     table
 }

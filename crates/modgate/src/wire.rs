@@ -21,7 +21,7 @@ use crate::config::{self, Config, LogFormat, LogLevel};
 
 mod storage;
 
-pub use storage::{coordinate, records, store, store_folder, tiers};
+pub use storage::{coordinate, open_records, records, store, store_folder, tiers};
 
 /// The settings of a gateway. `via` is what it writes into `Via`.
 ///

@@ -312,6 +312,11 @@ impl Store {
         self.hot.insert(key.clone(), Arc::clone(kept));
     }
 
+    /// Lets go of an open file, since another process removed it or set it aside.
+    pub fn let_go(&self, key: &str) {
+        self.hot.remove(key);
+    }
+
     /// Moves a file that is not what it should be to `quarantine/`. Waits for the disk.
     pub fn set_aside(&self, key: &Key) -> io::Result<()> {
         let aside = self.folder.join("quarantine").join(key.as_str());

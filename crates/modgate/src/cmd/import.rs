@@ -46,10 +46,12 @@ async fn import(args: &ImportArgs, config: &Config) -> io::Result<ExitCode> {
     let gateway = Gateway::new(
         wired,
         store,
+        Arc::new(wire::open_records(config).await?),
         Arc::new(Metrics::new()),
         String::new(),
         CancellationToken::new(),
-    )?;
+    )
+    .await?;
     let found = import::find(&args.dir).map_err(|error| {
         io::Error::new(error.kind(), format!("{}: {error}", args.dir.display()))
     })?;

@@ -46,20 +46,23 @@ fn edit(
         }
     };
     let retire = tombstone.is_some();
-    let folder = wire::store_folder(&config);
-    let changed =
-        tombstone::edit(folder, &version.module, &version.version, tombstone).map_err(|error| {
-            io::Error::new(
-                error.kind(),
-                format!("{}: {error}", folder.join(tombstone::FILE).display()),
-            )
-        })?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let changed = runtime.block_on(async {
+        let records = wire::open_records(&config).await?;
+        // Before there are new ones: what was taken over stays below what is said now.
+        tombstone::take_over(&records, wire::store_folder(&config)).await?;
+        let edited = tombstone::edit(&records, &version.module, &version.version, tombstone).await;
+        records.close().await;
+        edited.map_err(io::Error::other)
+    })?;
     let name = format!("{}@{}", version.module, version.version);
     match (retire, changed) {
         (true, _) => eprintln!("{name} is retired: it answers 410 from now on"),
         (false, true) => eprintln!("{name} is served again"),
         (false, false) => {
-            eprintln!("{name} was not retired in {}", folder.display());
+            eprintln!("{name} was not retired here");
             return Ok(ExitCode::FAILURE);
         }
     }

@@ -1,6 +1,7 @@
 //! `modgate serve`.
 
 use std::{
+    collections::HashMap,
     io::{self, IsTerminal as _},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -16,8 +17,8 @@ use gateway::{
         server::{self, ServerLimits},
         tls::Certificate,
     },
-    tombstone,
 };
+use replicas::Replicas;
 use store::Store;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -28,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     cli::ServeArgs,
     cmd::{check, watch::Watch},
-    config::{Config, Env, Loaded, Sources, Stamp, changes_needing_restart},
+    config::{Config, Env, Loaded, Sources, changes_needing_restart},
     wire,
 };
 
@@ -72,18 +73,23 @@ async fn serve(
     let text = |error: io::Error| error.to_string();
     let config = &loaded.config;
     let store = Arc::new(Store::open(&wire::store(config)).map_err(|error| error.to_string())?);
+    let records = Arc::new(wire::open_records(config).await.map_err(text)?);
     let via = instance();
     let stop = CancellationToken::new();
     let metrics = Arc::new(Metrics::new());
-    let tombstones = Stamp::of(&config.data.join(tombstone::FILE));
     let gateway = Gateway::new(
         wire::settings(config, &via)?,
         store,
+        Arc::clone(&records),
         Arc::clone(&metrics),
         via.clone(),
         stop.clone(),
     )
+    .await
     .map_err(text)?;
+    let coordinate = wire::coordinate(config)?;
+    let replicas = Arc::new(Replicas::start(coordinate, &records, &via));
+    gateway.follow(Arc::clone(&replicas));
     let log = AccessLog::to(io::stderr()).map_err(text)?;
     let recorder = Arc::new(Recorder::new(Arc::clone(&metrics), log, json));
     recorder.set_logging(config.log.access);
@@ -124,7 +130,8 @@ async fn serve(
         certificate,
         metrics,
         via,
-        tombstones,
+        replicas: Arc::clone(&replicas),
+        wal: records.wal().map(|wal| absolute(&wal)),
     };
     let drain = running.attend(&stop, level).await.map_err(text)?;
     tracing::info!("told to stop: finishing what is under way");
@@ -137,6 +144,8 @@ async fn serve(
     if !gateway.settle(left.max(LAST_WRITES)).await {
         tracing::warn!("some fetches were not finished within the drain time, and are not kept");
     }
+    replicas.leave(LAST_WRITES).await;
+    records.close().await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -202,8 +211,9 @@ struct Running {
     certificate: Option<Arc<Certificate>>,
     metrics: Arc<Metrics>,
     via: String,
-    /// The file of the tombstones just before it was read.
-    tombstones: Option<Stamp>,
+    replicas: Arc<Replicas>,
+    /// Written whenever somebody changes the records.
+    wal: Option<PathBuf>,
 }
 
 impl Running {
@@ -230,8 +240,8 @@ impl Running {
                     }
                 }
                 mut changed = watch.changed() => {
-                    if changed.remove(&self.tombstones()) {
-                        self.reload_tombstones();
+                    if self.wal.as_ref().is_some_and(|wal| changed.remove(wal)) {
+                        self.replicas.announcements.look();
                     }
                     if !changed.is_empty() && self.reload(level) {
                         self.watch(&mut watch).await;
@@ -243,28 +253,19 @@ impl Running {
         Ok(self.loaded.config.limits.drain_timeout)
     }
 
-    fn tombstones(&self) -> PathBuf {
-        absolute(&wire::store_folder(&self.loaded.config).join(tombstone::FILE))
-    }
-
-    fn reload_tombstones(&self) {
-        match self.gateway.reload_tombstones() {
-            Ok(()) => tracing::info!("tombstones read again"),
-            Err(error) => {
-                tracing::error!(%error, "cannot read the tombstones; those read before stay in effect");
-            }
-        }
-    }
-
-    /// Watches the files of the configuration in effect, and the tombstones.
+    /// Watches the files of the configuration in effect, and the records.
     async fn watch(&mut self, watch: &mut Watch) {
-        let tombstones = self.tombstones();
-        self.tombstones = watch.seen(&tombstones, self.tombstones);
         let files = self.loaded.watched_files.iter();
-        let files = files.map(|(path, stamp)| (absolute(path), *stamp));
-        watch
-            .set(files.chain([(tombstones, self.tombstones)]).collect())
-            .await;
+        let mut files: HashMap<_, _> = files
+            .map(|(path, stamp)| (absolute(path), *stamp))
+            .collect();
+        // As it was when it was looked at last; a look too many does no harm.
+        files.extend(
+            self.wal
+                .iter()
+                .map(|wal| (wal.clone(), watch.seen(wal, None))),
+        );
+        watch.set(files).await;
     }
 
     /// Takes a new configuration, and says whether it did; a bad one is refused and the old one stays.
@@ -297,7 +298,7 @@ impl Running {
         self.gateway.reconfigure(settings);
         self.door.set(door_settings(&loaded.config));
         self.recorder.set_logging(loaded.config.log.access);
-        self.reload_tombstones();
+        self.replicas.announcements.look();
         level.set(&loaded.config);
         for notice in &loaded.notices {
             tracing::warn!("{notice}");

@@ -1,9 +1,9 @@
 //! The data folder, the tiers beside it, and the records.
 
-use std::path::Path;
+use std::{fs, io, path::Path};
 
 use object_store::path::Path as ObjectPath;
-use records::{PostgresUrl, RecordsSettings};
+use records::{PostgresUrl, Records, RecordsSettings};
 use replicas::Coordinate;
 use store::{
     DiskSettings, StoreSettings, TiersSettings,
@@ -194,6 +194,24 @@ pub fn coordinate(config: &Config) -> Result<Coordinate, String> {
             })
         }
     }
+}
+
+/// The records, open.
+///
+/// # Errors
+/// They cannot be reached, or are not for this version.
+pub async fn open_records(config: &Config) -> io::Result<Records> {
+    let settings = records(config).map_err(io::Error::other)?;
+    let place = match &settings {
+        RecordsSettings::Sqlite { path } => {
+            fs::create_dir_all(&config.data)?;
+            path.display().to_string()
+        }
+        RecordsSettings::Postgres { url, .. } => url.to_string(),
+    };
+    Records::open(&settings)
+        .await
+        .map_err(|error| io::Error::other(format!("{place}: {error}")))
 }
 
 #[cfg(test)]

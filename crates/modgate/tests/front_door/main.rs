@@ -12,6 +12,7 @@ mod disk;
 mod faults;
 mod http2;
 mod huge;
+mod kept_records;
 mod kills;
 mod operations;
 mod private;

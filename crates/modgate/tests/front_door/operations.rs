@@ -348,7 +348,8 @@ async fn a_retired_version_is_gone_at_once() {
         let told = String::from_utf8_lossy(&done.stderr);
         assert!(done.status.success(), "{told}");
     };
-    // The server watches the file.
+    // The server sees that the records are written. It does so within 250 ms; machines that build beside their tests
+    // are slow.
     let becomes = async |status: u16| {
         let begin = Instant::now();
         eventually("it is seen", async || gate.get(&zip).await.status == status).await;

@@ -1,0 +1,187 @@
+//! The index of what is kept, written after the fact: no answer and no fetch waits for it.
+//!
+//! What was committed is read once more, from the system's memory, to take its SHA-256, and noted in the records, many
+//! at a time. What is lost with a crash, or when the queue is full, `modgate fsck` finds.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use records::{Object, Records};
+use sha2::{Digest as _, Sha256};
+use store::{Key, Store};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::spawn_blocking,
+    time::sleep,
+};
+
+use crate::metrics::{Metrics, ResultLabel};
+
+/// Commits that wait to be noted.
+const QUEUE: usize = 4096;
+/// Commits that are noted together.
+const BATCH: usize = 64;
+/// Others that come within this time are noted together, when whoever waited for the first has the machine no more.
+const GATHER: Duration = Duration::from_millis(100);
+const TRIES: u32 = 5;
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const BLOCK_BYTES: usize = 256 << 10;
+/// Longest `h1:` text in a file.
+const MAX_HASH_BYTES: u64 = 128;
+
+enum Note {
+    Kept(Key),
+    Flush(oneshot::Sender<()>),
+}
+
+/// The way into the index.
+#[derive(Debug)]
+pub(crate) struct Index {
+    queue: mpsc::Sender<Note>,
+    metrics: Arc<Metrics>,
+}
+
+impl Index {
+    pub(crate) fn start(store: &Store, records: Arc<Records>, metrics: Arc<Metrics>) -> Self {
+        let (queue, notes) = mpsc::channel(QUEUE);
+        let folder = store.folder().to_owned();
+        tokio::spawn(note_all(folder, records, notes, Arc::clone(&metrics)));
+        Self { queue, metrics }
+    }
+
+    /// Notes what was committed, soon. A full queue drops it, counted.
+    pub(crate) fn later(&self, key: Key) {
+        if self.queue.try_send(Note::Kept(key)).is_err() {
+            Metrics::count(&self.metrics.commits, "not_indexed");
+        }
+    }
+
+    /// The same for who has the time to wait for room in the queue.
+    pub(crate) async fn put(&self, key: Key) {
+        let _ = self.queue.send(Note::Kept(key)).await;
+    }
+
+    /// Waits until all that waits now is noted.
+    pub(crate) async fn flush(&self) {
+        let (done, noted) = oneshot::channel();
+        if self.queue.send(Note::Flush(done)).await.is_ok() {
+            let _ = noted.await;
+        }
+    }
+}
+
+async fn note_all(
+    folder: PathBuf,
+    records: Arc<Records>,
+    mut notes: mpsc::Receiver<Note>,
+    metrics: Arc<Metrics>,
+) {
+    let mut batch = Vec::new();
+    while notes.recv_many(&mut batch, BATCH).await > 0 {
+        let hurry = batch.iter().any(|note| matches!(note, Note::Flush(_)));
+        if !hurry && batch.len() < BATCH {
+            sleep(GATHER).await;
+            while batch.len() < BATCH
+                && let Ok(note) = notes.try_recv()
+            {
+                batch.push(note);
+            }
+        }
+        let (mut keys, mut flushes) = (Vec::new(), Vec::new());
+        for note in batch.drain(..) {
+            match note {
+                Note::Kept(key) => keys.push(key),
+                Note::Flush(done) => flushes.push(done),
+            }
+        }
+        if !keys.is_empty() {
+            let count = keys.len() as u64;
+            let reading = folder.clone();
+            let objects = spawn_blocking(move || read_all(&reading, &keys)).await;
+            if let Err(error) = note(&records, objects.unwrap_or_default()).await {
+                let label = ResultLabel {
+                    result: "not_indexed",
+                };
+                metrics.commits.get_or_create(&label).inc_by(count);
+                tracing::warn!(%error, count, "cannot note what is kept; `modgate fsck` makes up for it");
+            }
+        }
+        for done in flushes {
+            let _ = done.send(());
+        }
+    }
+}
+
+async fn note(records: &Records, objects: Vec<Object>) -> Result<(), records::RecordsError> {
+    let mut pause = FIRST_PAUSE;
+    for _ in 1..TRIES {
+        match records.note(&objects).await {
+            Ok(()) => return Ok(()),
+            Err(error) => tracing::debug!(%error, "cannot note what is kept; trying again"),
+        }
+        sleep(pause).await;
+        pause *= 2;
+    }
+    records.note(&objects).await
+}
+
+fn read_all(folder: &Path, keys: &[Key]) -> Vec<Object> {
+    let mut block = vec![0; BLOCK_BYTES];
+    keys.iter()
+        .filter_map(|key| match read(folder, key, &mut block) {
+            Ok(object) => Some(object),
+            Err(error) => {
+                tracing::warn!(%key, %error, "cannot read what was kept just now");
+                None
+            }
+        })
+        .collect()
+}
+
+fn read(folder: &Path, key: &Key, block: &mut [u8]) -> io::Result<Object> {
+    let path = folder.join(key.as_str());
+    let mut file = File::open(&path)?;
+    // When it was written, by the system's clock.
+    let kept = file.metadata()?.modified()?;
+    let kept = kept.duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
+    let kept_at_ms = i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
+    let (mut sha256, mut size) = (Sha256::new(), 0);
+    loop {
+        match file.read(block) {
+            Ok(0) => break,
+            Ok(read) => {
+                sha256.update(&block[..read]);
+                size += read as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let h1 = path
+        .extension()
+        .is_some_and(|ending| ending == "zip")
+        .then(|| hash_beside(&path))
+        .flatten();
+    Ok(Object {
+        key: key.as_str().to_owned(),
+        size,
+        sha256: sha256.finalize().into(),
+        h1,
+        kept_at_ms,
+        used_at_ms: kept_at_ms,
+        pinned: false,
+    })
+}
+
+/// What stands in the `.ziphash` beside a zip.
+fn hash_beside(zip: &Path) -> Option<String> {
+    let mut text = String::new();
+    let file = File::open(zip.with_extension("ziphash")).ok()?;
+    file.take(MAX_HASH_BYTES).read_to_string(&mut text).ok()?;
+    Some(text.trim().to_owned()).filter(|text| text.starts_with("h1:"))
+}

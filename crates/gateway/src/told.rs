@@ -1,0 +1,46 @@
+//! What other processes changed, applied: a command beside the server, or another replica.
+
+use std::sync::{Arc, Weak};
+
+use records::ChangeKind;
+use replicas::{Replicas, Told};
+
+use crate::gateway::Gateway;
+
+impl Gateway {
+    /// Follows what is told, until the replica leaves or the gateway goes.
+    pub fn follow(self: &Arc<Self>, replicas: Arc<Replicas>) {
+        tokio::spawn(follow(Arc::downgrade(self), replicas));
+    }
+
+    async fn apply(self: &Arc<Self>, told: Told) {
+        match told {
+            Told::Everything => {
+                self.reload_tombstones().await;
+                // Small, and the part of memory that may hold what was removed.
+                self.changeables.recompose();
+            }
+            Told::Change(ChangeKind::Tombstones, _) => self.reload_tombstones().await,
+            Told::Change(ChangeKind::Forget, key) => self.store.let_go(&key),
+            // Of a process that is alone, nobody else changes these.
+            Told::Change(
+                ChangeKind::Head
+                | ChangeKind::Answer
+                | ChangeKind::Config
+                | ChangeKind::Breaker
+                | ChangeKind::Everything
+                | ChangeKind::Unknown,
+                _,
+            ) => {}
+        }
+    }
+}
+
+async fn follow(gateway: Weak<Gateway>, replicas: Arc<Replicas>) {
+    while let Some(told) = replicas.announcements.next().await {
+        let Some(gateway) = gateway.upgrade() else {
+            return;
+        };
+        gateway.apply(told).await;
+    }
+}

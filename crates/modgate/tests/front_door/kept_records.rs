@@ -1,0 +1,91 @@
+//! What a gateway remembers in its records: retired versions, tree heads, the index of what it keeps.
+
+use std::path::Path;
+
+use records::{Filter, Object, Records, RecordsSettings};
+use sha2::{Digest as _, Sha256};
+use testkit::{
+    fixture,
+    gate::{Modgate, Options},
+    lab::Lab,
+};
+
+use crate::common::{bin, eventually, gate, module};
+
+async fn records(data: &Path) -> Records {
+    let path = data.join("records.db");
+    Records::open(&RecordsSettings::Sqlite { path })
+        .await
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_is_in_the_index() {
+    let lab = Lab::start().await;
+    // One that goes through memory, and one through a spool.
+    let large = fixture::big("lab.example/large", "v1.0.0", 3);
+    for module in [module("a"), large.clone()] {
+        lab.add(module);
+    }
+    let mut gate = gate(&lab, "off", "").await;
+    for module in [module("a"), large] {
+        for ending in ["info", "mod", "zip"] {
+            assert_eq!(gate.get(&module.url_path(ending)).await.status, 200);
+        }
+    }
+    let kept = async |data: &Path| -> Vec<Object> {
+        let records = records(data).await;
+        records.objects("", 100, &Filter::default()).await.unwrap()
+    };
+    eventually("it is in the index", async || {
+        kept(gate.data_dir()).await.len() == 6
+    })
+    .await;
+    for object in kept(gate.data_dir()).await {
+        let path = gate.data_dir().join(&object.key);
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(object.size, bytes.len() as u64);
+        assert_eq!(object.sha256, <[u8; 32]>::from(Sha256::digest(&bytes)));
+        let hash = std::fs::read_to_string(path.with_extension("ziphash")).ok();
+        assert_eq!(object.h1, hash.filter(|_| object.key.ends_with("zip")));
+    }
+    // What came last is noted before the end.
+    lab.add(module("b"));
+    assert_eq!(gate.get(&module("b").url_path("zip")).await.status, 200);
+    assert!(gate.terminate().await.success());
+    assert_eq!(kept(gate.data_dir()).await.len(), 7);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retired_versions_from_before_there_were_records_are_taken_over() {
+    let lab = Lab::start().await;
+    lab.add(module("a"));
+    let data = tempfile::tempdir().unwrap();
+    let file = data.path().join("tombstones.json");
+    let old =
+        r#"{"lab.example/a@v1.0.0": {"reason": "leaks tokens", "time": "2026-01-02T03:04:05Z"}}"#;
+    std::fs::write(&file, old).unwrap();
+    let start = async || {
+        let options = Options {
+            upstream: Some(lab.url()),
+            sumdb: Some("off".to_owned()),
+            data: Some(data.path().to_owned()),
+            ..Options::default()
+        };
+        Modgate::start(bin(), options).await
+    };
+    let zip = module("a").url_path("zip");
+    for _ in 0..2 {
+        let mut gate = start().await;
+        let reply = gate.get(&zip).await;
+        assert_eq!(reply.status, 410);
+        assert!(reply.text().contains("leaks tokens"), "{}", reply.text());
+        assert!(!file.exists());
+        assert!(gate.terminate().await.success());
+    }
+    let records = records(data.path()).await;
+    assert!(records.unretire("lab.example/a", "v1.0.0").await.unwrap());
+    // The same once more, as from a backup of the folder: it was taken over already.
+    std::fs::write(&file, old).unwrap();
+    assert_eq!(start().await.get(&zip).await.status, 200);
+}
