@@ -307,7 +307,9 @@ pub(crate) fn sqlite_options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Normal)
+        // A retired version stays retired when the power fails, and a tree head is there before what it proves. What is
+        // written often comes many at a time.
+        .synchronous(SqliteSynchronous::Full)
         .foreign_keys(false)
         .busy_timeout(SQLITE_BUSY)
         .statement_cache_capacity(24)
