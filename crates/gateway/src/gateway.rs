@@ -5,7 +5,7 @@ use std::{fmt::Write as _, sync::Arc, time::Duration};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use serde_json::json;
 use store::Store;
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -13,12 +13,14 @@ use crate::{
     background::Background,
     changeable::Changeables,
     flight::Flights,
+    lists::Lists,
     metrics::{self, Metrics},
     negative::Negatives,
     refusal::Refusal,
     settings::Settings,
     sumdb::SumDb,
     tombstone::Tombstones,
+    unverified::Unverified,
 };
 
 /// A refusal on its way out.
@@ -70,6 +72,10 @@ pub struct Gateway {
     pub(crate) changeables: Changeables,
     pub(crate) sumdb: ArcSwapOption<SumDb>,
     pub(crate) background: Background,
+    pub(crate) lists: Lists,
+    pub(crate) unverified: Unverified,
+    /// Zips that may be checked at once: each takes memory for its names.
+    pub(crate) zip_checks: Semaphore,
     /// Fetches and commits; waited for before the process ends.
     pub(crate) tasks: TaskTracker,
     via: String,
@@ -117,6 +123,11 @@ impl Gateway {
             changeables: Changeables::new(),
             sumdb: ArcSwapOption::empty(),
             background: Background::new(),
+            lists: Lists::default(),
+            unverified: Unverified::load(Arc::clone(&store)),
+            zip_checks: Semaphore::new(
+                std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            ),
             tasks,
             via,
             draining,
@@ -147,9 +158,10 @@ impl Gateway {
 
     /// Reads the tombstones again.
     pub fn reload_tombstones(&self) -> std::io::Result<()> {
-        self.tombstones.reload()?;
+        let changed = self.tombstones.reload()?;
         self.negatives.clear();
         self.changeables.recompose();
+        self.relist(changed);
         Ok(())
     }
 
@@ -295,6 +307,13 @@ impl Gateway {
                 &[(folder, number(size))],
             );
         }
+        metrics::family(
+            page,
+            "modgate_unverified",
+            "Artifacts that were served unverified and wait to be verified",
+            "gauge",
+            &[(String::new(), number(self.unverified.len() as u64))],
+        );
         if let Some(sumdb) = self.sumdb.load_full() {
             metrics::family(
                 page,

@@ -45,10 +45,28 @@ impl Tombstones {
         Ok(Self { path, table })
     }
 
-    /// Reads the file again. On an error what was read before stays in effect.
-    pub fn reload(&self) -> io::Result<()> {
-        self.table.store(index(read(&self.path)?).into());
-        Ok(())
+    /// Reads the file again, and gives the modules for which it changed. On an error what was read before stays in effect.
+    pub fn reload(&self) -> io::Result<Vec<ModulePath>> {
+        let table = index(read(&self.path)?);
+        let before = self.table.load();
+        let names = before.keys().chain(table.keys());
+        let mut changed: Vec<ModulePath> = names
+            .filter(|name| before.get(*name) != table.get(*name))
+            .filter_map(|name| ModulePath::parse(name).ok())
+            .collect();
+        changed.sort_unstable();
+        changed.dedup();
+        self.table.store(table.into());
+        Ok(changed)
+    }
+
+    /// The modules of which versions are retired.
+    pub fn modules(&self) -> Vec<ModulePath> {
+        let table = self.table.load();
+        table
+            .keys()
+            .filter_map(|name| ModulePath::parse(name).ok())
+            .collect()
     }
 
     /// Whether there is none at all: the usual case, and cheap to know.
