@@ -68,6 +68,7 @@ async fn a_toolchain_is_downloaded_through_the_gateway() {
     )
     .file("bin/go", "#!/bin/sh\necho this is go 1.99.1: \"$@\"\n")
     .file(&format!("pkg/tool/{os}_{arch}/compile"), "#!/bin/sh\n")
+    .file("lib/wasm/go_js_wasm_exec", "#!/bin/sh\n")
     .file("src/_go.mod", "module std\n");
     let (lab, sumdb) = verified_lab(std::slice::from_ref(&toolchain)).await;
     let key = sumdb.key().to_string();
