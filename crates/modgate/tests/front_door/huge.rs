@@ -139,7 +139,7 @@ async fn a_zip_of_500_mib_streams_to_two_clients_in_32_mib() {
     let (anon, all) = memory.rise();
     assert!(anon <= 32 << 10, "RssAnon rose by {anon} KiB");
     // Windows of the file that is sent are mapped, a few per client, and never the whole of it.
-    assert!(all <= 128 << 10, "VmRSS rose by {all} KiB");
+    assert!(all <= 32 << 10, "VmRSS rose by {all} KiB");
     no_temporary_files(&gate).await;
 }
 
