@@ -67,6 +67,7 @@ async fn a_toolchain_is_downloaded_through_the_gateway() {
         &format!("v0.0.1-go1.99.1.{os}-{arch}"),
     )
     .file("bin/go", "#!/bin/sh\necho this is go 1.99.1: \"$@\"\n")
+    .file("bin/gofmt", "#!/bin/sh\n")
     .file(&format!("pkg/tool/{os}_{arch}/compile"), "#!/bin/sh\n")
     .file("lib/wasm/go_js_wasm_exec", "#!/bin/sh\n")
     .file("src/_go.mod", "module std\n");
