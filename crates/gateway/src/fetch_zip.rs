@@ -179,29 +179,6 @@ impl Gateway {
         }
     }
 
-    /// Takes a zip in, into memory if it is small: then it never touches the disk before it is answered.
-    async fn download(
-        &self,
-        settings: &Settings,
-        artifact: &Artifact,
-        found: Found,
-        proof: &Proving<'_>,
-        teller: &Teller<Answer>,
-    ) -> Result<Downloaded, Refusal> {
-        let small = found.length.filter(|length| *length <= WHOLE_ZIP_BYTES);
-        let Some(length) = small.and_then(|length| usize::try_from(length).ok()) else {
-            let spooled = self.receive(settings, artifact, found, proof, teller).await;
-            return spooled.map(Downloaded::Spooled);
-        };
-        let upstream = Arc::clone(&found.upstream);
-        let body = found.into_bytes(length).await.inspect_err(|_| {
-            settings
-                .upstreams
-                .mark_bad(&upstream, &artifact.upstream_path());
-        })?;
-        Ok(Downloaded::Small(body))
-    }
-
     /// Compares a zip's hash with the proof, where there is one to compare with.
     pub(crate) fn judge_zip<T>(
         &self,
