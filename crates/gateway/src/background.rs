@@ -6,9 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gomod::ModulePath;
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::mpsc,
     time::{MissedTickBehavior, interval, sleep},
 };
 
@@ -20,7 +19,6 @@ use crate::{
 const LIST_DELAY: Duration = Duration::from_millis(500);
 /// How often what was served unverified is tried again.
 const VERIFY_AGAIN: Duration = Duration::from_secs(15);
-const MAX_UNVERIFIED: usize = 10_000;
 /// How often mirrors of repositories are looked after.
 const TIDY: Duration = Duration::from_mins(10);
 
@@ -35,9 +33,6 @@ pub(crate) struct Background {
     queued: Mutex<HashSet<Artifact>>,
     /// When it was said last that the queue is full.
     said_full: Mutex<Option<Instant>>,
-    lists: Mutex<HashSet<ModulePath>>,
-    lists_changed: Notify,
-    unverified: Mutex<HashSet<Artifact>>,
 }
 
 impl Background {
@@ -46,9 +41,6 @@ impl Background {
             queue: OnceLock::new(),
             queued: Mutex::default(),
             said_full: Mutex::default(),
-            lists: Mutex::default(),
-            lists_changed: Notify::new(),
-            unverified: Mutex::default(),
         }
     }
 
@@ -64,14 +56,6 @@ impl Background {
         tokio::spawn(write_lists(Arc::downgrade(gateway)));
         tokio::spawn(verify_again(Arc::downgrade(gateway)));
         tokio::spawn(tidy(Arc::downgrade(gateway)));
-    }
-
-    pub(crate) fn list_changed(&self, module: &ModulePath) {
-        self.lists
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(module.clone());
-        self.lists_changed.notify_one();
     }
 }
 
@@ -96,35 +80,6 @@ impl Gateway {
         if said.is_none_or(|at| at.elapsed() >= SAY_FULL) {
             *said = Some(Instant::now());
             tracing::warn!(%artifact, "the queue of background fetches is full: what comes is dropped until there is room (`async.queue`)");
-        }
-    }
-
-    /// Notes what was served unverified: it is fetched and verified as soon as the checksum database answers.
-    pub(crate) fn verify_later(&self, artifact: Artifact) {
-        let mut unverified = self
-            .background
-            .unverified
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if unverified.len() < MAX_UNVERIFIED {
-            unverified.insert(artifact);
-        }
-    }
-
-    /// Writes the lists of all folders that changed.
-    pub(crate) async fn write_lists(self: &Arc<Self>) {
-        let changed = std::mem::take(
-            &mut *self
-                .background
-                .lists
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
-        let written = self
-            .on_disk(move |gateway| changed.iter().for_each(|module| gateway.write_list(module)))
-            .await;
-        if let Err(refusal) = written {
-            tracing::error!(%refusal, "cannot write lists");
         }
     }
 }
@@ -161,11 +116,17 @@ async fn fetch_queued(
 }
 
 async fn write_lists(gateway: Weak<Gateway>) {
+    if let Some(strong) = gateway.upgrade() {
+        let recovered = strong.on_disk(Gateway::recover_lists).await;
+        if let Err(refusal) = recovered {
+            tracing::error!(%refusal, "cannot look for lists that were not written");
+        }
+    }
     loop {
         let Some(strong) = gateway.upgrade() else {
             return;
         };
-        let changed = async { strong.background.lists_changed.notified().await };
+        let changed = strong.lists.wait();
         // Looks up now and then, so that the gateway can go.
         let some = tokio::time::timeout(Duration::from_secs(5), changed)
             .await
@@ -198,46 +159,6 @@ async fn verify_again(gateway: Weak<Gateway>) {
         let Some(gateway) = gateway.upgrade() else {
             return;
         };
-        let waiting: Vec<Artifact> = gateway
-            .background
-            .unverified
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .cloned()
-            .collect();
-        for artifact in waiting {
-            let route = gateway.settings.load().routes.resolve(&artifact.module);
-            let settings = gateway.settings.load_full();
-            // While the database is away this ends here, at the cost of one question.
-            if !matches!(
-                gateway.proof(&settings, &artifact, &route).await,
-                Ok(crate::verify::Proof::Hash(_) | crate::verify::Proof::Exempt)
-            ) {
-                break;
-            }
-            gateway
-                .background
-                .unverified
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .remove(&artifact);
-            match gateway
-                .fly(
-                    artifact.clone(),
-                    route,
-                    Want {
-                        whole: true,
-                        ..Want::default()
-                    },
-                )
-                .await
-            {
-                Ok(_) => tracing::info!(%artifact, "verified what was served unverified before"),
-                Err(refused) => {
-                    tracing::error!(%artifact, refusal = %refused.refusal, "what was served unverified does not verify now")
-                }
-            }
-        }
+        gateway.verify_served().await;
     }
 }

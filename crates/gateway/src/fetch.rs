@@ -1,9 +1,10 @@
 //! Fetching one artifact: along the chain, into memory or a spool, checked, released, kept.
 
-use std::sync::Arc;
+use std::{io::Cursor, sync::Arc};
 
 use bytes::Bytes;
 use gomod::{
+    gomod_file,
     h1::{self, H1},
     info,
 };
@@ -101,7 +102,7 @@ impl Gateway {
         route: &Route,
         teller: &Teller<Answer>,
     ) -> Result<(), Refusal> {
-        const MAX_BYTES: usize = gomod::gomod_file::MAX_BYTES;
+        const MAX_BYTES: usize = gomod_file::MAX_BYTES;
         let wish = artifact.wish();
         let mut search = Search::new(settings, route, &artifact.module, &wish);
         let (fetched, proof) = tokio::join!(
@@ -110,23 +111,46 @@ impl Gateway {
         );
         let (mut upstream, mut body) = fetched?;
         let proof = proof?;
-        let verified = loop {
+        let (verified, hash) = loop {
             let hash = h1::hash_go_mod(&body);
-            let judged = self.judge(
-                settings,
-                artifact,
-                &upstream,
-                &hash,
-                proof.clone(),
-                |proof| Verified::go_mod(body, proof),
-            );
+            let judged = self
+                .check_go_mod(settings, artifact, &upstream, &body, &proof)
+                .and_then(|()| {
+                    let make = |proof: &Proof| Verified::go_mod(body, proof);
+                    self.judge(settings, artifact, &upstream, &hash, proof.clone(), make)
+                });
             match judged {
-                Ok(verified) => break verified,
+                Ok(verified) => break (verified, hash),
                 Err(refusal) => search.reject(refusal.sent_by(&upstream), true)?,
             }
             (upstream, body) = search.whole(MAX_BYTES).await?;
         };
-        self.land(artifact, verified, None, upstream, teller).await
+        self.land(artifact, verified, Some(hash), upstream, teller)
+            .await
+    }
+
+    /// Looks at a `go.mod` that nothing is compared with: a login page, or the file of another module, is not kept. One
+    /// with a proof is what its author published, however odd.
+    pub(crate) fn check_go_mod(
+        &self,
+        settings: &Settings,
+        artifact: &Artifact,
+        upstream: &str,
+        body: &[u8],
+        proof: &Proof,
+    ) -> Result<(), Refusal> {
+        if matches!(proof, Proof::Hash(_)) {
+            return Ok(());
+        }
+        gomod_file::check_of(body, &artifact.module).map_err(|error| {
+            Metrics::count(&self.metrics.verifications, "invalid");
+            settings
+                .upstreams
+                .mark_bad(upstream, &artifact.upstream_path());
+            tracing::warn!(%artifact, upstream, %error, "refused a go.mod");
+            let why = format!("the go.mod from {upstream} is not valid: {error}");
+            Refusal::new(Code::UpstreamInvalid, artifact.to_string(), why)
+        })
     }
 
     /// Compares a hash with the proof; only what passes becomes `Verified`.
@@ -183,13 +207,26 @@ impl Gateway {
         teller.tell(Ok(answer));
         let key = artifact.key()?;
         if verified.warning().is_some() {
-            self.verify_later(artifact.clone());
-            return Ok(());
+            return match hash {
+                Some(hash) => self.verify_later(artifact, hash).await,
+                None => Ok(()),
+            };
         }
+        let zip = (artifact.part == Part::Zip).then(|| Cursor::new(verified.content().clone()));
+        let hash = match zip {
+            Some(content) => Some(self.zip_hash(artifact, hash, content).await?),
+            None => None,
+        };
         let hash_key = crate::artifact::key(format!("{key}hash"), || artifact.to_string())?;
+        let (module, listed) = (artifact.module.clone(), artifact.part == Part::Mod);
         let committed = self
             .on_disk(move |gateway| {
-                let committed = gateway.store.put_small(&key, verified.content())?;
+                let keep = || gateway.store.put_small(&key, verified.content());
+                let committed = if listed {
+                    gateway.keep_listed(&module, keep)?
+                } else {
+                    keep()?
+                };
                 if let Some(hash) = hash {
                     let hash = Bytes::from(hash.to_string());
                     gateway.store.put_small(&hash_key, &hash)?;

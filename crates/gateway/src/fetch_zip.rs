@@ -2,11 +2,16 @@
 
 use std::{
     io::{Cursor, Read, Seek, SeekFrom},
+    pin::pin,
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
+use futures_util::{
+    FutureExt as _, TryFutureExt as _,
+    future::{BoxFuture, Either, Shared, select},
+};
 use gomod::{h1::H1, zip};
 use store::{Committed, SpoolWriter, Spooled};
 
@@ -33,6 +38,9 @@ enum Downloaded {
     Spooled(Spooled),
 }
 
+/// What the checksum database says, asked while the download runs.
+type Proving<'a> = Shared<BoxFuture<'a, Result<Proof, Arc<Refusal>>>>;
+
 impl Gateway {
     pub(crate) async fn fetch_zip(
         self: &Arc<Self>,
@@ -43,15 +51,24 @@ impl Gateway {
     ) -> Result<(), Refusal> {
         let wish = artifact.wish();
         let mut search = Search::new(settings, route, &artifact.module, &wish);
-        let (downloaded, proof) = tokio::join!(
-            self.download(settings, artifact, &mut search, teller),
-            self.proof(settings, artifact, route)
-        );
-        let (mut upstream, mut zip) = downloaded?;
+        let proof = self
+            .proof(settings, artifact, route)
+            .map_err(Arc::new)
+            .boxed()
+            .shared();
+        let (mut upstream, mut zip) = {
+            let download = self.download(settings, artifact, &mut search, &proof, teller);
+            match select(pin!(download), proof.clone()).await {
+                Either::Left((downloaded, _)) => downloaded?,
+                // Whether there is such a version at all is for upstream to say, also when the database knows none.
+                Either::Right((_, download)) => download.await?,
+            }
+        };
+        let proven = proof.clone().await.map_err(|refusal| (*refusal).clone());
         loop {
             match zip {
                 Downloaded::Small(body) => {
-                    let proof = proof.clone()?;
+                    let proof = proven.clone()?;
                     match self
                         .check_small(settings, artifact, &upstream, &proof, body)
                         .await
@@ -64,12 +81,12 @@ impl Gateway {
                 }
                 Downloaded::Spooled(spooled) => {
                     return self
-                        .finish_spooled(settings, artifact, &upstream, proof, spooled, teller)
+                        .finish_spooled(settings, artifact, &upstream, proven, spooled, teller)
                         .await;
                 }
             }
             (upstream, zip) = self
-                .download(settings, artifact, &mut search, teller)
+                .download(settings, artifact, &mut search, &proof, teller)
                 .await?;
         }
     }
@@ -80,20 +97,35 @@ impl Gateway {
         settings: &Settings,
         artifact: &Artifact,
         search: &mut Search<'_>,
+        proof: &Proving<'_>,
         teller: &Teller<Answer>,
     ) -> Result<(Arc<str>, Downloaded), Refusal> {
         loop {
             let found = search.next().await?;
             let upstream = Arc::clone(&found.upstream);
             // A small one never touches the disk before it is answered.
-            let length = found.length.filter(|length| *length <= WHOLE_ZIP_BYTES);
-            let Some(length) = length.and_then(|length| usize::try_from(length).ok()) else {
-                let spooled = self.receive(settings, artifact, found, teller).await?;
-                return Ok((upstream, Downloaded::Spooled(spooled)));
+            let small = found.length.filter(|length| *length <= WHOLE_ZIP_BYTES);
+            let small = small.and_then(|length| usize::try_from(length).ok());
+            let arriving = async {
+                match small {
+                    Some(length) => found.into_bytes(length).await.map(Downloaded::Small),
+                    None => self
+                        .receive(settings, artifact, found, proof, teller)
+                        .await
+                        .map(Downloaded::Spooled),
+                }
             };
-            match found.into_bytes(length).await {
-                Ok(body) => return Ok((upstream, Downloaded::Small(body))),
-                Err(refusal) => search.reject(refusal, true)?,
+            match select(pin!(arriving), pin!(refused(proof))).await {
+                Either::Left((Ok(zip), _)) => return Ok((upstream, zip)),
+                Either::Left((Err(refusal), _)) if small.is_some() => {
+                    search.reject(refusal, true)?;
+                }
+                Either::Left((Err(refusal), _)) => return Err(refusal),
+                Either::Right((refusal, _)) => {
+                    // Told before the download is dropped and those who read along see it break off.
+                    teller.tell(Err(Arc::clone(&refusal)));
+                    return Err((*refusal).clone());
+                }
             }
         }
     }
@@ -180,12 +212,35 @@ impl Gateway {
     ) -> Result<(), Refusal> {
         verified.content_mut().release();
         if verified.warning().is_some() {
-            self.verify_later(artifact.clone());
-            return Ok(());
+            return match hash {
+                Some(hash) => self.verify_later(artifact, hash).await,
+                None => Ok(()),
+            };
         }
+        let content = verified.content().reader();
+        let hash = self.zip_hash(artifact, hash, content).await?;
         let committed = self.keep_zip(artifact, verified, hash).await?;
         self.committed(artifact, committed);
         Ok(())
+    }
+
+    /// The hash of a zip that passed, to be kept beside it. Where nothing was compared it is made now, when nobody waits.
+    pub(crate) async fn zip_hash(
+        self: &Arc<Self>,
+        artifact: &Artifact,
+        known: Option<H1>,
+        content: impl Read + Seek + Send + 'static,
+    ) -> Result<H1, Refusal> {
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let checked = self
+            .read_zip(artifact, content, zip::Want::Hash)
+            .await?
+            .map_err(|error| error.to_string());
+        checked
+            .and_then(|report| report.h1.ok_or_else(|| "no hash".to_owned()))
+            .map_err(|why| Refusal::new(Code::InternalError, artifact.to_string(), why))
     }
 
     /// Keeps a zip, and its hash beside it as Go's cache has it.
@@ -193,28 +248,28 @@ impl Gateway {
         self: &Arc<Self>,
         artifact: &Artifact,
         verified: Verified<Spooled>,
-        hash: Option<H1>,
+        hash: H1,
     ) -> Result<std::io::Result<Committed>, Refusal> {
         let key = artifact.key()?;
         let hash_key = crate::artifact::key(format!("{key}hash"), || artifact.to_string())?;
         self.on_disk(move |gateway| {
             let committed = gateway.store.commit(verified.into_content(), &key)?;
-            if let Some(hash) = hash {
-                gateway
-                    .store
-                    .put_small(&hash_key, &Bytes::from(hash.to_string()))?;
-            }
+            gateway
+                .store
+                .put_small(&hash_key, &Bytes::from(hash.to_string()))?;
             Ok(committed)
         })
         .await
     }
 
-    /// Streams a zip into a spool that the waiters read along.
+    /// Streams a zip into a spool that the waiters read along. Where it might be served unverified they join only when
+    /// that is known, since an answer says so in its head.
     async fn receive(
         &self,
         settings: &Settings,
         artifact: &Artifact,
         mut found: Found,
+        proof: &Proving<'_>,
         teller: &Teller<Answer>,
     ) -> Result<Spooled, Refusal> {
         let upstream = Arc::clone(&found.upstream);
@@ -246,7 +301,20 @@ impl Gateway {
             Outcome::Miss,
         );
         answer.upstream = Some(Arc::clone(&upstream));
-        teller.tell(Ok(answer));
+        let mut untold = Some(answer);
+        let tell = |untold: &mut Option<Answer>, proof: Option<&Proof>| {
+            let Some(mut answer) = untold.take() else {
+                return;
+            };
+            answer.warning = proof.and_then(Proof::warning);
+            if answer.warning.is_some() {
+                answer.life = Life::For(Duration::ZERO);
+            }
+            teller.tell(Ok(answer));
+        };
+        if !self.may_pass_unverified(artifact) {
+            tell(&mut untold, None);
+        }
         // Told first: a client that sees its body break off and asks again at once must not join this fetch.
         let failed = |refusal: Refusal, writer: SpoolWriter| {
             teller.tell(Err(Arc::new(refusal.clone())));
@@ -272,6 +340,16 @@ impl Gateway {
             if let Err(error) = writer.write(std::mem::take(&mut blocks)).await {
                 return Err(failed(disk(artifact, &error), writer));
             }
+            match proof.peek() {
+                Some(Ok(proof)) => tell(&mut untold, Some(proof)),
+                Some(Err(_)) | None => {}
+            }
+            if done && untold.is_some() {
+                match proof.clone().await {
+                    Ok(proof) => tell(&mut untold, Some(&proof)),
+                    Err(refusal) => return Err(failed((*refusal).clone(), writer)),
+                }
+            }
             if done {
                 return Ok(writer.finish());
             }
@@ -284,28 +362,15 @@ impl Gateway {
         settings: &Settings,
         artifact: &Artifact,
         upstream: &str,
-        mut content: impl Read + Seek + Send + 'static,
+        content: impl Read + Seek + Send + 'static,
         hash: bool,
     ) -> Result<Option<H1>, Refusal> {
-        let wanted = artifact.clone();
         let want = if hash {
             zip::Want::Hash
         } else {
             zip::Want::CrcOnly
         };
-        let checked = self
-            .on_disk(move |_| {
-                let len = content.seek(SeekFrom::End(0))?;
-                zip::check(
-                    content,
-                    len,
-                    &wanted.module,
-                    &wanted.version,
-                    &zip::Limits::default(),
-                    want,
-                )
-            })
-            .await?;
+        let checked = self.read_zip(artifact, content, want).await?;
         match checked {
             Ok(report) => Ok(report.h1),
             Err(error) => {
@@ -324,6 +389,38 @@ impl Gateway {
                 ))
             }
         }
+    }
+}
+
+/// Ends when the checksum database refuses, and never if it does not.
+async fn refused(proof: &Proving<'_>) -> Arc<Refusal> {
+    match proof.clone().await {
+        Err(refusal) => refusal,
+        Ok(_) => std::future::pending().await,
+    }
+}
+
+impl Gateway {
+    async fn read_zip(
+        self: &Arc<Self>,
+        artifact: &Artifact,
+        mut content: impl Read + Seek + Send + 'static,
+        want: zip::Want,
+    ) -> Result<Result<zip::ZipReport, zip::ZipError>, Refusal> {
+        let _place = self.zip_checks.acquire().await;
+        let artifact = artifact.clone();
+        self.on_disk(move |_| {
+            let len = content.seek(SeekFrom::End(0))?;
+            zip::check(
+                content,
+                len,
+                &artifact.module,
+                &artifact.version,
+                &zip::Limits::default(),
+                want,
+            )
+        })
+        .await
     }
 }
 

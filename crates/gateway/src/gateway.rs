@@ -6,7 +6,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use records::Records;
 use serde_json::json;
 use store::Store;
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -15,12 +15,14 @@ use crate::{
     changeable::Changeables,
     flight::Flights,
     index::Index,
+    lists::Lists,
     metrics::{self, Metrics},
     negative::Negatives,
     refusal::Refusal,
     settings::Settings,
     sumdb::SumDb,
     tombstone::Tombstones,
+    unverified::Unverified,
 };
 
 /// At least so long the index may take at the end.
@@ -77,6 +79,10 @@ pub struct Gateway {
     pub(crate) changeables: Changeables,
     pub(crate) sumdb: ArcSwapOption<SumDb>,
     pub(crate) background: Background,
+    pub(crate) lists: Lists,
+    pub(crate) unverified: Unverified,
+    /// Zips that may be checked at once: each takes memory for its names.
+    pub(crate) zip_checks: Semaphore,
     /// Fetches and commits; waited for before the process ends.
     pub(crate) tasks: TaskTracker,
     via: String,
@@ -127,6 +133,11 @@ impl Gateway {
             changeables: Changeables::new(),
             sumdb: ArcSwapOption::empty(),
             background: Background::new(),
+            lists: Lists::default(),
+            unverified: Unverified::load(Arc::clone(&store)),
+            zip_checks: Semaphore::new(
+                std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            ),
             tasks,
             via,
             draining,
@@ -162,7 +173,9 @@ impl Gateway {
             Ok(changed) => {
                 self.negatives.clear();
                 self.changeables.recompose();
-                tracing::info!(modules = changed.len(), "tombstones read again");
+                let modules = changed.len();
+                self.relist(changed);
+                tracing::info!(modules, "tombstones read again");
             }
             Err(error) => {
                 tracing::error!(%error, "cannot read the tombstones; those read before stay in effect");
@@ -321,6 +334,13 @@ impl Gateway {
                 &[(folder, number(size))],
             );
         }
+        metrics::family(
+            page,
+            "modgate_unverified",
+            "Artifacts that were served unverified and wait to be verified",
+            "gauge",
+            &[(String::new(), number(self.unverified.len() as u64))],
+        );
         if let Some(sumdb) = self.sumdb.load_full() {
             metrics::family(
                 page,

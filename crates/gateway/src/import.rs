@@ -24,7 +24,7 @@ const MAX_DEPTH: usize = 64;
 /// One file to take over.
 #[derive(Clone, Debug)]
 pub struct Found {
-    artifact: Artifact,
+    pub(crate) artifact: Artifact,
     path: PathBuf,
 }
 
@@ -155,6 +155,7 @@ impl Gateway {
             Verified::info(Bytes::copy_from_slice(&kept))
         } else {
             let proof = self.proof(&settings, artifact, &route).await?;
+            self.check_go_mod(&settings, artifact, &origin, &body, &proof)?;
             self.judge(
                 &settings,
                 artifact,
@@ -165,8 +166,13 @@ impl Gateway {
             )?
         };
         verified_or(artifact, verified.warning())?;
+        let module = artifact.module.clone();
         let committed = self
-            .on_disk(move |gateway| gateway.store.put_small(&key, verified.content()))
+            .on_disk(move |gateway| {
+                gateway.keep_listed(&module, || {
+                    gateway.store.put_small(&key, verified.content())
+                })
+            })
             .await?
             .map_err(failed)?;
         self.changed(&artifact.module);
@@ -234,7 +240,7 @@ impl Gateway {
         verified_or(artifact, verified.warning())?;
         verified.content_mut().release();
         let committed = self
-            .keep_zip(artifact, verified, Some(hash))
+            .keep_zip(artifact, verified, hash)
             .await?
             .map_err(failed)?;
         self.changed(&artifact.module);

@@ -292,7 +292,7 @@ impl Gateway {
         let settings = self.settings.load_full().by_way_of(&want.via);
         match ask {
             SumDbAsk::Supported => {
-                sumdb.not_forked()?;
+                sumdb.not_forked().await?;
                 Ok(Answer::new(
                     Content::Bytes(Bytes::new()),
                     Media::Text,
@@ -300,19 +300,20 @@ impl Gateway {
                     Outcome::Hit,
                 ))
             }
-            SumDbAsk::Latest => Ok(sumdb.latest(&settings).await?),
+            SumDbAsk::Latest => Ok(sumdb.latest(&settings, want.cached_only).await?),
             SumDbAsk::Lookup(module, version) => {
                 // The name of a toolchain is no secret, and clients refuse one without its record.
-                let private = settings.routes.is_private(&module) && !module.is_toolchain();
-                if private {
+                let private = settings.routes.is_private(&module);
+                if !module.is_toolchain() && (private || sumdb.exempts(&module)) {
+                    let kind = if private {
+                        "a private module"
+                    } else {
+                        "exempt from the checksum database by `sumdb.exempt`"
+                    };
+                    let why = format!("{kind}: its name is not told to the checksum database");
                     let what = format!("{module}@{version}");
-                    let refusal = Refusal::new(
-                        Code::RecordNotFound,
-                        what,
-                        "a private module: its name is not told to the checksum database",
-                    );
-                    return Err(refusal
-                        .hint("set GONOSUMDB or GOPRIVATE for private modules on the client")
+                    return Err(Refusal::new(Code::RecordNotFound, what, why)
+                        .hint("set GONOSUMDB or GOPRIVATE for such modules on the client")
                         .into());
                 }
                 Ok(sumdb

@@ -1,4 +1,4 @@
-//! Asking upstream anew for what changes: lists, `@latest`, queries; and the lists of what is kept.
+//! Asking upstream anew for what changes: lists, `@latest`, queries.
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
@@ -285,24 +285,9 @@ impl Gateway {
         info.map_err(|refused| (*refused.refusal).clone())
     }
 
-    /// A version more is kept: lists change.
+    /// A version more is kept: what clients get as its list changes.
     pub(crate) fn changed(&self, module: &ModulePath) {
         self.changeables.forget(&key(module, &What::List));
-        self.background.list_changed(module);
-    }
-
-    /// Makes the `list` of a module's folder true, for clients that use the folder as it is (protocol.md section 7). Reads and writes the disk.
-    pub(crate) fn write_list(&self, module: &ModulePath) {
-        let kept = self.kept_versions(module);
-        let mut versions = kept.versions;
-        versions.extend(kept.pseudo);
-        versions.sort_unstable();
-        let written = Key::new(format!("go/{}/@v/list", module.escaped()))
-            .map_err(std::io::Error::other)
-            .and_then(|key| self.store.replace_small(&key, &list::format(&versions)));
-        if let Err(error) = written {
-            tracing::warn!(%module, %error, "cannot write the folder's list");
-        }
     }
 }
 

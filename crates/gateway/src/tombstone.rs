@@ -59,6 +59,15 @@ impl Tombstones {
         Ok(changed)
     }
 
+    /// The modules that have one.
+    pub(crate) fn modules(&self) -> Vec<ModulePath> {
+        let table = self.table.load();
+        let names = table.keys();
+        names
+            .filter_map(|name| ModulePath::parse(name).ok())
+            .collect()
+    }
+
     /// Whether there is none at all: the usual case, and cheap to know.
     pub(crate) fn is_empty(&self) -> bool {
         self.table.load().is_empty()

@@ -33,8 +33,15 @@ impl Proof {
         }
     }
 
+    /// Whether the hash must be known before the bytes may pass: to compare it now, or later.
     pub(crate) fn needs_hash(&self) -> bool {
-        matches!(self, Self::Hash(_))
+        matches!(self, Self::Hash(_) | Self::Unreachable)
+    }
+
+    /// What a client is told with bytes that may pass.
+    pub(crate) fn warning(&self) -> Option<&'static str> {
+        matches!(self, Self::Unreachable)
+            .then_some("not verified: the checksum database cannot be reached")
     }
 
     /// As metrics name it.
@@ -67,7 +74,7 @@ impl Verified<Bytes> {
     pub(crate) fn go_mod(content: Bytes, proof: &Proof) -> Self {
         Self {
             content,
-            warning: warning(proof),
+            warning: proof.warning(),
         }
     }
 }
@@ -77,7 +84,7 @@ impl<T> Verified<T> {
     pub(crate) fn zip(content: T, proof: &Proof) -> Self {
         Self {
             content,
-            warning: warning(proof),
+            warning: proof.warning(),
         }
     }
 }
@@ -111,19 +118,45 @@ impl<T> Verified<T> {
     }
 }
 
-fn warning(proof: &Proof) -> Option<&'static str> {
-    matches!(proof, Proof::Unreachable)
-        .then_some("not verified: the checksum database cannot be reached")
-}
-
 impl Gateway {
-    /// What the checksum database says of an artifact, where it must be asked.
+    /// What an artifact that is to be served is compared with.
     pub(crate) async fn proof(
         &self,
         settings: &Settings,
         artifact: &Artifact,
         route: &Route,
     ) -> Result<Proof, Refusal> {
+        let proof = self.ask_proof(settings, artifact, route).await;
+        match &proof {
+            Ok(Proof::Unknown | Proof::Unreachable) => {
+                tracing::warn!(%artifact, "served without verification, as configured");
+            }
+            Err(refusal) if refusal.code == Code::ChecksumUnknown => {
+                Metrics::count(&self.metrics.verifications, "unknown_refused");
+            }
+            _ => {}
+        }
+        proof
+    }
+
+    /// Whether the configuration may let this pass while the checksum database cannot be reached.
+    pub(crate) fn may_pass_unverified(&self, artifact: &Artifact) -> bool {
+        let sumdb = self.sumdb.load();
+        let serves = sumdb
+            .as_ref()
+            .is_some_and(|sumdb| sumdb.serves_unverified());
+        serves && !artifact.module.is_toolchain()
+    }
+
+    /// What the checksum database says of an artifact, where it must be asked.
+    pub(crate) async fn ask_proof(
+        &self,
+        settings: &Settings,
+        artifact: &Artifact,
+        route: &Route,
+    ) -> Result<Proof, Refusal> {
+        // Without a database toolchains pass as well: the go command verifies those itself, whatever GOSUMDB says, and
+        // then needs a database from elsewhere (docs/operations.md).
         let Some(sumdb) = self.sumdb.load_full() else {
             return Ok(Proof::Exempt);
         };
@@ -139,23 +172,23 @@ impl Gateway {
         {
             Ok(hashes) => hashes,
             Err(refusal) => {
-                let proof = match refusal.code {
-                    Code::RecordNotFound if sumdb.allows_unknown() && !toolchain => Proof::Unknown,
+                tracing::info!(%artifact, reason = %refusal, "no proof of the checksum database");
+                return match refusal.code {
+                    Code::RecordNotFound if sumdb.allows_unknown() && !toolchain => {
+                        Ok(Proof::Unknown)
+                    }
                     Code::RecordNotFound => {
-                        Metrics::count(&self.metrics.verifications, "unknown_refused");
                         let why = "the checksum database does not know it, and this gateway serves no unknown public versions";
-                        return Err(Refusal::new(Code::ChecksumUnknown, artifact.to_string(), why)
-                            .hint("a private module belongs into `private`; others may be listed in `sumdb.exempt`, or `sumdb.unknown = \"allow\"`"));
+                        Err(Refusal::new(Code::ChecksumUnknown, artifact.to_string(), why)
+                            .hint("a private module belongs into `private`; others may be listed in `sumdb.exempt`, or `sumdb.unknown = \"allow\"`"))
                     }
                     Code::ChecksumDatabaseUnreachable
                         if sumdb.serves_unverified() && !toolchain =>
                     {
-                        Proof::Unreachable
+                        Ok(Proof::Unreachable)
                     }
-                    _ => return Err(refusal),
+                    _ => Err(refusal),
                 };
-                tracing::warn!(%artifact, reason = %refusal, "served without verification, as configured");
-                return Ok(proof);
             }
         };
         let text = if artifact.part == Part::Zip {

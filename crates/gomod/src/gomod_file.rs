@@ -4,7 +4,7 @@ mod directives;
 mod syntax;
 mod words;
 
-use crate::{ModulePath, Version, semver};
+use crate::{ModulePath, Version, semver, split_major};
 
 /// The largest `go.mod`, in bytes (protocol.md section 6).
 pub const MAX_BYTES: usize = 16 << 20;
@@ -136,6 +136,43 @@ pub fn retractions(file: &[u8]) -> Vec<Retraction> {
     GoMod::parse_lax(file).map_or_else(|_| Vec::new(), |file| file.retract)
 }
 
+/// Why a file cannot be the `go.mod` of a module.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotOfModule {
+    /// It cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] GoModError),
+    /// It has no `module` line.
+    #[error("go.mod: no module line")]
+    NoModuleLine,
+    /// Its `module` line is that of another major version.
+    #[error("go.mod: module {0:?} is not of the same major version")]
+    OtherMajor(String),
+}
+
+/// Checks that the file of a dependency can be the `go.mod` of `path`, as the go command checks what it takes from
+/// version control: readable, and with a `module` line of the same major version. The rest of the name may be
+/// another, since forks are used by `replace`.
+pub fn check_of(file: &[u8], path: &ModulePath) -> Result<(), NotOfModule> {
+    let module = GoMod::parse_lax(file)?
+        .module
+        .filter(|module| !module.path.is_empty())
+        .ok_or(NotOfModule::NoModuleLine)?;
+    let ours = path.split_major().1;
+    let same = match split_major(&module.path) {
+        None => false,
+        // Unversioned paths may replace those of gopkg.in, by an old mistake that go stands by (golang.org/issue/34254).
+        Some(_) if ours.is_empty() && module.path.starts_with("gopkg.in/") => true,
+        Some((_, theirs)) if ours.is_empty() => {
+            let number = theirs.strip_suffix("-unstable").unwrap_or(theirs);
+            matches!(number, "" | ".v0" | ".v1")
+        }
+        Some((_, theirs)) => theirs.get(1..) == ours.get(1..),
+    };
+    same.then_some(())
+        .ok_or(NotOfModule::OtherMajor(module.path))
+}
+
 /// The `go.mod` of a module that has none (protocol.md 1.4). A path that is valid needs no quotes.
 pub fn synthesized(path: &ModulePath) -> Vec<u8> {
     format!("module {path}\n").into_bytes()
@@ -168,6 +205,43 @@ mod tests {
         assert!(retractions(b"\xff\xfe").is_empty());
         let below_all = retractions(b"retract [x, v1.0.0]");
         assert!(below_all[0].covers(&Version::parse("v0.1.0").unwrap()));
+    }
+
+    #[test]
+    fn the_file_of_another_module_is_found_out() {
+        let check =
+            |path: &str, file: &str| check_of(file.as_bytes(), &ModulePath::parse(path).unwrap());
+        for (path, file) in [
+            ("a.com/m", "module a.com/m\n"),
+            (
+                "a.com/m",
+                "module fork.example/other // a fork\n\ngo 1.20\n",
+            ),
+            ("a.com/m", "// old\nmodule \"a.com/m\"\nfrobnicate x\n"),
+            ("a.com/m", "module gopkg.in/yaml.v2\n"),
+            ("a.com/m/v2", "module fork.example/m/v2\n"),
+            ("gopkg.in/yaml.v2", "module gopkg.in/yaml.v2\n"),
+            ("gopkg.in/yaml.v2", "module fork.example/yaml/v2\n"),
+            ("gopkg.in/a.v1", "module gopkg.in/a.v1\n"),
+        ] {
+            assert_eq!(check(path, file), Ok(()), "{path}: {file}");
+        }
+        for (path, file) in [
+            ("a.com/m", ""),
+            ("a.com/m", "go 1.20\n"),
+            (
+                "a.com/m",
+                "<!DOCTYPE html>\n<html><body>Log in</body></html>\n",
+            ),
+            ("a.com/m", "<html>\n<p>module x</p>\n"),
+            ("a.com/m", "module a.com/m/v2\n"),
+            ("a.com/m/v2", "module a.com/m\n"),
+            ("a.com/m/v2", "module a.com/m/v3\n"),
+            ("gopkg.in/yaml.v2", "module gopkg.in/yaml.v3\n"),
+            ("gopkg.in/yaml.v2", "module a.com/yaml\n"),
+        ] {
+            assert!(check(path, file).is_err(), "{path}: {file}");
+        }
     }
 
     #[test]

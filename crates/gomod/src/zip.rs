@@ -104,6 +104,13 @@ pub fn check<R: Read + Seek>(
     }
     let mut window = inflate::Window::new(reader, len);
     let entries = directory::read(&mut window, limits)?;
+    // Entries that share bytes would have a small file read over and over.
+    let compressed = entries
+        .iter()
+        .fold(0u64, |sum, entry| sum.saturating_add(entry.compressed));
+    if compressed > len {
+        return Err(ZipError::Format("its entries overlap"));
+    }
     let prefix = format!("{path}@{version}/");
     let uncompressed_bytes = names::check(&entries, &prefix, limits)?;
     let mut lines = (want == Want::Hash).then(Lines::default);
@@ -245,6 +252,32 @@ mod tests {
             bytes[at..at + a.len()].copy_from_slice(a.as_bytes());
         }
         assert!(verdict(&bytes).unwrap_err().to_string().contains("twice"));
+    }
+
+    /// A bomb: many entries that are all the same bytes of the file.
+    #[test]
+    fn entries_that_share_their_bytes_are_refused() {
+        let name = |n: usize| format!("{P}{n:03}.go");
+        let text: Vec<u8> = (0..20_000u32)
+            .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
+            .collect();
+        let names: Vec<String> = (0..9).map(name).collect();
+        let mut files: Vec<(&str, &[u8])> = vec![(&names[0], &text)];
+        files.extend(names[1..].iter().map(|name| (&**name, &b""[..])));
+        let mut bytes = make(&files, CompressionMethod::Stored);
+        assert!(verdict(&bytes).is_ok());
+        // Each directory entry gets the CRC, the sizes and the place of the first.
+        let entries: Vec<usize> = (0..bytes.len() - 4)
+            .filter(|at| bytes[*at..].starts_with(b"PK\x01\x02"))
+            .collect();
+        assert_eq!(entries.len(), 9);
+        let (first, others) = entries.split_first().unwrap();
+        for at in others {
+            bytes.copy_within(first + 16..first + 28, at + 16);
+            bytes.copy_within(first + 42..first + 46, at + 42);
+        }
+        let error = verdict(&bytes).unwrap_err().to_string();
+        assert!(error.contains("overlap"), "{error}");
     }
 
     proptest::proptest! {

@@ -1,16 +1,18 @@
 //! The checksum database as a client, and as served to clients.
 //!
-//! `prove` verifies records and moves the kept head forward; `source` asks whoever has the database; `serve`
-//! answers clients. All proofs run against one newest head. Their tiles are kept, and every lookup is served with
+//! `prove` verifies records and moves the kept head forward; `source` knows whom to ask; `serve` answers clients;
+//! `kept` is what stays. All proofs run against one newest head. Their tiles are kept, and every lookup is served with
 //! that head, so what was proven once can be proven again by any client, also offline (see `tlog::proof`).
 
+mod kept;
 mod prove;
+mod records;
 mod serve;
 mod source;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Instant,
 };
 
@@ -28,30 +30,32 @@ use crate::{
     settings::SumDbSettings,
 };
 
+use kept::Kept;
+use source::Fault;
+
 /// Authenticated tiles that are held in memory, in bytes.
 const TILE_MEMORY_BYTES: u64 = 4 << 20;
+
+/// When the newest head was asked for last, and what came of it.
+type Refreshed = Option<(Instant, Result<(), Arc<Refusal>>)>;
 
 /// One checksum database.
 #[derive(Debug)]
 pub(crate) struct SumDb {
     settings: SumDbSettings,
-    kept: Arc<Mutex<Kept>>,
-    /// Taken while the head is written, so that an older one never overwrites a newer one.
-    writing: Arc<Mutex<()>>,
+    kept: Arc<Kept>,
     store: Arc<Store>,
     tasks: TaskTracker,
     lookups: Flights<Arc<Lookup>>,
-    fetches: Flights<Bytes>,
+    fetches: Flights<Result<Bytes, Fault>>,
+    refreshes: Flights<()>,
+    questions: Flights<bool>,
     authentic: Cache<String, Bytes>,
     negatives: Negatives,
     supports: Mutex<HashMap<String, (Instant, bool)>>,
-    refreshed: Mutex<Option<Instant>>,
-}
-
-#[derive(Debug, Default)]
-struct Kept {
-    head: Option<SignedHead>,
-    forked: bool,
+    /// Sources whose answers did not verify, and until when they are asked last.
+    aside: Mutex<HashMap<String, Instant>>,
+    refreshed: Mutex<Refreshed>,
 }
 
 impl SumDb {
@@ -65,16 +69,16 @@ impl SumDb {
         let same =
             before.filter(|before| before.settings.key.to_string() == settings.key.to_string());
         let kept = same.map_or_else(
-            || Arc::new(Mutex::new(load(&settings, &store))),
+            || Arc::new(Kept::load(&settings.key, Arc::clone(&store))),
             |before| Arc::clone(&before.kept),
         );
-        let writing = same.map_or_else(Arc::default, |before| Arc::clone(&before.writing));
         Self {
             kept,
-            writing,
             store,
             lookups: Flights::new(tasks.clone()),
             fetches: Flights::new(tasks.clone()),
+            refreshes: Flights::new(tasks.clone()),
+            questions: Flights::new(tasks.clone()),
             tasks,
             authentic: Cache::builder()
                 .max_capacity(TILE_MEMORY_BYTES)
@@ -84,6 +88,7 @@ impl SumDb {
                 .build(),
             negatives: Negatives::new(),
             supports: Mutex::default(),
+            aside: Mutex::default(),
             refreshed: Mutex::default(),
             settings,
         }
@@ -105,55 +110,58 @@ impl SumDb {
         self.settings.serve_unverified
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn head(&self) -> Option<SignedHead> {
-        self.lock().head.clone()
+        self.kept.head()
     }
 
     /// Records in the kept head's tree.
     pub(crate) fn tree_size(&self) -> u64 {
-        self.lock().head.as_ref().map_or(0, |head| head.head().size)
+        self.head().map_or(0, |head| head.head().size)
     }
 
-    /// Whether the database has shown two histories. An operator ends that by removing the evidence file.
+    /// Whether the database has shown two histories.
     pub(crate) fn forked(&self) -> bool {
-        let mut kept = self.lock();
-        if kept.forked
-            && !self
-                .store
-                .folder()
-                .join(format!("sumdb/{}/fork", self.settings.key.name()))
-                .exists()
-        {
-            tracing::warn!(
-                database = self.settings.key.name(),
-                "the evidence of the fork was removed: verification goes on"
-            );
-            kept.forked = false;
-        }
-        kept.forked
+        self.kept.forked()
     }
 
-    pub(crate) fn not_forked(&self) -> Result<(), Refusal> {
-        if !self.forked() {
-            return Ok(());
+    /// Refuses if the database has shown two histories. An operator ends that by removing the evidence.
+    pub(crate) async fn not_forked(&self) -> Result<(), Refusal> {
+        if self.kept.forked() {
+            self.look_at_evidence().await;
         }
+        if self.kept.forked() {
+            return Err(self.fork_refusal());
+        }
+        Ok(())
+    }
+
+    async fn look_at_evidence(&self) {
+        let kept = Arc::clone(&self.kept);
+        let looked = self.tasks.spawn_blocking(move || kept.look_at_evidence());
+        if let Err(error) = looked.await {
+            tracing::error!(%error, "looking at the evidence of a fork");
+        }
+    }
+
+    fn fork_refusal(&self) -> Refusal {
         let what = format!("checksum database {}", self.name());
-        Err(Refusal::new(Code::ChecksumDatabaseFork, what, "SECURITY: it has signed two histories; nothing new is verified by it")
-            .hint("an operator must look at `sumdb/<name>/fork` in the data folder, find who was lied to, and then remove it"))
+        Refusal::new(Code::ChecksumDatabaseFork, what, "SECURITY: it has signed two histories; nothing new is verified by it")
+            .hint("an operator must look at `sumdb/<name>/fork` in the data folder, find who was lied to, and then remove it")
     }
 
     pub(crate) fn health(&self) -> (bool, String) {
         if self.forked() {
             return (false, format!("{}: SECURITY: forked", self.name()));
         }
-        (
-            true,
-            format!("{}: tree of {} records", self.name(), self.tree_size()),
-        )
+        let size = self.tree_size();
+        if self.kept.was_unreadable() {
+            let text = format!(
+                "{}: SECURITY: the kept tree head could not be used at start; begun anew, tree of {size} records",
+                self.name()
+            );
+            return (false, text);
+        }
+        (true, format!("{}: tree of {size} records", self.name()))
     }
 
     /// A key below the part of the data folder that clients can use as it is.
@@ -164,7 +172,6 @@ impl SumDb {
     }
 
     fn invalid(&self, why: impl std::fmt::Display) -> Refusal {
-        tracing::error!(database = self.name(), %why, "SECURITY: an answer of the checksum database does not verify");
         let what = format!("checksum database {}", self.name());
         Refusal::new(
             Code::ChecksumDatabaseInvalid,
@@ -175,49 +182,15 @@ impl SumDb {
     }
 
     /// Stops trusting the database, and keeps the evidence.
-    fn fork(&self, seen: &SignedHead, why: &str) -> Refusal {
-        let mut kept = self.lock();
-        kept.forked = true;
-        let mut evidence = format!("{why}\n\nthe head kept:\n\n").into_bytes();
-        evidence.extend_from_slice(kept.head.as_ref().map_or(&[][..], SignedHead::note));
-        evidence.extend_from_slice(b"\nthe head seen:\n\n");
-        evidence.extend_from_slice(seen.note());
-        drop(kept);
-        tracing::error!(
-            database = self.name(),
-            why,
-            "SECURITY: the checksum database has signed two histories; nothing new is verified until an operator acts"
-        );
-        let written = Key::new(format!("sumdb/{}/fork", self.name()))
-            .map_err(std::io::Error::other)
-            .and_then(|key| self.store.replace_small(&key, &evidence));
-        if let Err(error) = written {
-            tracing::error!(%error, "cannot write the evidence");
+    async fn fork(&self, seen: &SignedHead, why: &str) -> Fault {
+        if self.kept.fork(seen, why) {
+            tracing::error!(
+                database = self.name(),
+                why,
+                "SECURITY: the checksum database has signed two histories; nothing new is verified until an operator acts"
+            );
+            self.look_at_evidence().await;
         }
-        let what = format!("checksum database {}", self.name());
-        Refusal::new(
-            Code::ChecksumDatabaseFork,
-            what,
-            "SECURITY: it has signed two histories; nothing new is verified by it",
-        )
+        Fault::Final(self.fork_refusal())
     }
-}
-
-fn load(settings: &SumDbSettings, store: &Store) -> Kept {
-    let name = settings.key.name();
-    let forked = store.folder().join(format!("sumdb/{name}/fork")).exists();
-    let Ok(key) = Key::new(format!("sumdb/{name}/latest")) else {
-        return Kept { head: None, forked };
-    };
-    let note = match store.read_small(&key, 1 << 20) {
-        Ok(note) => note,
-        Err(error) => {
-            tracing::error!(%key, %error, "cannot read the kept tree head");
-            None
-        }
-    };
-    let head = note.and_then(|note| {
-        SignedHead::verify(&note, &settings.key).map_err(|error| tracing::error!(%key, %error, "the kept tree head does not verify; starting anew")).ok()
-    });
-    Kept { head, forked }
 }

@@ -1,6 +1,6 @@
 //! Proving records and heads. Nothing is kept before its proof stands.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -14,11 +14,11 @@ use tlog::{
     tile::Tile,
 };
 
-use super::SumDb;
-use crate::{
-    refusal::{Code, Refusal},
-    settings::Settings,
+use super::{
+    SumDb,
+    source::{Fault, Source},
 };
+use crate::{refusal::Refusal, settings::Settings};
 
 /// A tile's content, and whether it came from the network.
 type Content = (Bytes, bool);
@@ -53,8 +53,17 @@ impl SumDb {
 
     /// A kept lookup: it was proven before it was kept.
     pub(super) async fn kept_lookup(&self, key: &Key) -> Option<Arc<Lookup>> {
+        let body = self.kept_bytes(key).await?;
+        Lookup::parse(&body).ok().map(Arc::new)
+    }
+
+    /// What is kept under `key`, or about to be.
+    pub(super) async fn kept_bytes(&self, key: &Key) -> Option<Bytes> {
+        if let Some(waiting) = self.kept.waiting(key.as_str()) {
+            return Some(waiting);
+        }
         let kept = self.store.get(key).await.ok()??;
-        Lookup::parse(kept.whole()?).ok().map(Arc::new)
+        kept.whole().cloned()
     }
 
     /// The lookup of a version, kept or proven now.
@@ -68,7 +77,7 @@ impl SumDb {
         if let Some(kept) = self.kept_lookup(&key).await {
             return Ok(kept);
         }
-        self.not_forked()?;
+        self.not_forked().await?;
         if let Some(refusal) = self.negatives.get(key.as_str()) {
             return Err((*refusal).clone());
         }
@@ -92,6 +101,7 @@ impl SumDb {
         waiter.told().await.map_err(|refusal| (*refusal).clone())
     }
 
+    /// Asks one source after the other until one proves the record.
     async fn prove(
         self: &Arc<Self>,
         settings: &Settings,
@@ -99,71 +109,87 @@ impl SumDb {
         module: &ModulePath,
         version: &Version,
     ) -> Result<Lookup, Refusal> {
-        let body = self
-            .ask(
-                settings,
-                &format!("/lookup/{}@{}", module.escaped(), version.escaped()),
-            )
-            .await?;
-        let lookup = Lookup::parse(&body).map_err(|error| self.invalid(error))?;
-        let seen = SignedHead::verify(lookup.head_note(), &self.settings.key)
-            .map_err(|error| self.invalid(error))?;
+        let mut round = self.round(settings).await;
+        while let Some(source) = round.next() {
+            match self
+                .prove_from(settings, &source, key, module, version)
+                .await
+            {
+                Ok(lookup) => return Ok(lookup),
+                Err(fault) => {
+                    round.note(self, &source, &format!("{module}@{version}"), fault)?;
+                }
+            }
+        }
+        Err(round.refusal(self))
+    }
+
+    async fn prove_from(
+        self: &Arc<Self>,
+        settings: &Settings,
+        source: &Source,
+        key: &Key,
+        module: &ModulePath,
+        version: &Version,
+    ) -> Result<Lookup, Fault> {
+        let path = format!("/lookup/{}@{}", module.escaped(), version.escaped());
+        let body = self.ask(settings, source, &path).await?;
+        let lookup = Lookup::parse(&body).map_err(Fault::invalid)?;
+        let seen =
+            SignedHead::verify(lookup.head_note(), &self.settings.key).map_err(Fault::invalid)?;
         // A record of another module must never be kept: clients that get it stay poisoned (CVE-2026-56864).
         lookup
             .record()
             .hashes(module.as_str(), version.as_str())
-            .map_err(|error| self.invalid(error))?;
-        self.meet(settings, &seen).await?;
+            .map_err(Fault::invalid)?;
+        self.meet(settings, source, &seen).await?;
         let head = self.head().unwrap_or(seen);
-        let plan = Plan::record(head.head(), lookup.id()).map_err(|error| self.invalid(error))?;
-        self.run(settings, plan.tiles(), |tiles| {
+        let plan = Plan::record(head.head(), lookup.id()).map_err(Fault::invalid)?;
+        self.run(settings, source, plan.tiles(), |tiles| {
             plan.verify_record(tiles, lookup.record().text())
         })
         .await?
-        .map_err(|error| self.invalid(error))?;
-        self.keep_later(key.clone(), body);
+        .map_err(Fault::invalid)?;
+        self.kept.keep_lookup(&self.tasks, key, body);
         Ok(lookup)
     }
 
-    /// Lets a verified head meet the kept one, which moves forward or stays.
+    /// Lets a verified head meet the kept one, which moves forward or stays. The tiles for it come from `source`.
     pub(super) async fn meet(
         self: &Arc<Self>,
         settings: &Settings,
+        source: &Source,
         seen: &SignedHead,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Fault> {
         loop {
             let kept = self.head();
             let (plan, newer) = match merge(kept.as_ref(), seen) {
                 Decision::Same => return Ok(()),
                 Decision::Fork { .. } => {
-                    return Err(self.fork(seen, "two heads of one size with two roots"));
+                    let why = "two heads of one size with two roots";
+                    return Err(self.fork(seen, why).await);
                 }
                 Decision::Newer(plan) => (plan, true),
                 Decision::Older(plan) => (plan, false),
             };
             match self
-                .run(settings, plan.tiles(), |tiles| {
+                .run(settings, source, plan.tiles(), |tiles| {
                     plan.verify_consistency(tiles)
                 })
                 .await?
             {
                 Ok(()) if !newer => return Ok(()),
                 Ok(()) => {
-                    let mut now = self.lock();
-                    if now.head.as_ref().map(SignedHead::head)
-                        == kept.as_ref().map(SignedHead::head)
-                    {
-                        now.head = Some(seen.clone());
-                        drop(now);
-                        self.write_head();
+                    if self.kept.advance(kept.as_ref(), seen.clone()) {
+                        self.kept.keep_head(&self.tasks);
                         return Ok(());
                     }
                     // Another proof moved it meanwhile: meet that one.
                 }
                 Err(error @ ProofError::Fork { .. }) => {
-                    return Err(self.fork(seen, &error.to_string()));
+                    return Err(self.fork(seen, &error.to_string()).await);
                 }
-                Err(error) => return Err(self.invalid(error)),
+                Err(error) => return Err(Fault::invalid(error)),
             }
         }
     }
@@ -173,12 +199,13 @@ impl SumDb {
     pub(super) async fn run(
         self: &Arc<Self>,
         settings: &Settings,
+        source: &Source,
         tiles: &[Tile],
         verify: impl Fn(&[Bytes]) -> Result<(), ProofError>,
-    ) -> Result<Result<(), ProofError>, Refusal> {
+    ) -> Result<Result<(), ProofError>, Fault> {
         let mut outcome = Ok(());
         for fresh in [false, true] {
-            let contents = self.tiles(settings, tiles, fresh).await?;
+            let contents = self.tiles(settings, source, tiles, fresh).await?;
             let (contents, network): (Vec<Bytes>, Vec<bool>) = contents.into_iter().unzip();
             outcome = verify(&contents);
             match outcome {
@@ -190,7 +217,8 @@ impl SumDb {
                         .filter(|(_, network)| *network)
                     {
                         self.authentic.insert(tile.to_string(), content.clone());
-                        self.keep_later(self.public_key(&tile.to_string())?, content);
+                        let key = self.public_key(&tile.to_string())?;
+                        self.kept.keep_tile(&self.tasks, &key, content);
                     }
                     return Ok(Ok(()));
                 }
@@ -208,13 +236,14 @@ impl SumDb {
     async fn tiles(
         self: &Arc<Self>,
         settings: &Settings,
+        source: &Source,
         tiles: &[Tile],
         fresh: bool,
-    ) -> Result<Vec<Content>, Refusal> {
+    ) -> Result<Vec<Content>, Fault> {
         join_all(
             tiles
                 .iter()
-                .map(|tile| self.content(settings, *tile, fresh)),
+                .map(|tile| self.content(settings, source, *tile, fresh)),
         )
         .await
         .into_iter()
@@ -227,10 +256,7 @@ impl SumDb {
             let path = form.to_string();
             let content = match self.authentic.get(&path) {
                 Some(content) => Some(content),
-                None => match self.store.get(&self.public_key(&path).ok()?).await {
-                    Ok(kept) => kept.and_then(|kept| kept.whole().cloned()),
-                    Err(_) => None,
-                },
+                None => self.kept_bytes(&self.public_key(&path).ok()?).await,
             };
             if let Some(cut) =
                 content.and_then(|content| tile.cut(&form, &content).map(Bytes::copy_from_slice))
@@ -244,49 +270,24 @@ impl SumDb {
     async fn content(
         self: &Arc<Self>,
         settings: &Settings,
+        source: &Source,
         tile: Tile,
         fresh: bool,
-    ) -> Result<Content, Refusal> {
+    ) -> Result<Content, Fault> {
         if !fresh && let Some(kept) = self.kept_tile(tile).await {
             return Ok((kept, false));
         }
-        let (sumdb, settings) = (Arc::clone(self), settings.clone());
-        let (mut waiter, _) = self
-            .fetches
-            .join(&tile.to_string(), move |teller| async move {
-                teller.tell(sumdb.ask_tile(&settings, tile).await.map_err(Arc::new));
-            });
+        let name = format!("{} {tile}", source.name());
+        let (sumdb, settings, source) = (Arc::clone(self), settings.clone(), source.clone());
+        let (mut waiter, _) = self.fetches.join(&name, move |teller| async move {
+            teller.tell(Ok(sumdb.ask_tile(&settings, &source, tile).await));
+        });
         match waiter.told().await {
-            Ok(content) => Ok((content, true)),
-            // The lookup exists, so a tile that is missing is the source's fault, never "no such module".
-            Err(refusal) if refusal.code == Code::RecordNotFound => {
-                Err(self.invalid(format_args!("{tile} is missing")))
-            }
-            Err(refusal) => Err((*refusal).clone()),
+            Ok(Ok(content)) => Ok((content, true)),
+            // The record exists, so a tile that is missing is the source's fault, never "no such module".
+            Ok(Err(Fault::Absent)) => Err(Fault::invalid(format_args!("{tile} is missing"))),
+            Ok(Err(fault)) => Err(fault),
+            Err(refusal) => Err(Fault::Final((*refusal).clone())),
         }
-    }
-
-    /// Keeps proven bytes without making anybody wait for the disk.
-    fn keep_later(self: &Arc<Self>, key: Key, bytes: Bytes) {
-        let sumdb = Arc::clone(self);
-        self.tasks.spawn_blocking(move || {
-            if let Err(error) = sumdb.store.put_small(&key, &bytes) {
-                tracing::warn!(%key, %error, "cannot keep what the checksum database proved");
-            }
-        });
-    }
-
-    fn write_head(self: &Arc<Self>) {
-        let sumdb = Arc::clone(self);
-        self.tasks.spawn_blocking(move || {
-            let _one = sumdb.writing.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(head) = sumdb.head() else { return };
-            let written = Key::new(format!("sumdb/{}/latest", sumdb.name()))
-                .map_err(std::io::Error::other)
-                .and_then(|key| sumdb.store.replace_small(&key, head.note()));
-            if let Err(error) = written {
-                tracing::error!(%error, "cannot write the kept tree head");
-            }
-        });
     }
 }

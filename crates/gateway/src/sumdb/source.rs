@@ -1,6 +1,11 @@
-//! Who is asked: the configured address, else upstreams of the chain that pass the database on, else its own.
+//! Who is asked: the configured address, else upstreams of the chain that pass the database on, then its own.
+//!
+//! Nobody is trusted, so one source after the other is asked until what it says verifies; one whose answer did not is
+//! asked last for a while. That a record is unknown is believed of the database itself alone (its own address, or the
+//! configured one): a mirror may have less, and an outage is never absence.
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
@@ -18,118 +23,248 @@ use crate::{
     settings::Settings,
 };
 
-/// How long it is believed that an upstream passes the database on, and that it does not.
+/// How long it is believed that an upstream passes the database on, that it does not, and that it cannot tell.
 const SUPPORTED: Duration = Duration::from_mins(10);
 const NOT_SUPPORTED: Duration = Duration::from_mins(1);
+const IN_TROUBLE: Duration = Duration::from_secs(1);
+/// How long a source whose answer did not verify is asked last.
+const ASIDE: Duration = Duration::from_mins(1);
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 
-impl SumDb {
-    /// Asks for `path` (`/lookup/…`, `/tile/…`, `/latest`). What comes back is not verified.
-    pub(super) async fn ask(&self, settings: &Settings, path: &str) -> Result<Bytes, Refusal> {
-        let mut trouble = None;
-        for (chain, prefix) in self.sources(settings).await {
-            let asked = settings
-                .upstreams
-                .fetch(
-                    &chain,
-                    &Ask {
-                        path: format!("{prefix}{path}"),
-                        hedge: false,
-                    },
-                )
-                .await;
-            match asked {
-                Ok(fetched) => {
-                    let upstream = Arc::clone(&fetched.upstream);
-                    match fetched.body.into_bytes(MAX_ANSWER_BYTES).await {
-                        Ok(body) => return Ok(body),
-                        Err(error) => trouble = Some(format!("{upstream}: {error}")),
-                    }
-                }
-                Err(failure) => match failure.kind {
-                    FailureKind::Absent { .. } => {
-                        return Err(Refusal::new(
-                            Code::RecordNotFound,
-                            self.name().to_owned() + path,
-                            "the checksum database does not have it",
-                        ));
-                    }
-                    FailureKind::Trouble(cause)
-                    | FailureKind::Direct {
-                        earlier: Some(cause),
-                    } => trouble = Some(format!("{}: {}", cause.upstream, cause.text)),
-                    FailureKind::Off | FailureKind::Direct { earlier: None } => {}
-                },
-            }
-        }
-        let what = format!("checksum database {}", self.name());
-        let why = format!(
-            "cannot be reached ({})",
-            trouble.unwrap_or_else(|| "no source for it".to_owned())
-        );
-        Err(Refusal::new(Code::ChecksumDatabaseUnreachable, what, why)
-            .hint("new versions are not served without it; an operator may set `sumdb.url`, or `sumdb.unreachable = \"serve-unverified\"`"))
+/// One who may have the database's answers.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    chain: Arc<Chain>,
+    /// What comes before the database's own paths.
+    prefix: String,
+    /// Whether it is the database itself, so that its "no" counts.
+    authority: bool,
+}
+
+impl Source {
+    pub(super) fn name(&self) -> String {
+        self.chain.to_string()
+    }
+}
+
+/// Why a source did not do.
+#[derive(Clone, Debug)]
+pub(super) enum Fault {
+    /// It says that there is no such thing.
+    Absent,
+    /// It cannot be reached, or fails.
+    Trouble(String),
+    /// What it says does not verify.
+    Invalid(String),
+    /// Nobody else need be asked.
+    Final(Refusal),
+}
+
+impl Fault {
+    pub(super) fn invalid(why: impl std::fmt::Display) -> Self {
+        Self::Invalid(why.to_string())
+    }
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        Self::Final(refusal)
+    }
+}
+
+/// One question to all sources, one after the other, and what they said.
+#[derive(Debug)]
+pub(super) struct Round {
+    waiting: VecDeque<Source>,
+    invalid: Option<String>,
+    trouble: Vec<String>,
+}
+
+impl Round {
+    /// Whom to ask next.
+    pub(super) fn next(&mut self) -> Option<Source> {
+        self.waiting.pop_front()
     }
 
-    /// Where to ask, in order, each with the path before the database's own.
-    async fn sources(&self, settings: &Settings) -> Vec<(Arc<Chain>, String)> {
+    /// Notes why a source did not do. An error ends the round.
+    pub(super) fn note(
+        &mut self,
+        sumdb: &SumDb,
+        source: &Source,
+        what: &str,
+        fault: Fault,
+    ) -> Result<(), Refusal> {
+        let name = source.name();
+        match fault {
+            Fault::Final(refusal) => return Err(refusal),
+            Fault::Absent if source.authority => {
+                let why = "the checksum database does not have it";
+                return Err(Refusal::new(Code::RecordNotFound, what, why));
+            }
+            Fault::Absent => self.trouble.push(format!("{name}: answered 404")),
+            Fault::Trouble(why) => self.trouble.push(format!("{name}: {why}")),
+            Fault::Invalid(why) => {
+                tracing::error!(database = sumdb.name(), source = name, %why, "SECURITY: an answer of the checksum database does not verify");
+                sumdb.set_aside(name);
+                self.invalid = Some(why);
+            }
+        }
+        Ok(())
+    }
+
+    /// Why the round came to nothing: a lie weighs more than an outage.
+    pub(super) fn refusal(self, sumdb: &SumDb) -> Refusal {
+        if let Some(why) = self.invalid {
+            return sumdb.invalid(why);
+        }
+        let what = format!("checksum database {}", sumdb.name());
+        let trouble = if self.trouble.is_empty() {
+            "no source for it".to_owned()
+        } else {
+            self.trouble.join("; ")
+        };
+        Refusal::new(Code::ChecksumDatabaseUnreachable, what, format!("cannot be reached ({trouble})"))
+            .hint("new versions are not served without it; an operator may set `sumdb.url` (also to a mirror's `/sumdb/NAME`), or `sumdb.unreachable = \"serve-unverified\"`")
+    }
+}
+
+impl SumDb {
+    /// Begins to ask: those first whose answers verified lately, else in the order of the configuration.
+    pub(super) async fn round(self: &Arc<Self>, settings: &Settings) -> Round {
+        let mut sources = self.sources(settings).await;
+        {
+            let now = Instant::now();
+            let aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+            sources
+                .sort_by_key(|source| aside.get(&source.name()).is_some_and(|until| now < *until));
+        }
+        Round {
+            waiting: sources.into(),
+            invalid: None,
+            trouble: Vec::new(),
+        }
+    }
+
+    fn set_aside(&self, source: String) {
+        let mut aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        aside.insert(source, Instant::now() + ASIDE);
+    }
+
+    /// Asks a source for `path` (`/lookup/…`, `/tile/…`, `/latest`). What comes back is not verified.
+    pub(super) async fn ask(
+        &self,
+        settings: &Settings,
+        source: &Source,
+        path: &str,
+    ) -> Result<Bytes, Fault> {
+        let ask = Ask {
+            path: format!("{}{path}", source.prefix),
+            hedge: false,
+        };
+        match settings.upstreams.fetch(&source.chain, &ask).await {
+            Ok(fetched) => match fetched.body.into_bytes(MAX_ANSWER_BYTES).await {
+                Ok(body) => Ok(body),
+                Err(error @ upstream::BodyError::TooLarge(_)) => Err(Fault::invalid(error)),
+                Err(error) => Err(Fault::Trouble(error.to_string())),
+            },
+            Err(failure) => Err(match failure.kind {
+                FailureKind::Absent { .. } => Fault::Absent,
+                FailureKind::Trouble(cause)
+                | FailureKind::Direct {
+                    earlier: Some(cause),
+                } => Fault::Trouble(cause.text),
+                FailureKind::Off | FailureKind::Direct { earlier: None } => {
+                    Fault::Trouble("no address".to_owned())
+                }
+            }),
+        }
+    }
+
+    async fn sources(self: &Arc<Self>, settings: &Settings) -> Vec<Source> {
+        let authority = |chain: &Arc<Chain>| Source {
+            chain: Arc::clone(chain),
+            prefix: String::new(),
+            authority: true,
+        };
         if let Some(url) = &self.settings.url {
-            return vec![(Arc::clone(url), String::new())];
+            return vec![authority(url)];
         }
         let mut sources = Vec::new();
         for entry in settings.routes.chain.entries() {
             let Target::Http(base) = &entry.target else {
                 continue;
             };
-            let chain = Chain::single(base.clone());
+            let chain = Arc::new(Chain::single(base.clone()));
             if self.supports(settings, &chain).await {
-                sources.push((Arc::new(chain), format!("/sumdb/{}", self.name())));
+                sources.push(Source {
+                    chain,
+                    prefix: format!("/sumdb/{}", self.name()),
+                    authority: false,
+                });
             }
         }
-        sources.push((Arc::clone(&self.settings.own), String::new()));
+        sources.push(authority(&self.settings.own));
         sources
     }
 
     /// Whether an upstream passes the database on (protocol.md 4.3).
-    async fn supports(&self, settings: &Settings, chain: &Chain) -> bool {
+    async fn supports(self: &Arc<Self>, settings: &Settings, chain: &Arc<Chain>) -> bool {
         let name = chain.to_string();
-        let known = self
-            .supports
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&name)
-            .copied();
+        let known = self.known_support(&name);
         if let Some((until, supports)) = known
             && Instant::now() < until
         {
             return supports;
         }
-        let ask = Ask {
-            path: format!("/sumdb/{}/supported", self.name()),
-            hedge: false,
-        };
-        let (life, supports) = match settings.upstreams.fetch(chain, &ask).await {
-            Ok(_) => (SUPPORTED, true),
-            Err(failure) if matches!(failure.kind, FailureKind::Absent { .. }) => {
-                (NOT_SUPPORTED, false)
-            }
-            // In trouble: what was known of it is the best guess; it is skipped if nothing was.
-            Err(_) => return known.is_some_and(|(_, supports)| supports),
-        };
-        self.supports
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(name, (Instant::now() + life, supports));
-        supports
+        let (sumdb, settings, chain) = (Arc::clone(self), settings.clone(), Arc::clone(chain));
+        let (mut waiter, _) = self
+            .questions
+            .join(&name.clone(), move |teller| async move {
+                let ask = Ask {
+                    path: format!("/sumdb/{}/supported", sumdb.name()),
+                    hedge: false,
+                };
+                let (life, supports) = match settings.upstreams.fetch(&chain, &ask).await {
+                    Ok(_) => (SUPPORTED, true),
+                    Err(failure) if matches!(failure.kind, FailureKind::Absent { .. }) => {
+                        (NOT_SUPPORTED, false)
+                    }
+                    // In trouble: what was known of it is the best guess; it is skipped if nothing was.
+                    Err(_) => (IN_TROUBLE, known.is_some_and(|(_, supports)| supports)),
+                };
+                let mut table = sumdb
+                    .supports
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                table.insert(name, (Instant::now() + life, supports));
+                drop(table);
+                teller.tell(Ok(supports));
+            });
+        waiter.told().await.unwrap_or(false)
     }
 
-    /// The content of a tile from the network: as asked, or cut from its full form where the narrow one is no more.
-    pub(super) async fn ask_tile(&self, settings: &Settings, tile: Tile) -> Result<Bytes, Refusal> {
-        match self.ask(settings, &format!("/{tile}")).await {
-            Err(refusal) if refusal.code == Code::RecordNotFound && !tile.is_full() => {
-                let full = self.ask(settings, &format!("/{}", tile.full())).await?;
+    fn known_support(&self, name: &str) -> Option<(Instant, bool)> {
+        let table = self.supports.lock();
+        table
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+            .copied()
+    }
+
+    /// The content of a tile from a source: as asked, or cut from its full form where the narrow one is no more.
+    pub(super) async fn ask_tile(
+        &self,
+        settings: &Settings,
+        source: &Source,
+        tile: Tile,
+    ) -> Result<Bytes, Fault> {
+        match self.ask(settings, source, &format!("/{tile}")).await {
+            Err(Fault::Absent) if !tile.is_full() => {
+                let full = self
+                    .ask(settings, source, &format!("/{}", tile.full()))
+                    .await?;
                 let cut = tile.cut(&tile.full(), &full).map(Bytes::copy_from_slice);
-                cut.ok_or_else(|| self.invalid(format_args!("{} is too short", tile.full())))
+                cut.ok_or_else(|| Fault::invalid(format_args!("{} is too short", tile.full())))
             }
             asked => asked,
         }

@@ -94,7 +94,7 @@ impl Seen<'_> {
     }
 }
 
-const MAX_SEEN_BYTES: usize = 256 << 20;
+const MAX_SEEN_BYTES: usize = 64 << 20;
 const MAX_NAME_BYTES: usize = 4096;
 
 /// Notes a name and its folders: two that differ only in case, a file that is a folder too, a file twice.

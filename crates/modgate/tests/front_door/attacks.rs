@@ -1,12 +1,16 @@
 //! Lying and dead checksum databases, as clients of the gateway meet them.
 
+use std::sync::Arc;
+
 use testkit::{
     fixture::Module,
     gate::{Modgate, Options, Reply},
     go::Go,
     lab::{Fault, Lab},
+    small_disk::SmallDisk,
     sumdb::{LabSumDb, Lie},
 };
+use tokio::task::JoinSet;
 
 use crate::common::{bin, code, eventually, files, kept_zips, module, record, verified_lab};
 
@@ -323,7 +327,7 @@ async fn what_is_served_unverified_is_marked_and_verified_later() {
     sumdb.be_honest().await;
     gate.logged("verified what was served unverified before", 3)
         .await;
-    gate.logged("what was served unverified does not verify now", 1)
+    gate.logged("SECURITY: what was served unverified is not", 1)
         .await;
     assert_eq!(kept_zips(gate.data_dir()), 1);
     let reply = zip(&gate, &good).await;
@@ -331,4 +335,65 @@ async fn what_is_served_unverified_is_marked_and_verified_later() {
         reply.header("cache-control").contains("immutable") && reply.header("warning").is_empty()
     );
     assert_eq!(code(&zip(&gate, &bad).await), "checksum_mismatch");
+}
+
+/// A crowd that meets the fork at once, on a disk that takes no evidence: it stays known, until an operator has seen what
+/// could be written at last.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fork_stays_known_under_load_and_on_a_full_disk() {
+    let good = module("good");
+    let crowd: Vec<Module> = (0..20).map(|n| module(&format!("new{n}"))).collect();
+    let (lab, sumdb) = verified_lab(&crowd).await;
+    record(&sumdb, &good);
+    lab.add(good.clone());
+    sumdb.add_others(300);
+    let disk = SmallDisk::new(16 << 20);
+    let options = Options {
+        data: Some(disk.path().join("data")),
+        ..options(&lab, config(&sumdb, ""))
+    };
+    let gate = Arc::new(Modgate::start(bin(), options).await);
+    served(&gate, &good).await;
+    let latest = disk.path().join("data/sumdb/sum.lab.example/latest");
+    eventually("the head is kept", async || latest.exists()).await;
+    disk.fill(0);
+    sumdb.add_others(10);
+    sumdb.lie(Lie::ForkedTree { at: 1 }).await;
+    let evidence = disk.path().join("data/sumdb/sum.lab.example/fork");
+    for round in 0..3 {
+        let mut asking = JoinSet::new();
+        for ending in ["zip", "mod"] {
+            for module in &crowd {
+                let (gate, path) = (Arc::clone(&gate), module.url_path(ending));
+                asking.spawn(async move { gate.get(&path).await });
+            }
+        }
+        for reply in asking.join_all().await {
+            assert_eq!(
+                code(&reply),
+                "checksum_database_fork",
+                "round {round}: {}",
+                reply.text()
+            );
+        }
+        assert!((gate.metric("modgate_sumdb_forked").await - 1.0).abs() < 0.1);
+        assert!(!evidence.exists());
+    }
+    let told = "nothing new is verified until an operator acts";
+    assert_eq!(gate.logs().matches(told).count(), 1);
+    gate.logged("cannot write the evidence", 1).await;
+    // An honest database does not make it forgotten; with room the evidence is written.
+    sumdb.be_honest().await;
+    disk.make_room();
+    refused(&gate, &crowd[0], 503, "checksum_database_fork").await;
+    eventually("the evidence is written", async || {
+        refused(&gate, &crowd[0], 503, "checksum_database_fork").await;
+        evidence.exists()
+    })
+    .await;
+    let heads = std::fs::read_to_string(&evidence).unwrap();
+    assert_eq!(heads.matches("go.sum database tree").count(), 2, "{heads}");
+    std::fs::remove_file(evidence).unwrap();
+    served(&gate, &crowd[0]).await;
+    assert!(gate.metric("modgate_sumdb_forked").await.abs() < 0.1);
 }

@@ -78,10 +78,10 @@ pub(crate) fn files(folder: &Path) -> Vec<std::path::PathBuf> {
         .collect()
 }
 
-/// Zips that are kept, by a walk over the data folder.
+/// Zips that are kept in this data folder.
 pub(crate) fn kept_zips(folder: &Path) -> usize {
     let zip = |path: &std::path::PathBuf| path.extension().is_some_and(|ending| ending == "zip");
-    files(folder).into_iter().filter(zip).count()
+    files(&folder.join("go")).into_iter().filter(zip).count()
 }
 
 /// The stable code of a refusal: the end of its first line. Empty if it has none.
