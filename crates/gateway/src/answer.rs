@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use store::{Kept, Spool};
+use store::{Kept, Key, Spool};
 
 use crate::record::Outcome;
 
@@ -16,8 +16,21 @@ pub(crate) enum Content {
     Kept(Arc<Kept>),
     /// Being downloaded; the last part comes when the whole is verified.
     Spool(Arc<Spool>),
+    /// In a lower storage tier, where each client reads it for itself.
+    Lower(Arc<Lower>),
     /// Elsewhere: an absolute URL.
     Elsewhere(String),
+}
+
+/// A large object of a lower tier, on no disk here.
+#[derive(Debug)]
+pub(crate) struct Lower {
+    /// Its key.
+    pub(crate) key: Key,
+    /// Its length, in bytes.
+    pub(crate) size: u64,
+    /// A quoted strong validator.
+    pub(crate) validator: Bytes,
 }
 
 /// What the bytes are.

@@ -13,6 +13,8 @@ use bytes::Bytes;
 use moka::sync::Cache;
 use store::{Key, Store};
 
+/// So far the clocks of replicas may be apart, in milliseconds.
+const MAX_AHEAD_MS: u64 = 5_000;
 /// Bound of the composed answers in memory, in bytes.
 const MAX_MEMORY_BYTES: u64 = 16 << 20;
 /// The longest list or info that is taken from upstream, in bytes.
@@ -38,9 +40,28 @@ impl Changeable {
         }
     }
 
+    /// What was asked for then.
+    pub(crate) fn asked_at(asked_ms: u64, raw: Bytes, served: Bytes) -> Self {
+        Self {
+            raw,
+            served,
+            asked_ms,
+        }
+    }
+
+    /// When it was asked for, in milliseconds since 1970.
+    pub(crate) fn asked_ms(&self) -> u64 {
+        self.asked_ms
+    }
+
     /// How old it is.
     pub(crate) fn age(&self) -> Duration {
-        Duration::from_millis(now_ms().saturating_sub(self.asked_ms))
+        let now = now_ms();
+        if self.asked_ms > now + MAX_AHEAD_MS {
+            // Of a replica whose clock is ahead, or from before this clock was set back: nobody knows.
+            return Duration::MAX;
+        }
+        Duration::from_millis(now.saturating_sub(self.asked_ms))
     }
 
     /// The same with other bytes to serve.

@@ -15,6 +15,7 @@ use crate::{
     artifact::{Artifact, Part},
     flight::Teller,
     gateway::Gateway,
+    keep::{Kept, Turn},
     metrics::Metrics,
     record::Outcome,
     refusal::{Code, Refusal},
@@ -32,7 +33,7 @@ impl Gateway {
         teller: Teller<Answer>,
     ) {
         self.metrics.flights.inc();
-        if let Err(refusal) = self.try_fetch(&artifact, &route, &teller).await {
+        if let Err(refusal) = Box::pin(self.try_fetch(&artifact, &route, &teller)).await {
             let refusal = Arc::new(refusal);
             let gone = matches!(refusal.code, Code::VersionNotFound | Code::ResourceGone);
             if artifact.part != Part::Zip || gone {
@@ -54,20 +55,23 @@ impl Gateway {
         teller: &Teller<Answer>,
     ) -> Result<(), Refusal> {
         let key = artifact.key()?;
-        match self.store.get(&key).await {
-            Ok(Some(kept)) => {
-                teller.tell(Ok(Answer::kept(kept, artifact.part.media())));
-                return Ok(());
+        match self.tell_kept(artifact, &key, teller).await {
+            Kept::Told => return Ok(()),
+            // What would be fetched could not be kept: a clear no is better than a zip that breaks off.
+            Kept::Unknown(refusal) if self.tiers.keeps_elsewhere() && !self.tiers.defers() => {
+                return Err(refusal);
             }
-            Ok(None) => {}
             // Upstream has it too, perhaps.
-            Err(error) => tracing::error!(%key, %error, "cannot read what is kept"),
+            Kept::Absent | Kept::Unknown(_) => {}
         }
+        let Turn::Ours(_lease) = self.turn(artifact, &key, teller).await else {
+            return Ok(());
+        };
         let settings = self.settings.load_full().by_way_of(route.via());
         match artifact.part {
             Part::Info => self.fetch_info(&settings, artifact, route, teller).await,
             Part::Mod => self.fetch_mod(&settings, artifact, route, teller).await,
-            Part::Zip => self.fetch_zip(&settings, artifact, route, teller).await,
+            Part::Zip => Box::pin(self.fetch_zip(&settings, artifact, route, teller)).await,
         }
     }
 
@@ -203,6 +207,18 @@ impl Gateway {
         answer.warning = verified.warning();
         if answer.warning.is_some() {
             answer.life = Life::For(std::time::Duration::ZERO);
+        }
+        if self.tiers.keeps_elsewhere() && answer.warning.is_none() {
+            let bytes = verified.into_content();
+            let hash = if artifact.part == Part::Zip {
+                let content = Cursor::new(bytes.clone());
+                Some(self.zip_hash(artifact, hash, content).await?)
+            } else {
+                None
+            };
+            return self
+                .land_in_tiers(artifact, bytes, hash, answer, teller)
+                .await;
         }
         teller.tell(Ok(answer));
         let key = artifact.key()?;

@@ -167,7 +167,7 @@ impl Gateway {
         };
         match judged.await {
             Ok((passed, hash)) => {
-                self.land_spooled(artifact, passed.with(spooled), hash)
+                self.land_spooled(artifact, passed.with(spooled), hash, teller)
                     .await
             }
             Err(refusal) => {
@@ -209,7 +209,16 @@ impl Gateway {
         artifact: &Artifact,
         mut verified: Verified<Spooled>,
         hash: Option<H1>,
+        teller: &Teller<Answer>,
     ) -> Result<(), Refusal> {
+        if self.tiers.keeps_elsewhere() && verified.warning().is_none() {
+            let spooled = verified.into_content();
+            let proven = hash.is_some();
+            let hash = self.zip_hash(artifact, hash, spooled.reader()).await?;
+            return self
+                .land_spooled_in_tiers(artifact, spooled, hash, proven, teller)
+                .await;
+        }
         verified.content_mut().release();
         if verified.warning().is_some() {
             return match hash {
@@ -294,6 +303,9 @@ impl Gateway {
             .spool(found.length)
             .await
             .map_err(|error| disk(artifact, &error))?;
+        if self.tiers.keeps_elsewhere() {
+            writer.hash_along();
+        }
         let mut answer = Answer::new(
             Content::Spool(writer.spool()),
             artifact.part.media(),
@@ -340,9 +352,8 @@ impl Gateway {
             if let Err(error) = writer.write(std::mem::take(&mut blocks)).await {
                 return Err(failed(disk(artifact, &error), writer));
             }
-            match proof.peek() {
-                Some(Ok(proof)) => tell(&mut untold, Some(proof)),
-                Some(Err(_)) | None => {}
+            if let Some(Ok(proof)) = proof.peek() {
+                tell(&mut untold, Some(proof));
             }
             if done && untold.is_some() {
                 match proof.clone().await {

@@ -1,11 +1,16 @@
 //! The gateway: its parts, and what belongs to none of them.
 
-use std::{fmt::Write as _, sync::Arc, time::Duration};
+use std::{
+    fmt::Write as _,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use records::Records;
+use replicas::Replicas;
 use serde_json::json;
-use store::Store;
+use store::{Store, Tiers};
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -69,10 +74,15 @@ impl Refused {
 #[derive(Debug)]
 pub struct Gateway {
     pub(crate) settings: ArcSwap<Settings>,
+    /// The data folder and the tiers beside it.
+    pub(crate) tiers: Arc<Tiers>,
+    /// The data folder.
     pub(crate) store: Arc<Store>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) records: Arc<Records>,
     pub(crate) index: Index,
+    /// The other replicas, once they are followed.
+    pub(crate) replicas: OnceLock<Arc<Replicas>>,
     pub(crate) tombstones: Tombstones,
     pub(crate) flights: Flights<Answer>,
     pub(crate) negatives: Negatives,
@@ -114,18 +124,23 @@ impl Gateway {
     /// `draining` is cancelled when it is told to stop.
     pub async fn new(
         settings: Settings,
-        store: Arc<Store>,
+        tiers: Arc<Tiers>,
         records: Arc<Records>,
         metrics: Arc<Metrics>,
         via: String,
         draining: CancellationToken,
     ) -> std::io::Result<Arc<Self>> {
         let tasks = TaskTracker::new();
+        let store = Arc::clone(tiers.store());
+        if !tiers.is_alone() {
+            tokio::spawn(Arc::clone(&tiers).run());
+        }
         let tombstones = Tombstones::load(&records, store.folder()).await?;
         let gateway = Arc::new(Self {
             settings: ArcSwap::from_pointee(settings),
             index: Index::start(&store, Arc::clone(&records), Arc::clone(&metrics)),
             records,
+            replicas: OnceLock::new(),
             metrics,
             tombstones,
             flights: Flights::new(tasks.clone()),
@@ -142,6 +157,7 @@ impl Gateway {
             via,
             draining,
             store,
+            tiers,
         });
         gateway.open_sumdb();
         gateway.watch_direct();
@@ -190,7 +206,7 @@ impl Gateway {
             Arc::new(SumDb::open(
                 wanted,
                 self.sumdb.load_full().as_deref(),
-                Arc::clone(&self.store),
+                Arc::clone(&self.tiers),
                 self.tasks.clone(),
             ))
         });
@@ -207,6 +223,11 @@ impl Gateway {
         self.tasks.close();
         let ended = timeout(limit, self.tasks.wait()).await.is_ok();
         self.write_lists().await;
+        if !self.tiers.flush(limit.max(LAST_NOTES)).await {
+            tracing::warn!(
+                "not everything is in the tiers that keep: the journal goes on at the next start"
+            );
+        }
         // What is not noted is found later; it must not hold up the end.
         if timeout(limit.max(LAST_NOTES), self.index.flush())
             .await
@@ -243,6 +264,17 @@ impl Gateway {
                 |()| "writable".to_owned(),
             ),
         ));
+        for tier in self.tiers.snapshot().tiers {
+            let state = if tier.up { "up" } else { "taken out" };
+            checks.push(("storage", tier.up, format!("{}: {state}", tier.name)));
+        }
+        if self.records.shared() {
+            let asked = self.records.probe().await;
+            let detail = asked
+                .as_ref()
+                .map_or_else(ToString::to_string, |()| self.records.place());
+            checks.push(("records", asked.is_ok(), detail));
+        }
         for upstream in self.settings.load().upstreams.snapshot() {
             checks.push((
                 "upstream",
@@ -312,6 +344,7 @@ impl Gateway {
             "gauge",
             &p95,
         );
+        self.tier_samples(page);
         if let Ok((free, size)) = self.store.disk() {
             let mut folder = String::new();
             let _ = write!(

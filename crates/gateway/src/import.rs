@@ -107,7 +107,9 @@ impl Gateway {
     pub async fn import(self: &Arc<Self>, found: Found) -> Imported {
         match self.try_import(&found).await {
             Ok(Committed::New) => {
-                if let Ok(key) = found.artifact.key() {
+                if !self.tiers.keeps_elsewhere()
+                    && let Ok(key) = found.artifact.key()
+                {
                     self.index.put(key).await;
                 }
                 Imported::Kept
@@ -120,7 +122,7 @@ impl Gateway {
     async fn try_import(self: &Arc<Self>, found: &Found) -> Result<Committed, Refusal> {
         let artifact = &found.artifact;
         let key = artifact.key()?;
-        if let Ok(Some(_)) = self.store.get(&key).await {
+        if self.is_kept(&key).await {
             return Ok(Committed::Present);
         }
         let failed = |error: io::Error| {
@@ -166,6 +168,10 @@ impl Gateway {
             )?
         };
         verified_or(artifact, verified.warning())?;
+        if self.tiers.keeps_elsewhere() {
+            let content = store::Content::Bytes(verified.into_content());
+            return self.import_into_tiers(artifact, content, None).await;
+        }
         let module = artifact.module.clone();
         let committed = self
             .on_disk(move |gateway| {
@@ -239,6 +245,10 @@ impl Gateway {
             self.judge_zip(&settings, artifact, &origin, Some(hash), &proof, spooled)?;
         verified_or(artifact, verified.warning())?;
         verified.content_mut().release();
+        if self.tiers.keeps_elsewhere() {
+            let content = store::Content::Spooled(verified.into_content());
+            return self.import_into_tiers(artifact, content, Some(hash)).await;
+        }
         let committed = self
             .keep_zip(artifact, verified, hash)
             .await?

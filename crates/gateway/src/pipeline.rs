@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use gomod::{ModulePath, Request, SumDbAsk, Version};
-use store::{Kept, Key};
+use store::Key;
 use tokio::task::spawn_blocking;
 
 use crate::{
     answer::{Answer, Content, Life, Media},
     artifact::{Artifact, Part},
+    flight::Waiter,
     gateway::{Gateway, Refused},
     record::Outcome,
     refusal::{Code, Refusal},
@@ -130,8 +131,7 @@ impl Gateway {
         let route = self.route(&artifact.module, &want);
         // A fetch looks itself whether the file is kept: one trip to the disk, shared by a crowd.
         let only_kept = want.cached_only || route.mode() != Mode::Sync;
-        if only_kept && let Some(kept) = self.kept(&artifact, &key).await? {
-            let mut answer = Answer::kept(kept, artifact.part.media());
+        if only_kept && let Some(mut answer) = self.kept(&artifact, &key, &want).await? {
             answer.private = route.is_private();
             return Ok(answer);
         }
@@ -169,15 +169,32 @@ impl Gateway {
         self.fly(artifact, route, want).await
     }
 
-    async fn kept(&self, artifact: &Artifact, key: &Key) -> Result<Option<Arc<Kept>>, Refusal> {
-        self.store.get(key).await.map_err(|error| {
-            tracing::error!(%key, %error, "cannot read what is kept");
-            Refusal::new(
-                Code::StorageError,
-                artifact.to_string(),
-                format!("reading what is kept: {error}"),
-            )
-        })
+    /// What is kept of an artifact, in whichever tier, without a fetch.
+    async fn kept(
+        self: &Arc<Self>,
+        artifact: &Artifact,
+        key: &Key,
+        want: &Want,
+    ) -> Result<Option<Answer>, Refused> {
+        if self.tiers.is_alone() {
+            let kept = self.store.get(key).await.map_err(|error| {
+                tracing::error!(%key, %error, "cannot read what is kept");
+                let why = format!("reading what is kept: {error}");
+                Refusal::new(Code::StorageError, artifact.to_string(), why)
+            })?;
+            return Ok(kept.map(|kept| Answer::kept(kept, artifact.part.media())));
+        }
+        let (gateway, looked, at) = (Arc::clone(self), artifact.clone(), key.clone());
+        let name = format!("kept {key}");
+        let (mut waiter, joined) = self.flights.join(&name, move |teller| async move {
+            gateway.tell_only_kept(&looked, &at, &teller).await;
+        });
+        let told = waiter.told().await;
+        match self.landed(told, waiter, joined, key, want).await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(refused) if refused.refusal.code == Code::NotCached => Ok(None),
+            Err(refused) => Err(refused),
+        }
     }
 
     /// Joins or starts the fetch, and waits for as much of it as the answer needs.
@@ -190,16 +207,29 @@ impl Gateway {
         let key = artifact.key()?;
         let private = route.is_private();
         let fetch = |teller| Arc::clone(self).fetch(artifact.clone(), route.clone(), teller);
-        let (told, mut waiter, joined) = self
+        let (told, waiter, joined) = self
             .flights
             .first_word(key.as_str(), route.via(), fetch)
             .await;
+        let mut answer = self.landed(told, waiter, joined, &key, &want).await?;
+        answer.private = private;
+        Ok(answer)
+    }
+
+    /// The answer of a flight, as soon as there is as much of it as is wanted.
+    async fn landed(
+        &self,
+        told: Result<Answer, Arc<Refusal>>,
+        mut waiter: Waiter<Answer>,
+        joined: bool,
+        key: &Key,
+        want: &Want,
+    ) -> Result<Answer, Refused> {
         let mut answer = told?;
         if joined && answer.outcome == Outcome::Miss {
             self.metrics.coalesced.inc();
             answer.outcome = Outcome::Coalesced;
         }
-        answer.private = private;
         if let Content::Spool(spool) = &answer.content {
             let small = spool.expected().is_some_and(|len| len <= WHOLE_ZIP_BYTES);
             let ready = if want.whole || small {
@@ -214,7 +244,7 @@ impl Gateway {
         }
         if want.whole && answer.warning.is_none() {
             waiter.ended().await?;
-            if let Ok(Some(kept)) = self.store.get(&key).await {
+            if let Ok(Some(kept)) = self.store.get(key).await {
                 answer.content = Content::Kept(kept);
             }
         }

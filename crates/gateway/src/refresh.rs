@@ -8,12 +8,13 @@ use gomod::{
     info::{self, Info},
     list,
 };
+use records::ChangeKind;
 use store::Key;
 
 use crate::{
     answer::{Answer, Content, Life},
     artifact::{self, Artifact, Part},
-    changeable::{self, Changeable, MAX_BODY_BYTES},
+    changeable::{Changeable, MAX_BODY_BYTES},
     flight::Teller,
     gateway::Gateway,
     pipeline::{Want, retired},
@@ -107,11 +108,7 @@ impl Gateway {
 
     /// Versions of which something is kept. Reads the disk.
     pub(crate) fn kept_versions(&self, module: &ModulePath) -> list::ParsedList {
-        let folder = Key::new(format!("go/{}/@v", module.escaped()));
-        let names = folder
-            .map_err(std::io::Error::other)
-            .and_then(|folder| self.store.names(&folder))
-            .unwrap_or_default();
+        let names = self.kept_names(module);
         let versions: Vec<Version> = names
             .iter()
             .filter_map(|name| {
@@ -121,6 +118,25 @@ impl Gateway {
             .filter_map(|stem| Version::from_escaped(stem).ok())
             .collect();
         list::from_names(versions.iter().map(Version::as_str), module)
+    }
+
+    /// File names of what is kept of a module. Where a tier beside the disk keeps, the disk may have only some of it: the
+    /// index has it all, and no bucket is ever listed for an answer.
+    fn kept_names(&self, module: &ModulePath) -> Vec<String> {
+        let folder = format!("go/{}/@v", module.escaped());
+        if self.tiers.keeps_elsewhere() {
+            let names = tokio::runtime::Handle::current().block_on(self.records.folder(&folder));
+            match names {
+                Ok(names) => return names,
+                Err(error) => {
+                    tracing::warn!(%module, %error, "the index cannot be asked; the disk is");
+                }
+            }
+        }
+        Key::new(folder)
+            .map_err(std::io::Error::other)
+            .and_then(|folder| self.store.names(&folder))
+            .unwrap_or_default()
     }
 
     pub(crate) fn refresh(self: &Arc<Self>, wanted: Wanted, key: Key) {
@@ -168,6 +184,15 @@ impl Gateway {
         key: &'a Key,
     ) -> Pin<Box<dyn Future<Output = Result<Answer, Refusal>> + Send + 'a>> {
         Box::pin(async move {
+            let (_lease, known) = self.changeable_turn(wanted, key).await;
+            if let Some(known) = known {
+                return Ok(Answer::new(
+                    Content::Bytes(known.served.clone()),
+                    wanted.media(),
+                    Life::For(self.life(&wanted.what)),
+                    Outcome::Coalesced,
+                ));
+            }
             let (upstream, raw) = match self.ask_changeable(wanted).await {
                 Ok((upstream, raw)) => match self.names_retired(wanted, &raw) {
                     None => (Some(upstream), raw),
@@ -195,8 +220,7 @@ impl Gateway {
                     let served = gateway.compose(&asked, &raw)?;
                     let known = Arc::new(Changeable::new(raw, served.clone()));
                     gateway.changeables.insert(key.as_str(), Arc::clone(&known));
-                    let (gateway, tasks) = (gateway.store.clone(), gateway.tasks.clone());
-                    tasks.spawn_blocking(move || changeable::save(&gateway, &key, &known));
+                    gateway.save(key, known);
                     Some(served)
                 })
                 .await?;
@@ -287,7 +311,16 @@ impl Gateway {
 
     /// A version more is kept: what clients get as its list changes.
     pub(crate) fn changed(&self, module: &ModulePath) {
-        self.changeables.forget(&key(module, &What::List));
+        let list = key(module, &What::List);
+        self.changeables.forget(&list);
+        if self.records.shared() {
+            let records = Arc::clone(&self.records);
+            self.tasks.spawn(async move {
+                if let Err(error) = records.announce(ChangeKind::Answer, &list).await {
+                    tracing::debug!(%error, "other replicas see the version when they ask upstream");
+                }
+            });
+        }
     }
 }
 

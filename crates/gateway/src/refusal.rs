@@ -104,6 +104,8 @@ codes! {
     Overloaded = "overloaded", 503, Gateway;
     /// The data folder's disk is full.
     StorageFull = "storage_full", 507, Gateway;
+    /// A storage tier that must keep new versions cannot be reached.
+    StorageUnavailable = "storage_unavailable", 503, Gateway;
     /// The data folder's disk fails.
     StorageError = "storage_error", 500, Gateway;
     /// The program of a version control system is not installed here.

@@ -10,6 +10,7 @@ use crate::gateway::Gateway;
 impl Gateway {
     /// Follows what is told, until the replica leaves or the gateway goes.
     pub fn follow(self: &Arc<Self>, replicas: Arc<Replicas>) {
+        let _ = self.replicas.set(Arc::clone(&replicas));
         tokio::spawn(follow(Arc::downgrade(self), replicas));
     }
 
@@ -22,10 +23,10 @@ impl Gateway {
             }
             Told::Change(ChangeKind::Tombstones, _) => self.reload_tombstones().await,
             Told::Change(ChangeKind::Forget, key) => self.store.let_go(&key),
+            Told::Change(ChangeKind::Answer, key) => self.changeables.forget(&key),
             // Of a process that is alone, nobody else changes these.
             Told::Change(
                 ChangeKind::Head
-                | ChangeKind::Answer
                 | ChangeKind::Config
                 | ChangeKind::Breaker
                 | ChangeKind::Everything

@@ -240,6 +240,9 @@ impl Gateway {
         if let Some(known) = self.changeables.get(key.as_str()) {
             return Ok(Some(known));
         }
+        if self.records.shared() {
+            return Ok(self.load_shared(wanted, key).await);
+        }
         let (asked, key) = (wanted.clone(), key.clone());
         self.on_disk(move |gateway| {
             let loaded = changeable::load(&gateway.store, &key)?;
@@ -371,7 +374,7 @@ impl Gateway {
         let bytes = match &answer.content {
             Content::Bytes(bytes) => Some(bytes.clone()),
             Content::Kept(kept) => kept.whole().cloned(),
-            Content::Spool(_) | Content::Elsewhere(_) => None,
+            Content::Spool(_) | Content::Lower(_) | Content::Elsewhere(_) => None,
         };
         bytes.ok_or_else(|| {
             Refusal::new(

@@ -38,6 +38,12 @@ impl Digest {
         self.size == other.size && self.sha256 == other.sha256
     }
 
+    /// A quoted strong validator in the form of an entity tag (RFC 9110 8.8.3): the same wherever the object lies.
+    pub fn validator(&self) -> bytes::Bytes {
+        let hash = hex::encode(&self.sha256[..12]);
+        format!("\"{hash}-{:x}\"", self.size).into()
+    }
+
     /// The SHA-256 in lower-case hexadecimal.
     pub fn sha256_hex(&self) -> String {
         hex::encode(self.sha256)

@@ -106,7 +106,7 @@ impl Kept {
         let len = bytes.len() as u64;
         Self {
             len,
-            validator: validator_of(digest),
+            validator: digest.validator(),
             content: Content::Whole(Block::memory(bytes)),
             used: AtomicBool::new(true),
         }
@@ -190,12 +190,6 @@ impl Kept {
     }
 }
 
-/// A validator that says what the content is.
-fn validator_of(digest: &Digest) -> Bytes {
-    let hash = hex::encode(&digest.sha256[..12]);
-    format!("\"{hash}-{:x}\"", digest.size).into()
-}
-
 /// Length and validator of a regular file.
 fn look(file: &File, noted: bool) -> io::Result<(u64, Bytes)> {
     let meta = file.metadata()?;
@@ -210,7 +204,7 @@ fn look(file: &File, noted: bool) -> io::Result<(u64, Bytes)> {
         && let Ok(Some(digest)) = notes::digest_of(file)
         && digest.size == len
     {
-        return Ok((len, validator_of(&digest)));
+        return Ok((len, digest.validator()));
     }
     let age = meta
         .modified()?

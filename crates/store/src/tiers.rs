@@ -25,7 +25,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     Digest, Kept, Key, Pull, Spooled, Store,
     journal::{Journal, JournalSnapshot},
-    tier::{Source, Tier, TierError, TierSettings, TierSnapshot},
+    tier::{Persist, Source, Tier, TierError, TierSettings, TierSnapshot},
 };
 
 mod background;
@@ -273,9 +273,21 @@ impl Tiers {
         self.above.is_empty() && self.below.is_empty()
     }
 
+    /// Whether the disk is one of the tiers, and not only a place for downloads under way.
+    pub fn has_disk(&self) -> bool {
+        self.disk.is_some()
+    }
+
     /// Whether a tier beside the disk keeps everything, so that the data folder may be lost.
     pub fn keeps_elsewhere(&self) -> bool {
         self.keepers().next().is_some()
+    }
+
+    /// Whether something new can be kept while a tier that keeps is away: by way of the journal.
+    pub fn defers(&self) -> bool {
+        self.keepers().all(
+            |tier| matches!(&**tier, Tier::Object(object) if object.persist() == Persist::Async),
+        )
     }
 
     /// The tiers beside memory and disk, from the top.

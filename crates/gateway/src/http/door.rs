@@ -22,10 +22,12 @@ use super::{
     admin,
     body::{Body, Open},
     guard::Pulse,
+    lower,
     respond::{self, Asked},
 };
 use crate::{
     Gateway,
+    answer::Content,
     metrics::Metrics,
     pipeline::Want,
     record::{Kind, Outcome, Record, Recorder, Subject},
@@ -158,8 +160,13 @@ impl Door {
                 method: request.method(),
                 headers: request.headers(),
             };
-            match gateway.answer(asking, want).await {
-                Ok(answer) => respond::answer(answer, &asked, open),
+            match Arc::clone(&gateway).answer(asking, want).await {
+                Ok(answer) => match &answer.content {
+                    Content::Lower(lower) => {
+                        lower::answer(&gateway, lower, &answer, &asked, open).await
+                    }
+                    _ => respond::answer(answer, &asked, open),
+                },
                 Err(refused) => {
                     if refused.repeated {
                         open.record.outcome = Outcome::Negative;

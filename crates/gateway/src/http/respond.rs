@@ -55,6 +55,8 @@ fn answered(answer: &Answer, asked: &Asked<'_>, open: Open) -> Response<Body> {
         Content::Bytes(bytes) => whole(bytes.clone(), asked, open),
         Content::Kept(kept) => return self::kept(kept, answer, asked, open),
         Content::Spool(spool) => growing(spool, asked, open),
+        // Read from its tier by `lower`, which comes before.
+        Content::Lower(_) => return head_only(StatusCode::INTERNAL_SERVER_ERROR, open),
         Content::Elsewhere(url) => return elsewhere(url, open),
     };
     describe(answer, response.headers_mut());
@@ -102,25 +104,43 @@ fn whole(bytes: Bytes, asked: &Asked<'_>, open: Open) -> Response<Body> {
 /// A kept file: with validator, conditional and by parts.
 fn kept(kept: &Arc<Kept>, answer: &Answer, asked: &Asked<'_>, open: Open) -> Response<Body> {
     let validator = HeaderValue::from_maybe_shared(kept.validator().clone()).ok();
-    let (status, part) = select(kept, validator.as_ref(), asked);
-    let (from, to) = part.unwrap_or((0, kept.len()));
+    let selected = select(kept.len(), validator.as_ref(), asked);
+    file(
+        kept.len(),
+        validator,
+        selected,
+        answer,
+        asked,
+        open,
+        |part, open| {
+            let (from, to) = part.unwrap_or((0, kept.len()));
+            match kept.in_memory() {
+                Some(bytes) if part.is_none() => Body::once(bytes.clone(), open),
+                _ => Body::frames(kept.frames(from, to), open),
+            }
+        },
+    )
+}
+
+/// A file of `len` bytes, wherever it lies: `body` gives those that were selected.
+pub(super) fn file(
+    len: u64,
+    validator: Option<HeaderValue>,
+    (status, part): Selected,
+    answer: &Answer,
+    asked: &Asked<'_>,
+    open: Open,
+    body: impl FnOnce(Option<(u64, u64)>, Open) -> Body,
+) -> Response<Body> {
+    let (from, to) = part.unwrap_or((0, len));
     let mut response = match status {
         StatusCode::NOT_MODIFIED | StatusCode::RANGE_NOT_SATISFIABLE => head_only(status, open),
         _ if asked.method == Method::HEAD => head_only(status, open),
-        _ => {
-            let body = match kept.in_memory() {
-                Some(bytes) if part.is_none() => Body::once(bytes.clone(), open),
-                _ => Body::frames(kept.frames(from, to), open),
-            };
-            ready(status, body)
-        }
+        _ => ready(status, body(part, open)),
     };
     let headers = response.headers_mut();
     if status == StatusCode::RANGE_NOT_SATISFIABLE {
-        headers.insert(
-            CONTENT_RANGE,
-            text_value(&format!("bytes */{}", kept.len())),
-        );
+        headers.insert(CONTENT_RANGE, text_value(&format!("bytes */{len}")));
         return response;
     }
     describe(answer, headers);
@@ -134,18 +154,17 @@ fn kept(kept: &Arc<Kept>, answer: &Answer, asked: &Asked<'_>, open: Open) -> Res
     if part.is_some() {
         headers.insert(
             CONTENT_RANGE,
-            text_value(&format!("bytes {from}-{}/{}", to - 1, kept.len())),
+            text_value(&format!("bytes {from}-{}/{len}", to - 1)),
         );
     }
     response
 }
 
+/// A status, and the part of the file that goes with it.
+pub(super) type Selected = (StatusCode, Option<(u64, u64)>);
+
 /// Which status and which part a conditional or ranged request gets (RFC 9110 13.2.2).
-fn select(
-    kept: &Kept,
-    validator: Option<&HeaderValue>,
-    asked: &Asked<'_>,
-) -> (StatusCode, Option<(u64, u64)>) {
+pub(super) fn select(len: u64, validator: Option<&HeaderValue>, asked: &Asked<'_>) -> Selected {
     let headers = asked.headers;
     let tag = validator
         .and_then(|value| value.to_str().ok())
@@ -167,7 +186,7 @@ fn select(
     {
         return (StatusCode::OK, None);
     }
-    match range::parse(range.as_bytes(), kept.len()) {
+    match range::parse(range.as_bytes(), len) {
         Range::All => (StatusCode::OK, None),
         Range::Part(from, to) => (StatusCode::PARTIAL_CONTENT, Some((from, to))),
         Range::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, None),

@@ -12,8 +12,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use store::{Key, Store};
+use store::{Content, Digest, KeepError, Key, Store, Tiers};
 use tlog::{head::SignedHead, note::VerifierKey};
+use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
 const MAX_HEAD_BYTES: u64 = 1 << 20;
@@ -27,6 +28,8 @@ const WRITERS: usize = 4;
 pub(super) struct Kept {
     database: String,
     store: Arc<Store>,
+    tiers: Arc<Tiers>,
+    runtime: Handle,
     state: Mutex<State>,
     /// Held while the evidence of a fork is written or looked for.
     evidence: Mutex<()>,
@@ -57,10 +60,13 @@ enum Fork {
 }
 
 impl Kept {
-    pub(super) fn load(key: &VerifierKey, store: Arc<Store>) -> Self {
+    pub(super) fn load(key: &VerifierKey, tiers: Arc<Tiers>) -> Self {
+        let store = Arc::clone(tiers.store());
         let kept = Self {
             database: key.name().to_owned(),
             store,
+            tiers,
+            runtime: Handle::current(),
             state: Mutex::default(),
             evidence: Mutex::default(),
         };
@@ -215,7 +221,7 @@ impl Kept {
         let write = |files: &[(&String, &Bytes)]| {
             for (key, bytes) in files {
                 let at = Key::new((*key).clone()).map_err(io::Error::other)?;
-                self.store.put_small(&at, bytes)?;
+                self.put(&at, bytes)?;
                 list(&mut self.lock()).remove(*key);
             }
             io::Result::Ok(())
@@ -230,6 +236,20 @@ impl Kept {
                 written.unwrap_or_else(|_| Err(io::Error::other("a writer panicked")))
             })
         })
+    }
+
+    /// Keeps one file where everything that does not change is kept.
+    fn put(&self, at: &Key, bytes: &Bytes) -> io::Result<()> {
+        if self.tiers.is_alone() {
+            return self.store.put_small(at, bytes).map(drop);
+        }
+        let (content, digest) = (Content::Bytes(bytes.clone()), Digest::of(bytes));
+        let kept = self.runtime.block_on(self.tiers.keep(content, at, &digest));
+        match kept {
+            // A lookup has the head of its time in it: another replica's is as good.
+            Ok(_) | Err(KeepError::Differs(_)) => Ok(()),
+            Err(error) => Err(io::Error::other(error)),
+        }
     }
 
     fn write_head(&self, head: &SignedHead) -> io::Result<()> {

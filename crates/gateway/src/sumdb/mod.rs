@@ -19,7 +19,7 @@ use std::{
 use bytes::Bytes;
 use gomod::ModulePath;
 use moka::sync::Cache;
-use store::{Key, Store};
+use store::{Key, Tiers};
 use tlog::{head::SignedHead, lookup::Lookup};
 use tokio_util::task::TaskTracker;
 
@@ -44,7 +44,7 @@ type Refreshed = Option<(Instant, Result<(), Arc<Refusal>>)>;
 pub(crate) struct SumDb {
     settings: SumDbSettings,
     kept: Arc<Kept>,
-    store: Arc<Store>,
+    tiers: Arc<Tiers>,
     tasks: TaskTracker,
     lookups: Flights<Arc<Lookup>>,
     fetches: Flights<Result<Bytes, Fault>>,
@@ -63,18 +63,18 @@ impl SumDb {
     pub(crate) fn open(
         settings: SumDbSettings,
         before: Option<&Self>,
-        store: Arc<Store>,
+        tiers: Arc<Tiers>,
         tasks: TaskTracker,
     ) -> Self {
         let same =
             before.filter(|before| before.settings.key.to_string() == settings.key.to_string());
         let kept = same.map_or_else(
-            || Arc::new(Kept::load(&settings.key, Arc::clone(&store))),
+            || Arc::new(Kept::load(&settings.key, Arc::clone(&tiers))),
             |before| Arc::clone(&before.kept),
         );
         Self {
             kept,
-            store,
+            tiers,
             lookups: Flights::new(tasks.clone()),
             fetches: Flights::new(tasks.clone()),
             refreshes: Flights::new(tasks.clone()),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use gomod::{ModulePath, Version};
-use store::Key;
+use store::{Found, Key};
 use tlog::{
     head::SignedHead,
     lookup::{Hashes, Lookup},
@@ -62,8 +62,10 @@ impl SumDb {
         if let Some(waiting) = self.kept.waiting(key.as_str()) {
             return Some(waiting);
         }
-        let kept = self.store.get(key).await.ok()??;
-        kept.whole().cloned()
+        match self.tiers.find(key).await {
+            Found::Kept(kept) => kept.whole().cloned(),
+            Found::Pull(_) | Found::Absent | Found::Unknown(_) => None,
+        }
     }
 
     /// The lookup of a version, kept or proven now.

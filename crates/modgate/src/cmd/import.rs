@@ -13,7 +13,7 @@ use gateway::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
-use store::Store;
+use store::{Store, Tiers};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -42,10 +42,11 @@ pub fn run(args: &ImportArgs, env: Env) -> io::Result<ExitCode> {
 
 async fn import(args: &ImportArgs, config: &Config) -> io::Result<ExitCode> {
     let store = Arc::new(Store::open(&wire::store(config)).map_err(io::Error::other)?);
+    let tiers = Tiers::open(&wire::tiers(config), store).map_err(io::Error::other)?;
     let wired = wire::settings(config, "").map_err(io::Error::other)?;
     let gateway = Gateway::new(
         wired,
-        store,
+        tiers,
         Arc::new(wire::open_records(config).await?),
         Arc::new(Metrics::new()),
         String::new(),

@@ -19,7 +19,7 @@ use gateway::{
     },
 };
 use replicas::Replicas;
-use store::Store;
+use store::{Store, Tiers};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{Instant, timeout_at},
@@ -73,13 +73,14 @@ async fn serve(
     let text = |error: io::Error| error.to_string();
     let config = &loaded.config;
     let store = Arc::new(Store::open(&wire::store(config)).map_err(|error| error.to_string())?);
+    let tiers = Tiers::open(&wire::tiers(config), store).map_err(|error| error.to_string())?;
     let records = Arc::new(wire::open_records(config).await.map_err(text)?);
     let via = instance();
     let stop = CancellationToken::new();
     let metrics = Arc::new(Metrics::new());
     let gateway = Gateway::new(
         wire::settings(config, &via)?,
-        store,
+        tiers,
         Arc::clone(&records),
         Arc::clone(&metrics),
         via.clone(),

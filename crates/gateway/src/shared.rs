@@ -1,0 +1,89 @@
+//! Answers that change, shared by replicas: what one asked upstream, all have.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use replicas::{LEASE, Lease};
+use store::Key;
+
+use crate::{
+    changeable::{self, Changeable},
+    gateway::Gateway,
+    versions::Wanted,
+};
+
+/// Longest time that another replica's question is waited for.
+const TURN: Duration = Duration::from_secs(30);
+
+impl Gateway {
+    /// Waits while another replica asks upstream the same. The second value is its answer, if it is fresh.
+    pub(crate) async fn changeable_turn(
+        self: &Arc<Self>,
+        wanted: &Wanted,
+        key: &Key,
+    ) -> (Option<Lease>, Option<Arc<Changeable>>) {
+        if !self.records.shared() {
+            return (None, None);
+        }
+        if let Some(fresh) = self.fresh_shared(wanted, key).await {
+            return (None, Some(fresh));
+        }
+        let Some(leases) = self.leases() else {
+            return (None, None);
+        };
+        let lease = leases.acquire(key.as_str(), LEASE).await;
+        if let Ok(None) = lease {
+            // What comes of the wait does not matter: without an answer this replica asks too.
+            let _ = leases.wait(key.as_str(), TURN).await;
+        }
+        let fresh = self.fresh_shared(wanted, key).await;
+        (lease.ok().flatten(), fresh)
+    }
+
+    async fn fresh_shared(self: &Arc<Self>, wanted: &Wanted, key: &Key) -> Option<Arc<Changeable>> {
+        let known = self.load_shared(wanted, key).await?;
+        (known.age() <= self.life(&wanted.what)).then_some(known)
+    }
+
+    /// What upstream last said to any replica.
+    pub(crate) async fn load_shared(
+        self: &Arc<Self>,
+        wanted: &Wanted,
+        key: &Key,
+    ) -> Option<Arc<Changeable>> {
+        let answer = match self.records.answer(key.as_str()).await {
+            Ok(answer) => answer?,
+            Err(error) => {
+                tracing::warn!(%key, %error, "the records cannot be asked");
+                return None;
+            }
+        };
+        let (asked, key) = (wanted.clone(), key.clone());
+        let composed = self.on_disk(move |gateway| {
+            let raw = Bytes::from(answer.raw);
+            let served = gateway.compose(&asked, &raw)?;
+            let asked_ms = u64::try_from(answer.asked_ms).unwrap_or_default();
+            let known = Arc::new(Changeable::asked_at(asked_ms, raw, served));
+            gateway.changeables.insert(key.as_str(), Arc::clone(&known));
+            Some(known)
+        });
+        composed.await.ok().flatten()
+    }
+
+    /// Keeps what upstream said, for the next start and for other replicas.
+    pub(crate) fn save(&self, key: Key, known: Arc<Changeable>) {
+        let (store, records) = (Arc::clone(&self.store), Arc::clone(&self.records));
+        if !records.shared() {
+            self.tasks
+                .spawn_blocking(move || changeable::save(&store, &key, &known));
+            return;
+        }
+        self.tasks.spawn(async move {
+            let asked_ms = i64::try_from(known.asked_ms()).unwrap_or(i64::MAX);
+            let put = records.put_answer(key.as_str(), asked_ms, &known.raw).await;
+            if let Err(error) = put {
+                tracing::warn!(%key, %error, "cannot share an answer; it is served from memory");
+            }
+        });
+    }
+}

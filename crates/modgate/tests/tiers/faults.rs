@@ -1,0 +1,127 @@
+//! Tiers that are away: what is served all the same, what is refused, and how it heals.
+
+use std::time::{Duration, Instant};
+
+use testkit::{
+    lab::Lab,
+    services::{Redis, S3},
+};
+
+use crate::{
+    DISK, MEMORY, all_right,
+    common::{code, eventually, module},
+    gate, in_bucket, large, redis, s3, soon,
+};
+
+#[tokio::test]
+async fn a_redis_that_is_killed_or_paused_fails_no_request() {
+    let (lab, bucket, mut hot) = (Lab::start().await, S3::start().await, Redis::start().await);
+    let modules = ["a", "b", "c", "d"].map(module);
+    for module in &modules {
+        lab.add(module.clone());
+    }
+    let config = format!("{MEMORY}{}{DISK}{}", redis(&hot), s3(&bucket, ""));
+    let gate = gate(&lab, &bucket, &config, None).await;
+    all_right(&gate, &modules[0]).await;
+    hot.pause();
+    all_right(&gate, &modules[1]).await;
+    hot.resume();
+    hot.kill();
+    all_right(&gate, &modules[2]).await;
+    all_right(&gate, &modules[0]).await;
+    hot.restart().await;
+    let back = Instant::now();
+    eventually("the tier is put back", async || {
+        gate.metric("modgate_tier_up{tier=\"redis\"}").await > 0.0
+    })
+    .await;
+    eprintln!(
+        "redis: put back {:?} after it was there again",
+        back.elapsed()
+    );
+    all_right(&gate, &modules[3]).await;
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_away_hits_are_served_and_new_modules_refused_where_it_is_written_through()
+{
+    let (lab, mut bucket) = (Lab::start().await, S3::start().await);
+    let (kept, new, big) = (module("kept"), module("new"), large("big"));
+    for module in [&kept, &new, &big] {
+        lab.add(module.clone());
+    }
+    let config = format!("{MEMORY}{DISK}{}", s3(&bucket, ""));
+    let gate = gate(&lab, &bucket, &config, None).await;
+    all_right(&gate, &kept).await;
+    for paused in [true, false] {
+        if paused {
+            bucket.pause();
+        } else {
+            bucket.kill();
+        }
+        all_right(&gate, &kept).await;
+        for module in [&new, &big] {
+            let refused = soon(&gate, &module.url_path("zip")).await;
+            assert_eq!(refused.status, 503, "{}", refused.text());
+            assert_eq!(code(&refused), "storage_unavailable");
+            assert_ne!(refused.header("retry-after"), "");
+        }
+        if paused {
+            bucket.resume();
+        } else {
+            bucket.restart().await;
+        }
+        let back = Instant::now();
+        eventually("the tier is put back", async || {
+            gate.metric("modgate_tier_up{tier=\"s3\"}").await > 0.0
+        })
+        .await;
+        eprintln!("s3: put back {:?} after it was there again", back.elapsed());
+    }
+    all_right(&gate, &new).await;
+    all_right(&gate, &big).await;
+    assert!(in_bucket(&bucket, &big, "zip").exists());
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_away_new_modules_are_journalled_and_survive_a_kill() {
+    let (lab, mut bucket) = (Lab::start().await, S3::start().await);
+    let (small, big) = (module("small"), large("big"));
+    lab.add(small.clone());
+    lab.add(big.clone());
+    let data = tempfile::tempdir().unwrap();
+    let config = format!("{MEMORY}{}", s3(&bucket, "persist = \"async\""));
+    let mut first = gate(&lab, &bucket, &config, Some(data.path().to_owned())).await;
+    bucket.kill();
+    all_right(&first, &small).await;
+    all_right(&first, &big).await;
+    // Six files, and the hashes of two zips.
+    eventually("the journal has it all", async || {
+        first.metric("modgate_journal_entries").await >= 6.0
+    })
+    .await;
+    first.kill9().await;
+    lab.stop().await;
+    let second = gate(&lab, &bucket, &config, Some(data.path().to_owned())).await;
+    // Read out of the journal.
+    all_right(&second, &small).await;
+    all_right(&second, &big).await;
+    bucket.restart().await;
+    let back = Instant::now();
+    let zips = [
+        in_bucket(&bucket, &small, "zip"),
+        in_bucket(&bucket, &big, "zip"),
+    ];
+    let mut written = false;
+    while back.elapsed() < Duration::from_secs(40) && !written {
+        written = zips.iter().all(|zip| zip.exists())
+            && second.metric("modgate_journal_entries").await < 1.0;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(written, "the journal was not written: {}", second.logs());
+    eprintln!(
+        "s3: the journal was written {:?} after it was there again",
+        back.elapsed()
+    );
+    assert!(std::fs::read(&zips[1]).unwrap() == big.zip());
+}

@@ -1,0 +1,199 @@
+//! Many replicas as one: one fetch, one truth, and no harm when one dies.
+
+use std::time::{Duration, Instant};
+
+use testkit::{
+    gate::Modgate,
+    lab::Lab,
+    services::{Postgres, Redis, S3},
+};
+
+use crate::{
+    DISK, MEMORY, all_right,
+    common::{eventually, module},
+    gate, large, redis, s3,
+};
+
+struct Site {
+    lab: Lab,
+    bucket: S3,
+    records: Postgres,
+    hot: Redis,
+}
+
+impl Site {
+    async fn start() -> Self {
+        let (lab, bucket, records, hot) =
+            tokio::join!(Lab::start(), S3::start(), Postgres::start(), Redis::start());
+        Self {
+            lab,
+            bucket,
+            records,
+            hot,
+        }
+    }
+
+    fn config(&self, coordinate: &str) -> String {
+        format!(
+            "{MEMORY}{}{DISK}{}[records]\nurl = \"{}\"\n[replicas]\ncoordinate = \"{coordinate}\"\n",
+            redis(&self.hot),
+            s3(&self.bucket, ""),
+            self.records.url(),
+        )
+    }
+
+    async fn replicas(&self, coordinate: &str, count: usize) -> Vec<Modgate> {
+        let config = self.config(coordinate);
+        let mut replicas = Vec::new();
+        for _ in 0..count {
+            replicas.push(gate(&self.lab, &self.bucket, &config, None).await);
+        }
+        replicas
+    }
+}
+
+/// Many clients of all replicas for the same path at once; all have the right bytes.
+async fn crowd(replicas: &[Modgate], path: &str, clients: usize, want: &[u8]) {
+    let mut asking = tokio::task::JoinSet::new();
+    for n in 0..clients {
+        let replica = &replicas[n % replicas.len()];
+        let (client, url) = (replica.client(), format!("{}{path}", replica.url()));
+        asking.spawn(async move {
+            let reply = client.get(url).send().await.unwrap();
+            (reply.status().as_u16(), reply.bytes().await.unwrap())
+        });
+    }
+    while let Some(reply) = asking.join_next().await {
+        let (status, body) = reply.unwrap();
+        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
+        assert!(body == want, "other bytes");
+    }
+}
+
+/// What the replicas had to say that is no request.
+fn warnings(replicas: &[Modgate]) -> String {
+    let logs = replicas
+        .iter()
+        .map(Modgate::logs)
+        .collect::<Vec<_>>()
+        .join("\n");
+    let lines = logs
+        .lines()
+        .filter(|line| !line.contains("\"message\":\"request\""));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+async fn one_fetch(coordinate: &str) {
+    let site = Site::start().await;
+    let (cold, big) = (module("cold"), large("big"));
+    site.lab.add(cold.clone());
+    site.lab.add(big.clone());
+    let replicas = site.replicas(coordinate, 3).await;
+    crowd(&replicas, &cold.url_path("zip"), 300, &cold.zip()).await;
+    assert_eq!(
+        site.lab.count(&cold.url_path("zip")),
+        1,
+        "{coordinate}:\n{}",
+        warnings(&replicas)
+    );
+    crowd(&replicas, &big.url_path("zip"), 30, &big.zip()).await;
+    assert_eq!(site.lab.count(&big.url_path("zip")), 1, "{coordinate}");
+    let list = format!("/{}/@v/list", cold.path());
+    crowd(&replicas, &list, 30, b"v1.0.0\n").await;
+    assert_eq!(site.lab.count(&list), 1, "{coordinate}");
+}
+
+#[tokio::test]
+async fn three_replicas_and_300_clients_cost_one_fetch_by_postgres() {
+    one_fetch("postgres").await;
+}
+
+#[tokio::test]
+async fn three_replicas_and_300_clients_cost_one_fetch_by_redis() {
+    one_fetch("redis").await;
+}
+
+#[tokio::test]
+async fn three_replicas_and_300_clients_cost_one_fetch_by_object_storage() {
+    one_fetch("storage").await;
+}
+
+#[tokio::test]
+async fn what_one_replica_learns_the_others_know_within_two_seconds() {
+    let site = Site::start().await;
+    let one = module("one");
+    site.lab.add(one.clone());
+    let replicas = site.replicas("postgres", 2).await;
+    all_right(&replicas[0], &one).await;
+    // Kept by one, served by the other without upstream, and in its list.
+    site.lab.stop().await;
+    all_right(&replicas[1], &one).await;
+    let list = format!("/{}/@v/list", one.path());
+    assert_eq!(replicas[1].get(&list).await.text(), "v1.0.0\n");
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("modgate.toml");
+    std::fs::write(&file, site.config("postgres")).unwrap();
+    let mut retire = crate::common::command();
+    retire
+        .args([
+            "retire",
+            "lab.example/one@v1.0.0",
+            "--reason",
+            "leaks",
+            "--config",
+        ])
+        .arg(&file)
+        .env("S3_KEY", site.bucket.access_key())
+        .env("S3_SECRET", site.bucket.secret_key())
+        .env("MODGATE_CHAIN", "off");
+    let done = retire.output().unwrap();
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    let told = Instant::now();
+    for replica in &replicas {
+        eventually("retired everywhere", async || {
+            replica.get(&one.url_path("zip")).await.status == 410
+        })
+        .await;
+    }
+    assert!(
+        told.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        told.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_replica_that_dies_while_it_fetches_costs_seconds_and_nothing_else() {
+    let site = Site::start().await;
+    let big = large("big");
+    site.lab.add(big.clone());
+    let mut replicas = site.replicas("postgres", 2).await;
+    let path = big.url_path("zip");
+    let hold = site.lab.hold_mid_body(&path);
+    let dying = {
+        let (client, url) = (replicas[0].client(), format!("{}{path}", replicas[0].url()));
+        tokio::spawn(async move { client.get(url).send().await?.bytes().await })
+    };
+    hold.arrived(1).await;
+    let waiting = {
+        let (client, url) = (replicas[1].client(), format!("{}{path}", replicas[1].url()));
+        tokio::spawn(async move { client.get(url).send().await?.bytes().await })
+    };
+    replicas[0].kill9().await;
+    let died = Instant::now();
+    hold.release();
+    assert!(dying.await.unwrap().is_err());
+    let body = waiting.await.unwrap().unwrap();
+    assert!(body == big.zip(), "other bytes");
+    eprintln!("a dead holder cost {:?}", died.elapsed());
+    assert!(
+        died.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        died.elapsed()
+    );
+}
