@@ -214,23 +214,22 @@ impl Gateway {
                     (None, raw)
                 }
             };
-            let (asked, key) = (wanted.clone(), key.clone());
-            let served = self
+            let asked = wanted.clone();
+            let composed = self
                 .on_disk(move |gateway| {
                     let served = gateway.compose(&asked, &raw)?;
-                    let known = Arc::new(Changeable::new(raw, served.clone()));
-                    gateway.changeables.insert(key.as_str(), Arc::clone(&known));
-                    gateway.save(key, known);
-                    Some(served)
+                    Some(Arc::new(Changeable::new(raw, served)))
                 })
                 .await?;
             // Retired this very moment.
-            let served = served.ok_or_else(|| {
+            let known = composed.ok_or_else(|| {
                 let why = "the version it stands for was retired here";
                 Refusal::new(Code::ResourceGone, wanted.name(), why)
             })?;
+            self.changeables.insert(key.as_str(), Arc::clone(&known));
+            self.save(key, &known).await;
             let mut answer = Answer::new(
-                Content::Bytes(served),
+                Content::Bytes(known.served.clone()),
                 wanted.media(),
                 Life::For(self.life(&wanted.what)),
                 Outcome::Miss,

@@ -70,20 +70,18 @@ impl Gateway {
         composed.await.ok().flatten()
     }
 
-    /// Keeps what upstream said, for the next start and for other replicas.
-    pub(crate) fn save(&self, key: Key, known: Arc<Changeable>) {
-        let (store, records) = (Arc::clone(&self.store), Arc::clone(&self.records));
-        if !records.shared() {
+    /// Keeps what upstream said, for the next start, which nobody waits for; or for other replicas, while they wait.
+    pub(crate) async fn save(&self, key: &Key, known: &Arc<Changeable>) {
+        if !self.records.shared() {
+            let (store, key, known) = (Arc::clone(&self.store), key.clone(), Arc::clone(known));
             self.tasks
                 .spawn_blocking(move || changeable::save(&store, &key, &known));
             return;
         }
-        self.tasks.spawn(async move {
-            let asked_ms = i64::try_from(known.asked_ms()).unwrap_or(i64::MAX);
-            let put = records.put_answer(key.as_str(), asked_ms, &known.raw).await;
-            if let Err(error) = put {
-                tracing::warn!(%key, %error, "cannot share an answer; it is served from memory");
-            }
-        });
+        let asked_ms = i64::try_from(known.asked_ms()).unwrap_or(i64::MAX);
+        let put = self.records.put_answer(key.as_str(), asked_ms, &known.raw);
+        if let Err(error) = put.await {
+            tracing::warn!(%key, %error, "cannot share an answer; it is served from memory");
+        }
     }
 }

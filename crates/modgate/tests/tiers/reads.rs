@@ -110,7 +110,7 @@ async fn altered_bytes_in_the_bucket_are_never_served_and_fetched_anew() {
         for module in [&small, &big] {
             let want = module.zip();
             let mut right = false;
-            for _ in 0..5 {
+            for _ in 0..10 {
                 // Cut short or refused, but never another whole body.
                 let reply = gate
                     .client()
@@ -128,7 +128,12 @@ async fn altered_bytes_in_the_bucket_are_never_served_and_fetched_anew() {
                     break;
                 }
             }
-            assert!(right, "never healed");
+            assert!(
+                right,
+                "never healed: {} {disk}\n{}",
+                module.path(),
+                gate.logs()
+            );
         }
     }
 }
