@@ -23,8 +23,17 @@ const NAMES: [&str; 11] = [
     "git.openstack.org",
 ];
 
-/// What the server needs, and the authority's certificate.
-pub(crate) fn make() -> Result<(TlsAcceptor, String), Box<dyn std::error::Error>> {
+/// What the servers need.
+pub(crate) struct Tls {
+    pub(crate) acceptor: TlsAcceptor,
+    /// The authority's certificate, as PEM.
+    pub(crate) ca: String,
+    /// The certificate and its key, as PEM, for servers that are programs of their own.
+    pub(crate) server: String,
+}
+
+/// A new authority, and what it signed.
+pub(crate) fn make() -> Result<Tls, Box<dyn std::error::Error>> {
     let mut ca = CertificateParams::new(Vec::new())?;
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     ca.distinguished_name
@@ -33,10 +42,15 @@ pub(crate) fn make() -> Result<(TlsAcceptor, String), Box<dyn std::error::Error>
     let key = KeyPair::generate()?;
     let names = NAMES.map(str::to_owned).to_vec();
     let leaf = CertificateParams::new(names)?.signed_by(&key, &ca)?;
+    let server = format!("{}{}", leaf.pem(), key.serialize_pem());
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(vec![leaf.der().clone()], key)?;
-    Ok((TlsAcceptor::from(Arc::new(config)), ca.pem()))
+    Ok(Tls {
+        acceptor: TlsAcceptor::from(Arc::new(config)),
+        ca: ca.pem(),
+        server,
+    })
 }

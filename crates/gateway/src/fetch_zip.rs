@@ -42,7 +42,7 @@ impl Gateway {
         teller: &Teller<Answer>,
     ) -> Result<(), Refusal> {
         let wish = artifact.wish();
-        let mut search = Search::new(settings, route, &artifact.module, &wish);
+        let mut search = Search::new(settings, route, &artifact.module, &wish).pinned(self, route);
         let (downloaded, proof) = tokio::join!(
             self.download(settings, artifact, &mut search, teller),
             self.proof(settings, artifact, route)
@@ -307,7 +307,11 @@ impl Gateway {
             })
             .await?;
         match checked {
-            Ok(report) => Ok(report.h1),
+            Ok(report) => {
+                self.same_go_mod(artifact, upstream, report.go_mod_h1)
+                    .await?;
+                Ok(report.h1)
+            }
             Err(error) => {
                 Metrics::count(&self.metrics.verifications, "invalid");
                 settings

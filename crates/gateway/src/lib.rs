@@ -17,6 +17,7 @@ pub mod import;
 mod index;
 mod metrics;
 mod negative;
+mod pin;
 mod pipeline;
 mod record;
 mod refresh;
