@@ -11,6 +11,7 @@ fn lab(vcs: Kind, refs_life: Duration) -> Lab {
     Lab::with(|settings| {
         let mapping = settings.mappings[0].clone();
         settings.refs_life = refs_life;
+        settings.govcs = crate::Govcs::parse("*:all").unwrap();
         settings.mappings.push(Mapping {
             prefix: "vcs.example".to_owned(),
             vcs,
