@@ -76,10 +76,16 @@ async fn attributes_that_git_dies_of_are_no_damage() {
     repo.release(PATH, "v0.9.0", T);
     // git dies of it too when it adds files, so it comes in by the back door.
     let hash = repo.git(&["hash-object", "-w", "--no-filters", "attributes"]);
-    let entry = format!("100644,{hash},.gitattributes");
-    repo.git(&["update-index", "--add", "--cacheinfo", &entry]);
-    repo.git(&["commit", "-q", "-m", "x"]);
-    repo.tag("v1.0.0");
+    let tree =
+        format!("(git ls-tree HEAD; printf '100644 blob {hash}\\t.gitattributes\\n') | git mktree");
+    let tree = std::process::Command::new("sh")
+        .args(["-c", &tree])
+        .current_dir(&repo.0)
+        .output()
+        .unwrap();
+    let tree = String::from_utf8(tree.stdout).unwrap();
+    let commit = repo.git(&["commit-tree", "-m", "x", "-p", "HEAD", tree.trim()]);
+    repo.git(&["tag", "v1.0.0", &commit]);
     assert_eq!(lab.query(PATH, "v1.0.0").await.unwrap(), "v1.0.0");
     let made = |lab: &Lab| fs::metadata(lab.mirror()).unwrap().ino();
     let before = made(&lab);

@@ -46,7 +46,13 @@ pub(super) async fn start(forge: &Forge) -> (Child, Questions) {
     commit(2);
     let mut server = tokio::process::Command::new("bzr");
     server
-        .args(["serve", "--bzr", "--port=127.0.0.1:0", "--directory"])
+        .args([
+            "serve",
+            "--bzr",
+            "--listen=127.0.0.1",
+            "--port=0",
+            "--directory",
+        ])
         .arg(&folder)
         .env("BRZ_HOME", &folder)
         .envs(env)

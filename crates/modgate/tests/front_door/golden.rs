@@ -123,7 +123,7 @@ async fn compare(gate: &Modgate, truth: &Truth, wrong: &mut Vec<String>) -> usiz
         }
     }
     for ((module, version), artifact) in &truth.artifacts {
-        let version = Version::parse(version).unwrap().escaped();
+        let version = Version::parse(version).unwrap().escaped().into_owned();
         let go_mod = gate.get(&path(module, &format!("@v/{version}.mod"))).await;
         if let Some(theirs) = &artifact.go_mod {
             let theirs = String::from_utf8_lossy(theirs).into_owned();
