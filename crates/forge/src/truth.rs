@@ -19,7 +19,7 @@ use zip::ZipArchive;
 use crate::{Fault, Forge, Pages};
 
 /// How long one run of `go` may take.
-const LIMIT: Duration = Duration::from_mins(3);
+const LIMIT: Duration = Duration::from_mins(10);
 
 /// What a query resolves to.
 #[derive(Debug, Clone, PartialEq, Eq)]

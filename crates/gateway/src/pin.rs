@@ -39,20 +39,19 @@ impl Gateway {
                 version: version.clone(),
                 part: Part::Info,
             };
-            let body = match self.kept_small(&info).await? {
-                Some(kept) => kept,
-                None => {
-                    let want = Want {
-                        whole: true,
-                        cached_only: false,
-                    };
-                    let answer = self.fly(info, route.clone(), want).await;
-                    let answer = answer.map_err(|refused| (*refused.refusal).clone())?;
-                    match &answer.content {
-                        Content::Bytes(bytes) => bytes.clone(),
-                        Content::Kept(kept) => kept.whole().cloned().unwrap_or_default(),
-                        _ => Bytes::new(),
-                    }
+            let body = if let Some(kept) = self.kept_small(&info).await? {
+                kept
+            } else {
+                let want = Want {
+                    whole: true,
+                    cached_only: false,
+                };
+                let answer = self.fly(info, route.clone(), want).await;
+                let answer = answer.map_err(|refused| (*refused.refusal).clone())?;
+                match &answer.content {
+                    Content::Bytes(bytes) => bytes.clone(),
+                    Content::Kept(kept) => kept.whole().cloned().unwrap_or_default(),
+                    _ => Bytes::new(),
                 }
             };
             let told = Info::parse(&body, module).ok();

@@ -316,11 +316,12 @@ async fn configured(way: &Way, place: PathBuf) -> Result<Scratch, DirectError> {
 }
 
 fn settings(way: &Way) -> String {
-    let mut text = "[DEFAULT]\nemail = modgate <modgate@localhost>\n".to_owned();
-    if let Some(file) = way.setting("http.sslCAInfo") {
-        text.push_str(&format!("ssl.ca_certs = {file}\n"));
-    }
-    text
+    let ca = way.setting("http.sslCAInfo");
+    let ca = ca.map(|file| format!("ssl.ca_certs = {file}\n"));
+    format!(
+        "[DEFAULT]\nemail = modgate <modgate@localhost>\n{}",
+        ca.unwrap_or_default()
+    )
 }
 
 fn login(way: &Way) -> String {

@@ -117,8 +117,14 @@ enum Answer {
     },
 }
 
-/// Refusals of `go` that end its search, though there is just no such version: a proxy says so (protocol.md 2.2, 3).
-const ABSENT_ALL_THE_SAME: [&str; 2] = ["invalid pseudo-version", "invalid version"];
+/// Refusals whose kind is not compared. The first two end a search of `go`, though there is just no such version: a proxy says
+/// so (protocol.md 2.2, 3). By the last `go` takes all trouble with a page for absence; an outage is never that, nor is an
+/// address that is not asked.
+const OTHER_KINDS: [&str; 3] = [
+    "invalid pseudo-version",
+    "invalid version",
+    "unrecognized import path",
+];
 
 impl Answer {
     /// Whether `go`, which is the one asked, and the other agree. Of what it takes from a list it does not always tell the
@@ -341,7 +347,7 @@ fn expected(questions: &Questions, truth: &Truth) -> Answers {
                             answers.insert(key, refused(error, None));
                         }
                     }
-                    let known = !ABSENT_ALL_THE_SAME.iter().any(|text| error.contains(text));
+                    let known = !OTHER_KINDS.iter().any(|text| error.contains(text));
                     let absent = truth.absent.get(&key).copied().filter(|_| known);
                     refused(error, absent)
                 }

@@ -124,7 +124,7 @@ impl Refs {
 /// ours, and onto command lines.
 fn is_ref_name(name: &str) -> bool {
     let element = |element: &str| {
-        !element.is_empty() && !element.starts_with('.') && !element.ends_with(".lock")
+        !element.is_empty() && !element.starts_with('.') && !element.as_bytes().ends_with(b".lock")
     };
     let forbidden = |c: char| c.is_ascii_control() || " ~^:?*[\\".contains(c);
     name.split('/').all(element)
