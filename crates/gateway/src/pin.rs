@@ -60,7 +60,8 @@ impl Gateway {
         .boxed()
     }
 
-    /// Refuses a zip from version control that does not go with the `.mod` that is kept.
+    /// Refuses a zip from version control that does not go with the `.mod` that is kept, where no commit tells that it
+    /// does. Where one does they may differ: attributes of a repository can change a file on its way into a zip.
     pub(crate) async fn same_go_mod(
         self: &Arc<Self>,
         artifact: &Artifact,
@@ -68,6 +69,15 @@ impl Gateway {
         in_zip: Option<H1>,
     ) -> Result<(), Refusal> {
         if upstream != DIRECT {
+            return Ok(());
+        }
+        let of_info = Artifact {
+            part: Part::Info,
+            ..artifact.clone()
+        };
+        let told = self.kept_small(&of_info).await?;
+        let told = told.and_then(|body| Info::parse(&body, &artifact.module).ok());
+        if told.is_some_and(|told| told.commit().is_some()) {
             return Ok(());
         }
         let of_mod = Artifact {

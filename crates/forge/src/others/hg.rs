@@ -133,5 +133,8 @@ async fn serve(folder: &Path, pem: Option<&Path>) -> (Child, String) {
     let url = line
         .expect("hg serve starts")
         .replace("localhost", "127.0.0.1");
+    // It says http in any case.
+    let scheme = if pem.is_some() { "https" } else { "http" };
+    let url = url.replacen("http", scheme, 1);
     (server, url.trim_end_matches('/').to_owned())
 }

@@ -21,6 +21,14 @@ const ENTRIES: [&str; 6] = [
     "overssh",
 ];
 
+/// Refusals of `go` whose kind is not compared: it takes versions that cannot be for errors that end its search, and all
+/// trouble with a page for absence (protocol.md 2.2, 3).
+const OTHER_KINDS: [&str; 3] = [
+    "invalid version",
+    "invalid pseudo-version",
+    "unrecognized import path",
+];
+
 async fn gateway(forge: &Forge, vcs: &str) -> Modgate {
     let config = format!(
         "chain = \"direct\"\n\
@@ -108,8 +116,10 @@ async fn compare(gate: &Modgate, truth: &Truth, wrong: &mut Vec<String>) -> usiz
                 let time = said.time.clone().unwrap_or_default();
                 check(&what, ours, format!("{:?} {time:?}", said.version));
             }
-            Err(_) => {
+            Err(error) => {
+                let known = !OTHER_KINDS.iter().any(|text| error.contains(text));
                 let absent = truth.absent.get(&(module.clone(), query.clone()));
+                let absent = absent.filter(|_| known);
                 // Where it cannot be told, anything but an answer will do.
                 let theirs = match absent {
                     Some(true) => "absent",
