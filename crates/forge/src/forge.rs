@@ -68,11 +68,7 @@ impl Forge {
         let ca = folder.path().join("ca.pem");
         // What hg is told in place of its configuration.
         let hgrc = format!("[web]\ncacerts = {}\n", ca.display());
-        for (name, text) in [
-            ("ca.pem", &ca_pem),
-            ("server.pem", &tls.server),
-            ("hgrc", &hgrc),
-        ] {
+        for (name, text) in [("ca.pem", &ca_pem), ("hgrc", &hgrc)] {
             std::fs::write(folder.path().join(name), text).expect("a file can be written");
         }
         let mut servers = JoinSet::new();
@@ -241,11 +237,6 @@ impl Forge {
     /// A configuration file of hg that trusts the authority alone.
     pub fn hgrc(&self) -> PathBuf {
         self.folder.path().join("hgrc")
-    }
-
-    /// A file with the certificate and key of the servers, for those that are programs of their own.
-    pub(crate) fn server_pem(&self) -> PathBuf {
-        self.folder.path().join("server.pem")
     }
 
     /// The private key that the ssh server knows.

@@ -24,7 +24,7 @@ pub struct Others {
 }
 
 impl Others {
-    /// Makes one of each, serves them in the plain ways of their programs, hg over https too, and adds pages that name
+    /// Makes one of each, serves them in the plain ways of their programs, and adds pages that name
     /// them.
     ///
     /// # Panics

@@ -28,8 +28,6 @@ pub(crate) struct Tls {
     pub(crate) acceptor: TlsAcceptor,
     /// The authority's certificate, as PEM.
     pub(crate) ca: String,
-    /// The certificate and its key, as PEM, for servers that are programs of their own.
-    pub(crate) server: String,
 }
 
 /// A new authority, and what it signed.
@@ -42,7 +40,6 @@ pub(crate) fn make() -> Result<Tls, Box<dyn std::error::Error>> {
     let key = KeyPair::generate()?;
     let names = NAMES.map(str::to_owned).to_vec();
     let leaf = CertificateParams::new(names)?.signed_by(&key, &ca)?;
-    let server = format!("{}{}", leaf.pem(), key.serialize_pem());
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()?
@@ -51,6 +48,5 @@ pub(crate) fn make() -> Result<Tls, Box<dyn std::error::Error>> {
     Ok(Tls {
         acceptor: TlsAcceptor::from(Arc::new(config)),
         ca: ca.pem(),
-        server,
     })
 }

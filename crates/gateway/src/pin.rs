@@ -44,7 +44,7 @@ impl Gateway {
             } else {
                 let want = Want {
                     whole: true,
-                    cached_only: false,
+                    ..Want::default()
                 };
                 let answer = self.fly(info, route.clone(), want).await;
                 let answer = answer.map_err(|refused| (*refused.refusal).clone())?;

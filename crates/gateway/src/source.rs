@@ -238,9 +238,7 @@ async fn ask_direct(
             let got = direct.go_mod(module, version, pin).await;
             got.map(Stream::Memory)
         }
-        Wish::Part(Part::Zip, version) => {
-            direct.zip(module, version, pin).await.map(Stream::Zip)
-        }
+        Wish::Part(Part::Zip, version) => direct.zip(module, version, pin).await.map(Stream::Zip),
     }
 }
 

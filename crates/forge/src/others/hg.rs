@@ -10,7 +10,7 @@ use super::{run, write};
 use crate::Forge;
 use crate::truth::Questions;
 
-/// Makes a repository, and serves it over plain http and over https.
+/// Makes a repository, and serves it over plain http.
 pub(super) async fn start(forge: &Forge) -> (Vec<Child>, Vec<Questions>) {
     let folder = forge.repository("mercurial").with_extension("hg");
     std::fs::create_dir(&folder).expect("a folder can be made");
@@ -53,18 +53,15 @@ pub(super) async fn start(forge: &Forge) -> (Vec<Child>, Vec<Questions>) {
     hg(&["bookmark", "mark"]);
     hg(&["update", "-q", "default"]);
     // Of a higher major, and with what an archive of hg would have too.
-    write("go.mod", "module golden.test/overhg/v2\n");
+    write("go.mod", "module plain.golden.test/mercurial/v2\n");
     write(".hg_archival.txt", "repo: x\n");
     write("sub/.hg_archival.txt", "kept\n");
     hg(&["add", "-q"]);
     hg(&["commit", "-q", "-m", "four"]);
     hg(&["tag", "v2.0.0"]);
-    let (plain, url) = serve(&folder, None).await;
-    let (secure, secure_url) = serve(&folder, Some(&forge.server_pem())).await;
+    let (plain, url) = serve(&folder).await;
     let root = "plain.golden.test/mercurial";
     forge.import(root, &format!("hg {url}"));
-    let over_https = "golden.test/overhg";
-    forge.import(over_https, &format!("hg {secure_url}"));
     let queries = |more: &[&str]| -> Vec<String> {
         let all = [
             "default",
@@ -87,24 +84,17 @@ pub(super) async fn start(forge: &Forge) -> (Vec<Child>, Vec<Questions>) {
             queries(&["v1.0.0", "v1.1.0", "v1.2.0", &pseudo]),
         ),
         (format!("{root}/lib"), queries(&["v0.1.0", "v1.0.0"])),
-    ];
-    let https = vec![
-        (over_https.to_owned(), queries(&["v1.0.0", "v1.1.0"])),
-        (
-            format!("{over_https}/v2"),
-            queries(&["v2.0.0", "v2.1.0", "v1.0.0"]),
-        ),
-        (format!("{over_https}/lib"), queries(&["v0.1.0"])),
+        (format!("{root}/v2"), queries(&["v2.0.0", "v2.1.0"])),
     ];
     let ask = |modules| Questions {
         modules,
         ..Questions::default()
     };
-    (vec![plain, secure], vec![ask(modules), ask(https)])
+    (vec![plain], vec![ask(modules)])
 }
 
-/// Serves a repository, over https with the certificate and key of a file. The URL has no slash at its end.
-async fn serve(folder: &Path, pem: Option<&Path>) -> (Child, String) {
+/// Serves a repository. The URL has no slash at its end.
+async fn serve(folder: &Path) -> (Child, String) {
     let mut server = tokio::process::Command::new("hg");
     server.args([
         "serve",
@@ -116,9 +106,6 @@ async fn serve(folder: &Path, pem: Option<&Path>) -> (Child, String) {
         "-A",
         "/dev/null",
     ]);
-    if let Some(pem) = pem {
-        server.arg("--certificate").arg(pem);
-    }
     server
         .current_dir(folder)
         .env("HGRCPATH", "/dev/null")
@@ -133,8 +120,5 @@ async fn serve(folder: &Path, pem: Option<&Path>) -> (Child, String) {
     let url = line
         .expect("hg serve starts")
         .replace("localhost", "127.0.0.1");
-    // It says http in any case.
-    let scheme = if pem.is_some() { "https" } else { "http" };
-    let url = url.replacen("http", scheme, 1);
     (server, url.trim_end_matches('/').to_owned())
 }

@@ -201,7 +201,7 @@ async fn govcs_refuses_as_go_does() {
         let gate = gateway(&forge, rules).await;
         for (module, query) in [
             ("golden.test/plain", "v1.0.0"),
-            ("golden.test/overhg", "v1.0.0"),
+            ("plain.golden.test/mercurial", "v1.0.0"),
             ("plain.golden.test/subversion", "latest"),
             ("plain.golden.test/fossil", "v1.0.0"),
             ("plain.golden.test/bazaar", "v1.0.0"),

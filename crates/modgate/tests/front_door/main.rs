@@ -19,5 +19,5 @@ mod operations;
 mod private;
 mod project;
 mod protocol;
-mod versions;
 mod vanity;
+mod versions;
