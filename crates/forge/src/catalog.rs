@@ -1,6 +1,7 @@
 //! A repository for every rule, and the questions to ask about it.
 
 mod majors;
+mod missing;
 mod names;
 mod retractions;
 mod revisions;
@@ -111,6 +112,7 @@ pub fn all() -> Vec<Entry> {
 /// of [`all`] must be there.
 pub fn pages(forge: &Forge) -> Vec<Questions> {
     let asks = roots::pages(forge).into_iter();
+    let asks = asks.chain(missing::pages(forge));
     asks.map(|ask| Questions {
         modules: vec![ask],
         ..Questions::default()

@@ -63,9 +63,14 @@ impl Forge {
         let repositories = folder.path().join("repositories");
         std::fs::create_dir(&repositories).expect("a folder can be made");
         let site = Arc::new(Site::new());
-        let (acceptor, ca_pem) = tls::make().expect("certificates can be made");
+        let tls = tls::make().expect("certificates can be made");
+        let (acceptor, ca_pem) = (tls.acceptor, tls.ca);
         let ca = folder.path().join("ca.pem");
-        std::fs::write(ca, &ca_pem).expect("a file can be written");
+        // What hg is told in place of its configuration.
+        let hgrc = format!("[web]\ncacerts = {}\n", ca.display());
+        for (name, text) in [("ca.pem", &ca_pem), ("hgrc", &hgrc)] {
+            std::fs::write(folder.path().join(name), text).expect("a file can be written");
+        }
         let mut servers = JoinSet::new();
 
         let (listener, https) = listen().await;
@@ -169,6 +174,11 @@ impl Forge {
         self.site.page(address, pages);
     }
 
+    /// Any file, at `host/path`.
+    pub fn file(&self, address: &str, content: impl Into<Vec<u8>>) {
+        self.site.file(address, content.into());
+    }
+
     /// Asks for a Basic login at `host/path` and below.
     pub fn guard(&self, address: &str, login: Login) {
         self.site.login(address, &login.text());
@@ -222,6 +232,11 @@ impl Forge {
     /// A file with [`ca_pem`](Forge::ca_pem).
     pub fn ca_file(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
+    }
+
+    /// A configuration file of hg that trusts the authority alone.
+    pub fn hgrc(&self) -> PathBuf {
+        self.folder.path().join("hgrc")
     }
 
     /// The private key that the ssh server knows.

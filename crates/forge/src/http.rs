@@ -90,6 +90,10 @@ pub(crate) async fn answer(
     }
     match found {
         Found::Nothing => text(StatusCode::NOT_FOUND, "there is nothing\n"),
+        Found::File(content) => {
+            let body = Full::new(Bytes::from(content));
+            Response::new(body.map_err(|never| match never {}).boxed_unsync())
+        }
         Found::Page(page) => {
             let status = StatusCode::from_u16(page.status).expect("a status");
             let mut answer = text(status, &page.body);

@@ -37,6 +37,7 @@ pub struct Pages {
 #[derive(Debug, Default)]
 struct State {
     pages: BTreeMap<String, Pages>,
+    files: BTreeMap<String, Vec<u8>>,
     /// By `host/path`, without the `.git` or with it as it is in the URL.
     repositories: BTreeMap<String, PathBuf>,
     faults: HashMap<String, Fault>,
@@ -57,6 +58,7 @@ pub(crate) struct Site {
 #[derive(Debug)]
 pub(crate) enum Found {
     Page(Pages),
+    File(Vec<u8>),
     Git {
         folder: PathBuf,
         /// What comes after the repository: `/info/refs` and the like.
@@ -79,6 +81,10 @@ impl Site {
 
     pub(crate) fn page(&self, url: &str, pages: Pages) {
         self.with(|state| state.pages.insert(url.to_owned(), pages));
+    }
+
+    pub(crate) fn file(&self, url: &str, content: Vec<u8>) {
+        self.with(|state| state.files.insert(url.to_owned(), content));
     }
 
     pub(crate) fn repository(&self, url: &str, folder: &Path) {
@@ -139,6 +145,9 @@ impl Site {
                         return Found::Git { folder, rest };
                     }
                 }
+            }
+            if let Some(content) = state.files.get(address) {
+                return Found::File(content.clone());
             }
             let pages = state.pages.iter().rev();
             let mut pages =

@@ -23,8 +23,15 @@ const NAMES: [&str; 11] = [
     "git.openstack.org",
 ];
 
-/// What the server needs, and the authority's certificate.
-pub(crate) fn make() -> Result<(TlsAcceptor, String), Box<dyn std::error::Error>> {
+/// What the servers need.
+pub(crate) struct Tls {
+    pub(crate) acceptor: TlsAcceptor,
+    /// The authority's certificate, as PEM.
+    pub(crate) ca: String,
+}
+
+/// A new authority, and what it signed.
+pub(crate) fn make() -> Result<Tls, Box<dyn std::error::Error>> {
     let mut ca = CertificateParams::new(Vec::new())?;
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     ca.distinguished_name
@@ -38,5 +45,8 @@ pub(crate) fn make() -> Result<(TlsAcceptor, String), Box<dyn std::error::Error>
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(vec![leaf.der().clone()], key)?;
-    Ok((TlsAcceptor::from(Arc::new(config)), ca.pem()))
+    Ok(Tls {
+        acceptor: TlsAcceptor::from(Arc::new(config)),
+        ca: ca.pem(),
+    })
 }

@@ -16,10 +16,10 @@ use tokio::process::Command;
 use tokio::sync::Semaphore;
 use zip::ZipArchive;
 
-use crate::Forge;
+use crate::{Fault, Forge, Pages};
 
 /// How long one run of `go` may take.
-const LIMIT: Duration = Duration::from_mins(3);
+const LIMIT: Duration = Duration::from_mins(10);
 
 /// What a query resolves to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +50,9 @@ pub struct Truth {
     pub versions: BTreeMap<String, Result<Vec<String>, String>>,
     /// By module and query.
     pub revisions: BTreeMap<(String, String), Result<Revision, String>>,
+    /// Whether a refused revision is one that `go` takes for absent, and so goes on to the next prefix, or an error that
+    /// ends its search. Only where it can be told.
+    pub absent: BTreeMap<(String, String), bool>,
     /// By module and canonical version.
     pub artifacts: BTreeMap<(String, String), Artifact>,
 }
@@ -90,7 +93,12 @@ pub struct Go {
     env: BTreeMap<&'static str, OsString>,
     /// How many run at once.
     slots: Arc<Semaphore>,
+    /// Hosts whose root is an error.
+    judged: Vec<String>,
 }
+
+/// The name of a repository that is out of order.
+const JUDGE: &str = "out-of-order";
 
 impl Go {
     /// With the proxy and the certificate authority of a forge.
@@ -98,6 +106,7 @@ impl Go {
         let mut go = Go {
             env: BTreeMap::new(),
             slots: Arc::new(Semaphore::new(4)),
+            judged: Vec::new(),
         };
         for (key, value) in [
             ("GOENV", "off"),
@@ -123,7 +132,10 @@ impl Go {
         }
         go.set("SSL_CERT_FILE", forge.ca_file());
         go.set("GIT_SSL_CAINFO", forge.ca_file());
-        go.set("HGRCPATH", "/dev/null");
+        go.set("HGRCPATH", forge.hgrc());
+        // Neither does anything without somebody to be.
+        go.set("USER", "ann");
+        go.set("BRZ_LOG", "/dev/null");
         let ssh = format!(
             "ssh -i {} -o UserKnownHostsFile={} -o BatchMode=yes -o IdentitiesOnly=yes",
             forge.ssh_key().display(),
@@ -158,6 +170,12 @@ impl Go {
         let args = ["list", "-m", "-e", "-json"];
         for (pair, said) in pairs.into_iter().zip(self.each(&home, &args, &asked).await) {
             truth.revisions.insert(pair, said.and_then(Said::revision));
+        }
+        let refused = truth.revisions.iter().filter(|(_, said)| said.is_err());
+        for (pair, _) in refused {
+            if let Some(absent) = self.absent(&home, &pair.0, &pair.1).await {
+                truth.absent.insert(pair.clone(), absent);
+            }
         }
         let versions: BTreeSet<(String, String)> = truth
             .revisions
@@ -198,6 +216,39 @@ impl Go {
             truth.versions.insert(module.clone(), said);
         }
         truth
+    }
+
+    /// Whether `go` goes on after a refusal. It looks for a package in all prefixes of its path; the shortest of them, by
+    /// [`Go::judge`], is an error that is told if all longer ones are absent.
+    async fn absent(&self, home: &TempDir, module: &str, query: &str) -> Option<bool> {
+        let (host, rest) = module.split_once('/')?;
+        if !self.judged.iter().any(|judged| judged == host) || rest.is_empty() {
+            return None;
+        }
+        std::fs::create_dir_all(home.path().join("work")).ok()?;
+        let go_mod = home.path().join("work/go.mod");
+        std::fs::write(&go_mod, "module judge.test/judge\n\ngo 1.21\n").ok()?;
+        let asked = [format!("{module}@{query}")];
+        let (_, error) = self.run(home, &["get"], &asked).await;
+        std::fs::remove_file(go_mod).ok()?;
+        let _ = std::fs::remove_file(home.path().join("work/go.sum"));
+        Some(error.contains(JUDGE) || error.contains("does not contain package"))
+    }
+
+    /// Makes the roots of these hosts be repositories that are out of order, by which [`Truth::absent`] is told.
+    pub fn judge(&mut self, forge: &Forge, hosts: &[&str]) {
+        let path = format!("git.golden.test/{JUDGE}.git");
+        forge.fault(&path, Some(Fault::Status(500)));
+        for host in hosts {
+            let tag = format!("<meta name=\"go-import\" content=\"{host} git https://{path}\">");
+            let page = Pages {
+                body: tag,
+                status: 200,
+                below: false,
+            };
+            forge.page(&format!("{host}/"), page);
+            self.judged.push((*host).to_owned());
+        }
     }
 
     /// Runs `go` with all arguments at once. Where it refuses the whole command line because of one, each gets a run of

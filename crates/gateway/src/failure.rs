@@ -39,6 +39,7 @@ pub(crate) fn direct(what: String, absent: Code, error: DirectError) -> Refusal 
         ErrorKind::Overloaded => Code::Overloaded,
         ErrorKind::MissingProgram => Code::ProgramMissing,
         ErrorKind::Invalid => Code::ModuleInvalid,
+        ErrorKind::TooLarge => Code::TooLarge,
         ErrorKind::Disk => Code::StorageError,
     };
     let mut refusal = Refusal::new(code, what, format!("direct: {}", error.text));

@@ -108,7 +108,7 @@ impl Gateway {
     ) -> Result<(), Refusal> {
         const MAX_BYTES: usize = gomod_file::MAX_BYTES;
         let wish = artifact.wish();
-        let mut search = Search::new(settings, route, &artifact.module, &wish);
+        let mut search = Search::new(settings, route, &artifact.module, &wish).pinned(self, route);
         let (fetched, proof) = tokio::join!(
             search.whole(MAX_BYTES),
             self.proof(settings, artifact, route)

@@ -50,7 +50,7 @@ impl Gateway {
         teller: &Teller<Answer>,
     ) -> Result<(), Refusal> {
         let wish = artifact.wish();
-        let mut search = Search::new(settings, route, &artifact.module, &wish);
+        let mut search = Search::new(settings, route, &artifact.module, &wish).pinned(self, route);
         let proof = self
             .proof(settings, artifact, route)
             .map_err(Arc::new)
@@ -383,7 +383,11 @@ impl Gateway {
         };
         let checked = self.read_zip(artifact, content, want).await?;
         match checked {
-            Ok(report) => Ok(report.h1),
+            Ok(report) => {
+                self.same_go_mod(artifact, upstream, report.go_mod_h1)
+                    .await?;
+                Ok(report.h1)
+            }
             Err(error) => {
                 Metrics::count(&self.metrics.verifications, "invalid");
                 settings

@@ -19,6 +19,7 @@ mod keep;
 mod lists;
 mod metrics;
 mod negative;
+mod pin;
 mod pipeline;
 mod record;
 mod refresh;

@@ -80,6 +80,8 @@ codes! {
     LookupDisabled = "lookup_disabled", 403, Policy;
     /// Direct fetch is not allowed there: by GOVCS rules, or since the address is not public.
     DirectRefused = "direct_refused", 403, Policy;
+    /// It is more than this gateway takes, by a limit of its own.
+    TooLarge = "too_large", 403, Policy;
     /// The checksum database does not know the version, and unknown ones are refused.
     ChecksumUnknown = "checksum_unknown", 403, Policy;
     /// What upstream sent is not what the checksum database says.

@@ -10,12 +10,13 @@ use vcs::{DirectError, ErrorKind, ZipStream};
 use crate::{
     artifact::{Artifact, Part},
     failure,
+    gateway::Gateway,
     refusal::{Code, Refusal},
     settings::{Route, Settings},
 };
 
 /// What `direct` is called in logs, records and errors.
-const DIRECT: &str = "direct";
+pub(crate) const DIRECT: &str = "direct";
 
 /// What changes with time.
 #[derive(Clone, Debug)]
@@ -97,6 +98,8 @@ pub(crate) struct Search<'a> {
     module: &'a ModulePath,
     wish: &'a Wish,
     walk: Walk,
+    /// Who knows of which commit a version is, and by which route it finds out.
+    pinner: Option<(&'a Arc<Gateway>, &'a Route)>,
     /// Why what came before was bad.
     rejected: Option<Refusal>,
 }
@@ -117,8 +120,15 @@ impl<'a> Search<'a> {
             module,
             wish,
             walk: settings.upstreams.walk(route.chain(), &ask),
+            pinner: None,
             rejected: None,
         }
+    }
+
+    /// From version control all files of a version are taken of the commit that the gateway knows it to be.
+    pub(crate) fn pinned(mut self, gateway: &'a Arc<Gateway>, route: &'a Route) -> Self {
+        self.pinner = Some((gateway, route));
+        self
     }
 
     /// The next that has it.
@@ -174,7 +184,13 @@ impl<'a> Search<'a> {
         let FailureKind::Direct { earlier } = &failure.kind else {
             return Err(failure::refusal(&what, absent, &failure));
         };
-        match ask_direct(self.settings, self.module, self.wish).await {
+        let pin = match (self.pinner, self.wish) {
+            (Some((gateway, route)), Wish::Part(Part::Mod | Part::Zip, version)) => {
+                gateway.commit_of(self.module, version, route).await?
+            }
+            _ => None,
+        };
+        match ask_direct(self.settings, self.module, self.wish, pin.as_deref()).await {
             Ok(stream) => Ok(Found {
                 upstream: DIRECT.into(),
                 length: match &stream {
@@ -202,6 +218,7 @@ async fn ask_direct(
     settings: &Settings,
     module: &ModulePath,
     wish: &Wish,
+    pin: Option<&str>,
 ) -> Result<Stream, DirectError> {
     let direct = &settings.direct;
     let info = |revision: vcs::Revision| Stream::Memory(revision.info_json());
@@ -217,8 +234,11 @@ async fn ask_direct(
         Wish::Part(Part::Info, version) => {
             direct.revision(module, version.as_str()).await.map(info)
         }
-        Wish::Part(Part::Mod, version) => direct.go_mod(module, version).await.map(Stream::Memory),
-        Wish::Part(Part::Zip, version) => direct.zip(module, version).await.map(Stream::Zip),
+        Wish::Part(Part::Mod, version) => {
+            let got = direct.go_mod(module, version, pin).await;
+            got.map(Stream::Memory)
+        }
+        Wish::Part(Part::Zip, version) => direct.zip(module, version, pin).await.map(Stream::Zip),
     }
 }
 

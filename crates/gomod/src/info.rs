@@ -43,6 +43,17 @@ pub struct Info {
 }
 
 impl Info {
+    /// Its origin as it came.
+    pub fn origin(&self) -> Option<&Value> {
+        self.object.get("Origin")
+    }
+
+    /// The commit of its origin, if it names one.
+    pub fn commit(&self) -> Option<&str> {
+        let hash = self.origin()?.get("Hash")?.as_str()?;
+        (!hash.is_empty()).then_some(hash)
+    }
+
     /// Reads what a client would accept for a module, whatever was asked.
     pub fn parse(body: &[u8], path: &ModulePath) -> Result<Self, InfoError> {
         if body.len() > MAX_BYTES {

@@ -62,6 +62,8 @@ pub enum Want {
 pub struct ZipReport {
     /// The hash, if it was wanted.
     pub h1: Option<H1>,
+    /// The hash of the root `go.mod`, as that of a `.mod`; none if there is no such file.
+    pub go_mod_h1: Option<H1>,
     /// How many entries.
     pub entries: usize,
     /// The sum of all files, in bytes.
@@ -115,8 +117,15 @@ pub fn check<R: Read + Seek>(
     let uncompressed_bytes = names::check(&entries, &prefix, limits)?;
     let mut lines = (want == Want::Hash).then(Lines::default);
     let mut content = inflate::Content::new();
+    let mut go_mod_h1 = None;
     for entry in &entries {
-        let sha256 = content.read(&mut window, entry, lines.is_some())?;
+        let go_mod = entry.name.strip_prefix(&prefix) == Some("go.mod");
+        let sha256 = content.read(&mut window, entry, lines.is_some() || go_mod)?;
+        if let (true, Some(sha256)) = (go_mod, sha256) {
+            let mut alone = Lines::default();
+            alone.push("go.mod", sha256);
+            go_mod_h1 = alone.finish().ok();
+        }
         if let (Some(lines), Some(sha256)) = (&mut lines, sha256) {
             lines.push(&entry.name, sha256);
         }
@@ -127,6 +136,7 @@ pub fn check<R: Read + Seek>(
         .map_err(|_| ZipError::Format("a file name with a newline"))?;
     Ok(ZipReport {
         h1,
+        go_mod_h1,
         entries: entries.len(),
         uncompressed_bytes,
     })
@@ -212,6 +222,19 @@ mod tests {
                 "{pair:?}"
             );
         }
+    }
+
+    #[test]
+    fn the_root_go_mod_has_its_own_hash() {
+        let text = b"module a.com/m\n";
+        let files: [(&str, &[u8]); 2] = [
+            (&format!("{P}a.go"), b"package a\n"),
+            (&format!("{P}go.mod"), text),
+        ];
+        let with = verdict(&make(&files, CompressionMethod::Deflated)).unwrap();
+        assert_eq!(with.go_mod_h1, Some(crate::h1::hash_go_mod(text)));
+        let without = verdict(&make(&files[..1], CompressionMethod::Deflated)).unwrap();
+        assert_eq!(without.go_mod_h1, None);
     }
 
     #[test]

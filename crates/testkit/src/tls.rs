@@ -20,7 +20,7 @@ pub(crate) struct Tls {
 /// [`Lab::ca_pem`](crate::lab::Lab::ca_pem)) each time, so each of these but the first is an error of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Certificate {
-    /// Signed by the authority, for `127.0.0.1` and `localhost`.
+    /// Signed by the authority, for `127.0.0.1`, `localhost` and `*.corp.example`.
     Good,
     /// The same, but it ended in 2001.
     Expired,
@@ -61,7 +61,9 @@ fn pem(certificate: Certificate) -> Result<Pem, rcgen::Error> {
     let key = KeyPair::generate()?;
     let mut leaf = CertificateParams::new(match certificate {
         Certificate::OtherName => vec!["elsewhere.example".to_owned()],
-        _ => vec!["127.0.0.1".to_owned(), "localhost".to_owned()],
+        _ => ["127.0.0.1", "localhost", "*.corp.example"]
+            .map(str::to_owned)
+            .to_vec(),
     })?;
     if certificate == Certificate::Expired {
         leaf.not_before = date_time_ymd(2000, 1, 1);

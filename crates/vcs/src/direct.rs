@@ -9,9 +9,11 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use gomod::{ModulePath, Version};
 use tokio::sync::mpsc;
 
+use crate::bzr::BzrRepository;
 use crate::discover::page::from_egress;
 use crate::discover::{Discovery, Kind, Root};
-use crate::git::{GitRepository, Mirror, Mirrors};
+use crate::fossil::FossilRepository;
+use crate::git::{GitRepository, Mirror, Mirrors, Page, is_redirect};
 use crate::hg::HgRepository;
 use crate::incident::{Incidents, Watch};
 use crate::module::Module;
@@ -20,7 +22,8 @@ use crate::proxy::ModProxy;
 use crate::reach::Reach;
 use crate::repository::{Repository, Trouble};
 use crate::svn::SvnRepository;
-use crate::{DirectError, DirectSettings, Revision, probe};
+use crate::whole::Whole;
+use crate::{DirectError, DirectSettings, ErrorKind, Revision, probe};
 
 /// Direct fetch: asks repositories themselves, from mirrors that are kept. Shared by reference.
 #[derive(Debug)]
@@ -97,10 +100,12 @@ impl Direct {
                 "latest" => proxy.latest(module).await?,
                 query => proxy.revision(module, &escaped(query)).await?,
             };
+            // As it came; one that cannot be read is none.
+            let origin = info.origin().cloned();
             return Ok(Revision {
                 version: info.version,
                 time: info.time,
-                origin: None,
+                origin: origin.and_then(|origin| serde_json::from_value(origin).ok()),
             });
         }
         let _place = self.place(module).await?;
@@ -114,27 +119,31 @@ impl Direct {
         .await
     }
 
-    /// The go.mod of a version, made up if the module has none.
+    /// The go.mod of a version, made up if the module has none. `pin` is the commit of the [`Origin`](crate::Origin) that
+    /// was told of the version: another one is not read, even if the tag was moved since.
     pub async fn go_mod(
         &self,
         module: &ModulePath,
         version: &Version,
+        pin: Option<&str>,
     ) -> Result<Bytes, DirectError> {
         if let Some(proxy) = self.proxy(module).await? {
             return proxy.go_mod(module, version).await;
         }
         let _place = self.place(module).await?;
         self.ask(module, self.settings.refs_life, |mut module| {
-            async move { module.go_mod(version).await }.boxed()
+            async move { module.go_mod(version, pin).await }.boxed()
         })
         .await
     }
 
-    /// The zip of a version. What no zip can be made of is an error here; trouble on the way ends the stream.
+    /// The zip of a version, with `pin` as in [`go_mod`](Direct::go_mod). What no zip can be made of is an error here;
+    /// trouble on the way ends the stream.
     pub async fn zip(
         &self,
         module: &ModulePath,
         version: &Version,
+        pin: Option<&str>,
     ) -> Result<ZipStream, DirectError> {
         if let Some(proxy) = self.proxy(module).await? {
             let mut answer = proxy.zip(module, version).await?;
@@ -156,7 +165,7 @@ impl Direct {
         let max = self.settings.max_zip_bytes;
         let plan = self
             .ask(module, self.settings.refs_life, |found| {
-                async move { found.zip(version, max).await }.boxed()
+                async move { found.zip(version, pin, max).await }.boxed()
             })
             .await?;
         Ok(ZipStream(plan.start(place)))
@@ -208,7 +217,7 @@ impl Direct {
                     }
                     tries += 1;
                 }
-                Err(Trouble::Other(error)) if asked == root && redirected(&error) => {
+                Err(Trouble::Other(error)) if asked == root && is_redirect(&error) => {
                     asked = self.reach.moved(&root).await?.ok_or(error)?;
                 }
                 Err(trouble) => return Err(trouble.into()),
@@ -259,14 +268,30 @@ impl Direct {
             Kind::Git => {
                 let mirror = self.mirror(root).await?;
                 let way = self.reach.way(root).await?;
-                let git = GitRepository::new(Arc::clone(&mirror), way, &self.settings, believe);
+                let page = Page {
+                    egress: self.reach.egress().clone(),
+                    credentials: root.credentials,
+                };
+                let git =
+                    GitRepository::new(Arc::clone(&mirror), way, page, &self.settings, believe);
                 Ok((Repository::Git(Box::new(git)), Some(mirror)))
             }
             Kind::Hg => {
-                let mirror = self.mirror(root).await?;
-                let way = self.reach.way(root).await?;
-                let hg = HgRepository::new(Arc::clone(&mirror), way, &self.settings);
+                let (whole, mirror) = self.whole(root, believe).await?;
+                let hg = HgRepository::new(whole)?;
                 Ok((Repository::Hg(Box::new(hg)), Some(mirror)))
+            }
+            Kind::Bzr => {
+                let (whole, mirror) = self.whole(root, believe).await?;
+                let (scratch, most) = (self.settings.folder.clone(), self.settings.max_zip_bytes);
+                let bzr = BzrRepository::new(whole, scratch, most).await?;
+                Ok((Repository::Bzr(Box::new(bzr)), Some(mirror)))
+            }
+            Kind::Fossil => {
+                let (whole, mirror) = self.whole(root, believe).await?;
+                let (scratch, most) = (self.settings.folder.clone(), self.settings.max_zip_bytes);
+                let fossil = FossilRepository::new(whole, scratch, most)?;
+                Ok((Repository::Fossil(Box::new(fossil)), Some(mirror)))
             }
             Kind::Svn => {
                 let way = self.reach.way(root).await?;
@@ -275,8 +300,24 @@ impl Direct {
                 let svn = SvnRepository::new(&settings.folder, way, limit, most)?;
                 Ok((Repository::Svn(Box::new(svn)), None))
             }
-            other => Err(probe::not_supported(other, &root.prefix)),
+            // It is asked before, as what it is.
+            Kind::Mod => {
+                let text = format!("{}: a module proxy is no repository", root.prefix);
+                Err(DirectError::new(ErrorKind::Refused, text))
+            }
         }
+    }
+
+    /// What is kept of a repository whole.
+    async fn whole(
+        &self,
+        root: &Root,
+        believe: Duration,
+    ) -> Result<(Whole, Arc<Mirror>), DirectError> {
+        let mirror = self.mirror(root).await?;
+        let way = self.reach.way(root).await?;
+        let whole = Whole::new(Arc::clone(&mirror), way, &self.settings, believe);
+        Ok((whole, mirror))
     }
 }
 
@@ -289,10 +330,4 @@ fn escaped(query: &str) -> String {
         out.push(c.to_ascii_lowercase());
         out
     })
-}
-
-/// Whether git was redirected, which it does not follow.
-fn redirected(error: &DirectError) -> bool {
-    let is = |status: &&str| error.text.contains(&format!("returned error: {status}"));
-    ["301", "302", "303", "307", "308"].iter().any(is)
 }

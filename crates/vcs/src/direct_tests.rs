@@ -274,8 +274,8 @@ async fn questions_may_move_between_threads() {
         let failed = [
             direct.versions(&module).await.is_err(),
             direct.latest(&module).await.is_err(),
-            direct.go_mod(&module, &version).await.is_err(),
-            direct.zip(&module, &version).await.is_err(),
+            direct.go_mod(&module, &version, None).await.is_err(),
+            direct.zip(&module, &version, None).await.is_err(),
         ];
         direct.tidy().await;
         failed
@@ -416,7 +416,7 @@ async fn a_zip_that_nobody_reads_on() {
     let version = gomod::Version::parse("v1.0.0").unwrap();
     let mut stream = lab
         .direct
-        .zip(&module("test.example/m"), &version)
+        .zip(&module("test.example/m"), &version, None)
         .await
         .unwrap();
     assert!(stream.next().await.unwrap().is_ok());
@@ -425,54 +425,6 @@ async fn a_zip_that_nobody_reads_on() {
     assert_eq!(
         lab.query("test.example/m", "v1.0.0").await.unwrap(),
         "v1.0.0"
-    );
-}
-/// A Mercurial repository by the same rules.
-#[tokio::test]
-async fn a_mercurial_repository() {
-    let lab = Lab::with(|settings| {
-        let mapping = settings.mappings[0].clone();
-        settings.mappings.push(crate::discover::Mapping {
-            prefix: "hg.example".to_owned(),
-            vcs: crate::discover::Kind::Hg,
-            ..mapping
-        });
-    });
-    let folder = lab.folder.path().join("h");
-    std::fs::create_dir_all(folder.join("sub")).unwrap();
-    let hg = |args: &[&str]| {
-        let output = std::process::Command::new("hg")
-            .args(args)
-            .current_dir(&folder)
-            .envs([("HGPLAIN", "1"), ("HGRCPATH", "/dev/null"), ("HGUSER", "t")])
-            .output();
-        output.is_ok_and(|output| output.status.success())
-    };
-    if !hg(&["init"]) {
-        eprintln!("hg is not installed: nothing was tried");
-        return;
-    }
-    for (name, text) in [
-        ("go.mod", "module hg.example/h\n"),
-        ("a.go", "package h\n"),
-        ("sub/b.go", "package sub\n"),
-    ] {
-        std::fs::write(folder.join(name), text).unwrap();
-    }
-    assert!(hg(&["commit", "-A", "-m", "one", "-d", "1700000000 0"]));
-    assert!(hg(&["tag", "v1.2.0", "-d", "1700000100 0"]));
-    assert_eq!(lab.versions("hg.example/h").await, ["v1.2.0"]);
-    assert_eq!(lab.query("hg.example/h", "latest").await.unwrap(), "v1.2.0");
-    assert_eq!(lab.query("hg.example/h", "v1.2.0").await.unwrap(), "v1.2.0");
-    let tip = lab.query("hg.example/h", "default").await.unwrap();
-    assert!(tip.starts_with("v1.2.1-0.20231114221500-"), "{tip}");
-    assert_eq!(
-        lab.names("hg.example/h", "v1.2.0").await.unwrap(),
-        ["a.go", "go.mod", "sub/b.go"]
-    );
-    assert_eq!(
-        lab.zip("hg.example/h", "v1.2.0").await.unwrap(),
-        lab.zip("hg.example/h", "v1.2.0").await.unwrap()
     );
 }
 

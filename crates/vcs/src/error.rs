@@ -21,6 +21,8 @@ pub enum ErrorKind {
     MissingProgram,
     /// It exists, but breaks a rule of modules: no zip can be made of it. Final.
     Invalid,
+    /// It is more than this gateway takes, by a limit of its own. Says nothing about what exists.
+    TooLarge,
     /// The folder of mirrors cannot be used.
     Disk,
 }
@@ -63,6 +65,11 @@ impl DirectError {
 
     pub(crate) fn invalid(text: impl AsRef<str>) -> Self {
         Self::new(ErrorKind::Invalid, text)
+    }
+
+    pub(crate) fn too_large(text: impl AsRef<str>) -> Self {
+        Self::new(ErrorKind::TooLarge, text)
+            .hint("a limit of this gateway, not of Go: its owner can raise it, or the module be made smaller")
     }
 
     pub(crate) fn disk(what: &str, error: &std::io::Error) -> Self {

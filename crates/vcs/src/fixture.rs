@@ -72,7 +72,7 @@ impl Lab {
     pub(crate) async fn zip(&self, path: &str, version: &str) -> Result<Vec<u8>, DirectError> {
         let mut stream = self
             .direct
-            .zip(&module(path), &Version::parse(version).unwrap())
+            .zip(&module(path), &Version::parse(version).unwrap(), None)
             .await?;
         let mut all = Vec::new();
         while let Some(block) = stream.next().await {

@@ -15,13 +15,12 @@ use tokio::process::Command;
 use tokio::time::Instant;
 
 use crate::git::Mirror;
-use crate::git::mirror::blocking;
-use crate::git::remote::outgrown;
 use crate::process::{self, Exit, Running, talk};
-use crate::program::failed;
+use crate::program::{failed, http_proxy, usable};
 use crate::reach::Way;
 use crate::repository::{Commit, Tag, Trouble};
-use crate::{DirectError, DirectSettings, ErrorKind};
+use crate::whole::{Whole, is_plain};
+use crate::{DirectError, ErrorKind};
 
 /// Digits of a commit's name in a pseudo-version.
 const SHORT: usize = 12;
@@ -44,33 +43,19 @@ pub(crate) struct Listed {
 /// A repository, for the time of one question.
 #[derive(Debug)]
 pub(crate) struct HgRepository {
-    mirror: Arc<Mirror>,
-    generation: u64,
-    way: Way,
-    limit: Duration,
-    max_bytes: u64,
-    /// When the question was asked.
-    since: Instant,
-    pulled: bool,
+    whole: Whole,
 }
 
 impl HgRepository {
-    /// Over the clone in `mirror`.
-    pub(crate) fn new(mirror: Arc<Mirror>, way: Way, settings: &DirectSettings) -> Self {
-        Self {
-            generation: mirror.generation(),
-            mirror,
-            way,
-            limit: settings.process_timeout,
-            max_bytes: settings.max_mirror_bytes,
-            since: Instant::now(),
-            pulled: false,
-        }
+    /// Over a clone.
+    pub(crate) fn new(whole: Whole) -> Result<Self, DirectError> {
+        check(&whole.way)?;
+        Ok(Self { whole })
     }
 
     /// The clone, and which making of it.
     pub(crate) fn mirror(&self) -> (Arc<Mirror>, u64) {
-        (Arc::clone(&self.mirror), self.generation)
+        (Arc::clone(&self.whole.mirror), self.whole.generation)
     }
 
     /// Whether a repository answers: no error. `folder` is any folder.
@@ -79,6 +64,7 @@ impl HgRepository {
         way: Way,
         limit: Duration,
     ) -> Result<(), DirectError> {
+        check(&way)?;
         let (what, arguments) = (
             format!("hg identify {}", way.url),
             ["identify", "--", &way.url],
@@ -96,7 +82,16 @@ impl HgRepository {
 
     /// The tags with a prefix, sorted by name.
     pub(crate) async fn tags(&mut self, prefix: &str) -> Result<Vec<Tag>, Trouble> {
-        self.pull().await?;
+        self.pull(false).await?;
+        let tags = self.all_tags().await?.into_iter();
+        let named = tags.filter(|(name, _)| name.starts_with(prefix));
+        let mut tags: Vec<Tag> = named.map(|(name, hash)| Tag { name, hash }).collect();
+        tags.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(tags)
+    }
+
+    /// All tags of the clone, and the commits they are on.
+    async fn all_tags(&self) -> Result<Vec<(String, String)>, Trouble> {
         let said = self
             .ask("tags", &["tags", "--template", "{node}\\t{tag}\\n"])
             .await?;
@@ -104,38 +99,37 @@ impl HgRepository {
             .lines()
             .filter_map(|line| line.split_once('\t'))
             .filter(|(_, name)| *name != "tip");
-        let all = named.clone();
-        let all = all.map(|(hash, name)| (name.to_owned(), hash.to_owned()));
-        self.mirror.watch_tags(&self.way.url, all.collect()).await;
-        let mut tags: Vec<Tag> = named
-            .filter(|(_, name)| name.starts_with(prefix))
-            .map(|(hash, name)| Tag {
-                name: name.to_owned(),
-                hash: hash.to_owned(),
-            })
-            .collect();
-        tags.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(tags)
+        Ok(named
+            .map(|(hash, name)| (name.to_owned(), hash.to_owned()))
+            .collect())
     }
 
     /// The commit that a revision names: a tag, a branch, a bookmark, a hash or the beginning of one. What may have
     /// moved is looked for after a pull, as is what is not known yet.
     pub(crate) async fn stat(&mut self, revision: &str) -> Result<Commit, Trouble> {
-        let whole = revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if whole
-            && !self.pulled
+        let hash = revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if hash
+            && !self.whole.is_new()
             && self.exists()
             && let Ok(commit) = self.look_up(revision).await
         {
             return Ok(commit);
         }
-        self.pull().await?;
-        self.look_up(revision).await
+        self.pull(false).await?;
+        match self.look_up(revision).await {
+            Err(Trouble::Other(error))
+                if error.kind == ErrorKind::NotFound && !self.whole.is_new() =>
+            {
+                self.pull(true).await?;
+                self.look_up(revision).await
+            }
+            found => found,
+        }
     }
 
     /// The newest commit.
     pub(crate) async fn latest(&mut self) -> Result<Commit, Trouble> {
-        self.pull().await?;
+        self.pull(false).await?;
         let commit = self.look_up("tip").await?;
         Ok(Commit {
             tag: None,
@@ -150,8 +144,7 @@ impl HgRepository {
             hint: None,
         };
         // A revision is an expression to hg: only a name is let through, and in quotes.
-        let named = |c: char| c.is_ascii_alphanumeric() || "._/+-".contains(c);
-        if revision.is_empty() || !revision.chars().all(named) {
+        if !is_plain(revision) {
             return Err(unknown().into());
         }
         let revset = format!("--rev=\"{revision}\"");
@@ -309,46 +302,39 @@ impl HgRepository {
         PREFIX
     }
 
-    /// Gets what is new, once in a question.
-    async fn pull(&mut self) -> Result<(), Trouble> {
-        if self.pulled {
-            return Ok(());
-        }
-        let mirror = Arc::clone(&self.mirror);
+    /// Gets what is new, unless what is here will do; see [`Whole::is_fresh`].
+    async fn pull(&mut self, now: bool) -> Result<(), Trouble> {
+        let mirror = Arc::clone(&self.whole.mirror);
         let mut disk = mirror.disk.lock().await;
-        // Whoever was before may have pulled since this was asked.
-        if disk.pulled.is_some_and(|at| at >= self.since) {
-            self.pulled = true;
+        if self.whole.is_fresh(&disk, now) {
             return Ok(());
         }
         let begun = Instant::now();
-        let folder = mirror.folder.clone();
-        blocking(move || std::fs::create_dir_all(folder)).await?;
+        self.whole.prepare().await?;
         if !self.exists() {
             let (exit, _) = self.run("init", &["init", "--", "."]).await?;
             if !exit.success() {
                 return Err(self.failed("hg init", &exit).into());
             }
-            mirror.stamp(&self.way.url)?;
         }
-        let url = self.way.url.clone();
+        let url = self.whole.way.url.clone();
         let what = format!("hg pull {url}");
         let arguments = ["pull", "-q", "-f", "--", &url];
-        let (exit, _) = tokio::select! {
-            done = self.run("pull", &arguments) => done?,
-            error = outgrown(&mirror.folder, self.max_bytes, &what) => return Err(error.into()),
-        };
+        let pull = self.run("pull", &arguments);
+        let (exit, _) = self.whole.grow(&what, pull).await?;
         if !exit.success() {
             return Err(self.damaged(&what, &exit).await);
         }
-        disk.pulled = Some(begun);
-        self.pulled = true;
+        // While nobody else pulls: what is seen later must not be noted earlier.
+        let tags = self.all_tags().await?;
+        mirror.watch_tags(&url, tags).await;
+        self.whole.pulled(&mut disk, begun);
         Ok(())
     }
 
     /// Whether there is a clone.
     fn exists(&self) -> bool {
-        self.mirror.folder.join(".hg").is_dir()
+        self.whole.mirror.folder.join(".hg").is_dir()
     }
 
     /// What a failed pull means: that the clone is damaged, if hg cannot read it without any server either.
@@ -381,27 +367,27 @@ impl HgRepository {
         arguments: &[&str],
         most: usize,
     ) -> Result<(Exit, Vec<u8>), DirectError> {
-        let named = format!("hg {what} {}", self.way.url);
-        let mut command = command(&self.mirror.folder);
+        let named = format!("hg {what} {}", self.whole.way.url);
+        let mut command = command(&self.whole.mirror.folder);
         command.args(arguments);
-        let told = settings(&self.way);
-        talk(command, &named, told.as_bytes(), most, self.limit).await
+        let told = settings(&self.whole.way);
+        talk(command, &named, told.as_bytes(), most, self.whole.limit).await
     }
 
     /// Starts hg in the clone, with its settings on the way.
     async fn start(&self, what: &str, arguments: &[&str]) -> Result<Running, DirectError> {
-        let mut command = command(&self.mirror.folder);
+        let mut command = command(&self.whole.mirror.folder);
         command.args(arguments).stdin(Stdio::piped());
-        let mut running = Running::start(command, format!("hg {what} {}", self.way.url))?;
+        let mut running = Running::start(command, format!("hg {what} {}", self.whole.way.url))?;
         if let Some(mut stdin) = running.take_stdin() {
             // A program that does not start reads nothing; its exit says more.
-            let _ = stdin.write_all(settings(&self.way).as_bytes()).await;
+            let _ = stdin.write_all(settings(&self.whole.way).as_bytes()).await;
         }
         Ok(running)
     }
 
     fn failed(&self, what: &str, exit: &Exit) -> DirectError {
-        failed(what, &self.way, exit)
+        failed(what, &self.whole.way, exit)
     }
 }
 
@@ -433,29 +419,35 @@ fn settings(way: &Way) -> String {
         set("[web]".to_owned());
         set(format!("cacerts = {file}"));
     }
-    if let Some(proxy) = way.setting("http.proxy").filter(|proxy| !proxy.is_empty()) {
+    if let Ok(Some(proxy)) = http_proxy("hg", way) {
         set("[http_proxy]".to_owned());
         set("always = true".to_owned());
-        let bare = proxy
-            .split_once("://")
-            .map_or(proxy, |(_, rest)| rest)
-            .trim_end_matches('/');
-        let (login, host) = bare
-            .rsplit_once('@')
-            .map_or((None, bare), |(login, host)| (Some(login), host));
-        set(format!("host = {host}"));
-        if let Some((user, password)) = login.and_then(|login| login.split_once(':')) {
+        set(format!("host = {}:{}", proxy.host, proxy.port));
+        if let Some((user, password)) = proxy.login {
             set(format!("user = {user}"));
             set(format!("passwd = {password}"));
         }
     }
-    if let Some((user, password)) = &way.login {
+    let certificate = way.setting("http.sslCert").zip(way.setting("http.sslKey"));
+    if way.login.is_some() || certificate.is_some() {
         set("[auth]".to_owned());
         set(format!("own.prefix = {}", way.url));
+    }
+    if let Some((cert, key)) = certificate {
+        set(format!("own.cert = {cert}"));
+        set(format!("own.key = {key}"));
+    }
+    if let Some((user, password)) = &way.login {
         set(format!("own.username = {user}"));
         set(format!("own.password = {}", password.expose()));
     }
     text
+}
+
+/// Refuses what hg cannot do on the way.
+fn check(way: &Way) -> Result<(), DirectError> {
+    usable("hg", way, true)?;
+    http_proxy("hg", way).map(drop)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 //!   reach       how a child process reaches a repository: credentials, certificates, proxies
 //! ```
 
+mod bzr;
 mod direct;
 #[cfg(test)]
 mod direct_tests;
@@ -19,11 +20,16 @@ pub mod discover;
 mod error;
 #[cfg(test)]
 mod fixture;
+mod fossil;
 mod git;
 mod govcs;
 mod hg;
 mod incident;
 mod module;
+#[cfg(test)]
+mod others_tests;
+#[cfg(test)]
+mod pin_tests;
 mod probe;
 mod process;
 mod program;
@@ -34,6 +40,8 @@ mod repository;
 mod revision;
 mod settings;
 mod svn;
+mod whole;
+mod words;
 mod zip;
 
 pub use direct::{Direct, ZipStream};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use reqwest::Url;
 
+use crate::bzr::BzrRepository;
 use crate::discover::{Kind, Probe, Root};
 use crate::git::answers as git_answers;
 use crate::hg::HgRepository;
@@ -57,15 +58,10 @@ async fn ask(vcs: Kind, folder: &Path, way: Way) -> Result<(), DirectError> {
         Kind::Git => git_answers(folder, &way, WITHIN).await,
         Kind::Hg => HgRepository::answers(folder, way, WITHIN).await,
         Kind::Svn => SvnRepository::new(folder, way, WITHIN, 0)?.answers().await,
-        Kind::Bzr | Kind::Fossil | Kind::Mod => Err(not_supported(vcs, &way.url)),
+        Kind::Bzr => BzrRepository::answers(way, folder.to_owned(), WITHIN).await,
+        // Neither can be asked whether it is there.
+        Kind::Fossil | Kind::Mod => Ok(()),
     }
-}
-
-/// The error of a system that is not asked.
-pub(crate) fn not_supported(vcs: Kind, what: &str) -> DirectError {
-    let text = format!("{what}: modgate cannot ask {vcs} repositories");
-    DirectError::new(ErrorKind::MissingProgram, text)
-        .hint("let a module proxy that can do so come before `direct` in its chain")
 }
 
 /// Whether the host answered that nobody listens at that port, which is no outage of a repository.
@@ -126,8 +122,6 @@ mod tests {
         assert!(!probe(Kind::Git, closed("git")).await.unwrap());
         assert!(!probe(Kind::Git, closed("ssh")).await.unwrap());
         assert!(!probe(Kind::Hg, closed("http")).await.unwrap());
-        let error = probe(Kind::Bzr, closed("https")).await.unwrap_err();
-        assert_eq!(error.kind, ErrorKind::MissingProgram);
-        assert!(error.text.contains("bzr"), "{error}");
+        assert!(!probe(Kind::Bzr, closed("http")).await.unwrap());
     }
 }

@@ -277,7 +277,7 @@ pub(crate) async fn talk(
                 DirectError::new(ErrorKind::Unavailable, format!("{what}: {error}"))
             })?;
         if said.len() > max {
-            return Err(DirectError::invalid(format!(
+            return Err(DirectError::too_large(format!(
                 "{what}: more than {max} bytes of output"
             )));
         }
@@ -299,11 +299,12 @@ pub(crate) async fn within<T>(
 }
 
 /// What a program is called where it is installed from.
-fn package(program: &str) -> &str {
+pub(crate) fn package(program: &str) -> &str {
     match program {
         "hg" => "Mercurial (package mercurial)",
         "svn" => "Subversion (package subversion)",
         "bzr" | "brz" => "Breezy (package brz)",
+        "fossil" => "Fossil (package fossil)",
         other => other,
     }
 }
@@ -348,7 +349,7 @@ mod tests {
             (Some(3), &b"a\n"[..], "b\n")
         );
         let error = output(shell("yes"), "x", 1000, second).await.unwrap_err();
-        assert_eq!(error.kind, ErrorKind::Invalid);
+        assert_eq!(error.kind, ErrorKind::TooLarge);
         let error = output(shell("sleep 100"), "x", 10, Duration::from_millis(50))
             .await
             .unwrap_err();

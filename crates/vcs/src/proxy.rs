@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use egress::{Answer, Ask, Egress, Page};
 use gomod::info::Info;
+use gomod::list::ParsedList;
 use gomod::{ModulePath, Version, info, list};
 
 use crate::discover::Root;
@@ -43,16 +44,20 @@ impl ModProxy {
 
     /// The versions it lists, sorted.
     pub(crate) async fn versions(&self, module: &ModulePath) -> Result<Vec<Version>, DirectError> {
-        let body = self.get(module, "@v/list", MAX_LIST_BYTES).await?;
-        Ok(list::parse(&body, module).versions)
+        Ok(self.list(module).await?.versions)
     }
 
-    /// The newest version: as it says itself, else the newest it lists.
+    async fn list(&self, module: &ModulePath) -> Result<ParsedList, DirectError> {
+        let body = self.get(module, "@v/list", MAX_LIST_BYTES).await?;
+        Ok(list::parse(&body, module))
+    }
+
+    /// The newest version: as it says itself, else the newest it lists, tagged or else not (protocol.md 1.2).
     pub(crate) async fn latest(&self, module: &ModulePath) -> Result<(Info, Bytes), DirectError> {
         match self.info(module, "@latest").await {
             Err(error) if error.kind == ErrorKind::NotFound => {
-                let versions = self.versions(module).await?;
-                match list::latest(versions.iter()) {
+                let listed = self.list(module).await?;
+                match list::latest(listed.versions.iter()).or(listed.pseudo.last()) {
                     Some(newest) => self.revision(module, &newest.escaped()).await,
                     None => Err(error),
                 }
@@ -201,6 +206,16 @@ mod tests {
     #[tokio::test]
     async fn a_root_that_is_a_module_proxy() {
         let web = Web::start(|url| {
+            let newest = "v0.0.0-20240501120000-bbbbbbbbbbbb";
+            if let Some(file) = url.strip_prefix("https://p.example/untagged/a.example/!m/@v/") {
+                return match file.strip_suffix(".info") {
+                    Some(name) if name == newest => Some(format!(r#"{{"Version":"{newest}"}}"#)),
+                    _ if file == "list" => {
+                        Some(format!("{newest}\nv0.0.0-20230501120000-aaaaaaaaaaaa\n"))
+                    }
+                    _ => None,
+                };
+            }
             let file = url.strip_prefix("https://p.example/base/a.example/!m/@")?;
             Some(match file {
                 "v/list" => "v1.0.0\nv1.2.0\nv1.3.0-pre\njunk\n".to_owned(),
@@ -249,6 +264,15 @@ mod tests {
         ] {
             assert_eq!(show(proxy.revision(&module, query).await), want);
         }
+        // Without any tag the newest of what it lists is the latest.
+        let untagged = ModProxy {
+            base: "https://p.example/untagged".to_owned(),
+            ..proxy.clone()
+        };
+        let newest = "v0.0.0-20240501120000-bbbbbbbbbbbb";
+        assert_eq!(untagged.versions(&module).await.unwrap(), []);
+        let (info, _) = untagged.latest(&module).await.unwrap();
+        assert_eq!(info.version, version(newest));
         let login = show(proxy.revision(&module, "bad").await);
         assert!(
             login.starts_with("Unavailable") && login.contains("HTML"),

@@ -4,6 +4,8 @@ use bytes::Bytes;
 use gomod::zip::Kind;
 use time::OffsetDateTime;
 
+use crate::bzr::BzrRepository;
+use crate::fossil::FossilRepository;
 use crate::git::{Archive, GitRepository};
 use crate::hg::HgRepository;
 use crate::svn::SvnRepository;
@@ -16,6 +18,8 @@ pub(crate) enum Repository {
     Git(Box<GitRepository>),
     Hg(Box<HgRepository>),
     Svn(Box<SvnRepository>),
+    Bzr(Box<BzrRepository>),
+    Fossil(Box<FossilRepository>),
 }
 
 /// Trouble with a repository.
@@ -112,19 +116,21 @@ impl Repository {
             Self::Git(_) => "git",
             Self::Hg(_) => "hg",
             Self::Svn(_) => "svn",
+            Self::Bzr(_) => "bzr",
+            Self::Fossil(_) => "fossil",
         }
     }
 
     /// Whether commits have names that are the same everywhere.
     pub(crate) fn has_hashes(&self) -> bool {
-        !matches!(self, Self::Svn(_))
+        !matches!(self, Self::Svn(_) | Self::Bzr(_))
     }
 
     /// What an origin says of the tags with a prefix.
     pub(crate) async fn sums(&mut self, prefix: &str) -> Result<Sums, Trouble> {
         match self {
             Self::Git(git) => git.sums(prefix).await,
-            Self::Hg(_) | Self::Svn(_) => Ok(Sums::default()),
+            _ => Ok(Sums::default()),
         }
     }
 
@@ -134,6 +140,9 @@ impl Repository {
             Self::Git(git) => git.tags(prefix).await,
             Self::Hg(hg) => hg.tags(prefix).await,
             Self::Svn(svn) => svn.tags(prefix).await,
+            Self::Bzr(bzr) => bzr.tags(prefix).await,
+            // Nor does the go command list them.
+            Self::Fossil(_) => Ok(Vec::new()),
         }
     }
 
@@ -143,6 +152,8 @@ impl Repository {
             Self::Git(git) => git.stat(revision, plan).await,
             Self::Hg(hg) => hg.stat(revision).await,
             Self::Svn(svn) => svn.stat(revision).await,
+            Self::Bzr(bzr) => bzr.stat(revision).await,
+            Self::Fossil(fossil) => fossil.stat(revision).await,
         }
     }
 
@@ -152,6 +163,8 @@ impl Repository {
             Self::Git(git) => git.latest(plan).await,
             Self::Hg(hg) => hg.latest().await,
             Self::Svn(svn) => svn.latest().await,
+            Self::Bzr(bzr) => bzr.latest().await,
+            Self::Fossil(fossil) => fossil.latest().await,
         }
     }
 
@@ -166,6 +179,8 @@ impl Repository {
             Self::Git(git) => git.read(hash, file, max).await,
             Self::Hg(hg) => hg.read(hash, file, max).await,
             Self::Svn(svn) => svn.read(hash, file, max).await,
+            Self::Bzr(bzr) => bzr.read(hash, file, max).await,
+            Self::Fossil(fossil) => fossil.read(hash, file, max).await,
         }
     }
 
@@ -178,8 +193,8 @@ impl Repository {
         match self {
             Self::Git(git) => git.merged_tags(commit, prefix).await,
             Self::Hg(hg) => hg.merged_tags(commit, prefix).await,
-            // Nor does the go command ask it.
-            Self::Svn(_) => Ok(Vec::new()),
+            // Nor does the go command ask these.
+            Self::Svn(_) | Self::Bzr(_) | Self::Fossil(_) => Ok(Vec::new()),
         }
     }
 
@@ -192,7 +207,7 @@ impl Repository {
         match self {
             Self::Git(git) => git.descends_from(commit, tag).await,
             Self::Hg(hg) => hg.descends_from(commit, tag).await,
-            Self::Svn(_) => Ok(false),
+            Self::Svn(_) | Self::Bzr(_) | Self::Fossil(_) => Ok(false),
         }
     }
 
@@ -202,6 +217,8 @@ impl Repository {
             Self::Git(git) => git.files(hash, folder).await,
             Self::Hg(hg) => hg_files(*hg, hash, folder).await,
             Self::Svn(svn) => svn.files(hash, folder).await,
+            Self::Bzr(bzr) => bzr.files(hash, folder).await,
+            Self::Fossil(fossil) => fossil.files(hash, folder).await,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use gomod::Version;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -18,8 +18,8 @@ pub struct Revision {
 }
 
 /// Where a version comes from, with the names the go command gives (protocol.md 1.3). What is empty is left out.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
 pub struct Origin {
     /// The version control system.
     #[serde(rename = "VCS", skip_serializing_if = "String::is_empty")]

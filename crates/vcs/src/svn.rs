@@ -11,10 +11,10 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::git::mirror::blocking;
 use crate::process::{self, Exit};
-use crate::program::{Exported, Scratch, failed};
+use crate::program::{Exported, Scratch, failed, http_proxy, usable};
 use crate::reach::Way;
 use crate::repository::{Commit, Tag, Trouble};
-use crate::zip::{Content, Entry, Files};
+use crate::zip::{Content, Entry, Files, outgrown};
 use crate::{DirectError, ErrorKind};
 
 /// Most that svn may say of a revision, tags or files, in bytes.
@@ -165,7 +165,7 @@ impl SvnRepository {
         let sum: u64 = entries.iter().map(|entry| entry.size).sum();
         if sum > self.max_bytes {
             let text = format!("the files of revision {revision} have {sum} bytes");
-            return Err(DirectError::invalid(text).into());
+            return Err(outgrown(&text, self.max_bytes).into());
         }
         let target = self.scratch.path().join("export");
         let into = target.display().to_string();
@@ -245,6 +245,7 @@ fn absent(exit: &Exit) -> bool {
 
 /// svn's settings of servers for one question; may hold secrets.
 fn servers(way: &Way) -> Result<String, DirectError> {
+    usable("svn", way, false)?;
     let mut lines = vec!["[global]".to_owned(), "store-passwords = no".to_owned()];
     if let Some(file) = way.setting("http.sslCAInfo") {
         lines.push(format!("ssl-authority-files = {file}"));
@@ -252,20 +253,10 @@ fn servers(way: &Way) -> Result<String, DirectError> {
     if way.setting("http.sslCAPath").is_some() {
         lines.push("ssl-trust-default-ca = no".to_owned());
     }
-    if let Some(proxy) = way.setting("http.proxy").filter(|proxy| !proxy.is_empty()) {
-        let url = reqwest::Url::parse(proxy).ok();
-        let url = url.filter(|url| url.scheme() == "http").ok_or_else(|| {
-            DirectError::new(
-                ErrorKind::Refused,
-                format!("{}: svn can use http proxies alone", way.url),
-            )
-        })?;
-        lines.push(format!(
-            "http-proxy-host = {}",
-            url.host_str().unwrap_or("")
-        ));
-        lines.push(format!("http-proxy-port = {}", url.port().unwrap_or(80)));
-        if let (user, Some(password)) = (url.username(), url.password()) {
+    if let Some(proxy) = http_proxy("svn", way)? {
+        lines.push(format!("http-proxy-host = {}", proxy.host));
+        lines.push(format!("http-proxy-port = {}", proxy.port));
+        if let Some((user, password)) = proxy.login {
             lines.push(format!("http-proxy-username = {user}"));
             lines.push(format!("http-proxy-password = {password}"));
         }

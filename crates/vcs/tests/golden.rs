@@ -110,8 +110,21 @@ type Answers = BTreeMap<(String, String), Answer>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Answer {
     Said(String),
-    Refused(String),
+    Refused {
+        why: String,
+        /// Whether one goes on to the next prefix or proxy after it, where that is known.
+        absent: Option<bool>,
+    },
 }
+
+/// Refusals whose kind is not compared. The first two end a search of `go`, though there is just no such version: a proxy says
+/// so (protocol.md 2.2, 3). By the last `go` takes all trouble with a page for absence; an outage is never that, nor is an
+/// address that is not asked.
+const OTHER_KINDS: [&str; 3] = [
+    "invalid pseudo-version",
+    "invalid version",
+    "unrecognized import path",
+];
 
 impl Answer {
     /// Whether `go`, which is the one asked, and the other agree. Of what it takes from a list it does not always tell the
@@ -124,7 +137,9 @@ impl Answer {
                         .strip_suffix("null")
                         .is_some_and(|one| other.starts_with(one))
             }
-            (Answer::Refused(_), Answer::Refused(_)) => true,
+            (Answer::Refused { absent: one, .. }, Answer::Refused { absent: other, .. }) => {
+                one.zip(*other).is_none_or(|(one, other)| one == other)
+            }
             _ => false,
         }
     }
@@ -144,7 +159,7 @@ async fn direct_fetch_answers_as_go_does() {
     }
     let all = only.is_none();
     let mut others = None;
-    if all {
+    if only.as_ref().is_none_or(|only| only == "pages") {
         questions.extend(catalog::pages(&lab.forge));
     }
     if only.is_none_or(|only| only == "others") {
@@ -152,7 +167,9 @@ async fn direct_fetch_answers_as_go_does() {
         questions.extend(started.questions.clone());
         others = Some(started);
     }
-    let go = Go::new(&lab.forge);
+    let mut go = Go::new(&lab.forge);
+    let hosts = ["golden.test", "pages.golden.test", "plain.golden.test"];
+    go.judge(&lab.forge, &hosts);
     let mut asked: JoinSet<(Questions, Truth)> = JoinSet::new();
     for questions in questions {
         let go = go.clone();
@@ -270,7 +287,14 @@ fn report(compared: usize, differences: &[Difference], all: bool) {
         let show = |answer: &Option<Answer>| match answer {
             None => "(not asked)".to_owned(),
             Some(Answer::Said(text)) => text.clone(),
-            Some(Answer::Refused(why)) => format!("refused: {}", why.trim()),
+            Some(Answer::Refused { why, absent }) => {
+                let kind = match absent {
+                    Some(true) => "absent",
+                    Some(false) => "refused for good",
+                    None => "refused",
+                };
+                format!("{kind}: {}", why.trim())
+            }
         };
         let _ = writeln!(
             text,
@@ -304,7 +328,7 @@ fn expected(questions: &Questions, truth: &Truth) -> Answers {
     for (module, queries) in &questions.modules {
         let list = truth.versions.get(module).map(|list| match list {
             Ok(versions) => Answer::Said(sorted(versions.clone())),
-            Err(error) => Answer::Refused(error.clone()),
+            Err(error) => refused(error, None),
         });
         answers.extend(list.map(|list| ((module.clone(), "list".to_owned()), list)));
         for query in queries {
@@ -320,10 +344,12 @@ fn expected(questions: &Questions, truth: &Truth) -> Answers {
                     if canonical(query) {
                         for what in ["mod", "zip"] {
                             let key = (module.clone(), format!("{what} {query}"));
-                            answers.insert(key, Answer::Refused(error.clone()));
+                            answers.insert(key, refused(error, None));
                         }
                     }
-                    Answer::Refused(error.clone())
+                    let known = !OTHER_KINDS.iter().any(|text| error.contains(text));
+                    let absent = truth.absent.get(&key).copied().filter(|_| known);
+                    refused(error, absent)
                 }
             };
             answers.insert((module.clone(), format!("info {query}")), said);
@@ -332,8 +358,7 @@ fn expected(questions: &Questions, truth: &Truth) -> Answers {
     for ((module, version), artifact) in &truth.artifacts {
         let (go_mod, sum) = (artifact.go_mod.as_deref(), artifact.sum.clone());
         let mut put = |what: &str, said: Option<String>| {
-            let refused = Answer::Refused(artifact.error.clone());
-            let said = said.map_or(refused, Answer::Said);
+            let said = said.map_or_else(|| refused(&artifact.error, None), Answer::Said);
             answers.insert((module.clone(), format!("{what} {version}")), said);
         };
         put("mod", go_mod.map(shown));
@@ -367,7 +392,7 @@ async fn ask(direct: &Direct, questions: &Questions, truth: &Truth, back: bool) 
     for (module, what, query) in todo {
         let said = if ModulePath::parse(&module).is_err() {
             // No such request gets this far.
-            Answer::Refused("it is no module path".to_owned())
+            refused("it is no module path", Some(true))
         } else {
             answer(direct, &module, &what, &query).await
         };
@@ -393,7 +418,8 @@ async fn answer(direct: &Direct, module: &str, what: &str, query: &str) -> Answe
                 | ErrorKind::Disk
         );
         assert!(!broken, "{module} {what} {query}: {error:?}");
-        Answer::Refused(format!("{:?}: {}", error.kind, error.text))
+        let absent = matches!(error.kind, ErrorKind::NotFound | ErrorKind::Invalid);
+        self::refused(&format!("{:?}: {}", error.kind, error.text), Some(absent))
     };
     match what {
         "list" => list(direct, module)
@@ -415,6 +441,13 @@ async fn answer(direct: &Direct, module: &str, what: &str, query: &str) -> Answe
         _ => zip(direct, module, query)
             .await
             .map_or_else(refused, |bytes| Answer::Said(h1(bytes))),
+    }
+}
+
+fn refused(why: &str, absent: Option<bool>) -> Answer {
+    Answer::Refused {
+        why: why.to_owned(),
+        absent,
     }
 }
 

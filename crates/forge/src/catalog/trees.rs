@@ -285,8 +285,19 @@ fn attributes() -> Entry {
         ],
     );
     h.tag("v1.3.0", "four");
+    // git dies of the first of these, and makes what it can of the second.
+    for (tag, line) in [
+        ("v1.4.0", "* working-tree-encoding\n"),
+        ("v1.5.0", "*.x working-tree-encoding=UTF-16LE\n"),
+    ] {
+        h.commit("main", tag, [file(".gitattributes", line)]);
+        h.tag(tag, tag);
+    }
     let mut entry = Entry::new("attributes", h);
-    entry.ask("", &["v1.0.0", "v1.1.0", "v1.2.0", "v1.3.0"]);
+    entry.ask(
+        "",
+        &["v1.0.0", "v1.1.0", "v1.2.0", "v1.3.0", "v1.4.0", "v1.5.0"],
+    );
     entry.ask("/sub", &["{two}", "{three}", "{four}"]);
     entry
 }

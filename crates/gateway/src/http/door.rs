@@ -15,7 +15,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use gomod::Request as Asking;
-use http::{Method, Request, Response, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
 use super::{
@@ -24,6 +24,7 @@ use super::{
     guard::Pulse,
     lower,
     respond::{self, Asked},
+    vanity::Vanity,
 };
 use crate::{
     Gateway,
@@ -61,6 +62,8 @@ pub struct DoorSettings {
     pub max_path_bytes: usize,
     /// Whether `/metrics` is served.
     pub metrics_page: bool,
+    /// What `?go-get=1` is answered for.
+    pub vanity: Vanity,
 }
 
 /// A response that is there already, or one that must be waited for.
@@ -146,6 +149,16 @@ impl Door {
                         .await
                 }));
             }
+            Parsed::Vanity(page) => {
+                request
+                    .uri()
+                    .path()
+                    .clone_into(&mut open.record.subject.module);
+                open.record.outcome = Outcome::Hit;
+                let html = "text/html; charset=utf-8";
+                let page = respond::page(StatusCode::OK, html, page, &asked, open);
+                return Answering::Now(ready(page));
+            }
             Parsed::Module(asking, want) => (asking, want),
         };
         open.record.subject = subject(&asking);
@@ -224,8 +237,10 @@ impl Door {
             );
             return Err(Refusal::new(Code::PathTooLong, "", why));
         }
-        if let Some(page) = admin::Page::at(path)
-            .filter(|page| settings.metrics_page || *page != admin::Page::Metrics)
+        let vanity = settings.vanity.page(request);
+        if vanity.is_none()
+            && let Some(page) = admin::Page::at(path)
+                .filter(|page| settings.metrics_page || *page != admin::Page::Metrics)
         {
             return Ok(Parsed::Admin(page));
         }
@@ -233,6 +248,9 @@ impl Door {
             path.clone_into(&mut refusal.what);
             refusal
         })?;
+        if let Some(page) = vanity {
+            return Ok(Parsed::Vanity(page));
+        }
         let (path, prefixed) = match path.strip_prefix(CACHED_ONLY) {
             Some(_) => (&path[CACHED_ONLY.len() - 1..], true),
             None => (path, false),
@@ -265,6 +283,7 @@ impl Door {
 
 enum Parsed {
     Admin(admin::Page),
+    Vanity(String),
     Module(Asking, Want),
 }
 

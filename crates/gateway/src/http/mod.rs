@@ -10,6 +10,8 @@ mod respond;
 pub mod server;
 mod socket;
 pub mod tls;
+mod vanity;
 
 pub use body::Body;
 pub use guard::ConnectionLimits;
+pub use vanity::Vanity;

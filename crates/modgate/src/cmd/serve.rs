@@ -12,7 +12,7 @@ use std::{
 use gateway::{
     AccessLog, Gateway, Metrics, Recorder,
     http::{
-        ConnectionLimits,
+        ConnectionLimits, Vanity,
         door::{Door, DoorSettings},
         server::{self, ServerLimits},
         tls::Certificate,
@@ -189,6 +189,14 @@ fn door_settings(config: &Config) -> DoorSettings {
         tls: config.tls.is_some(),
         max_path_bytes: config.limits.max_path_bytes,
         metrics_page: config.metrics.enabled,
+        vanity: Vanity {
+            prefixes: config.vanity.clone(),
+            url: config
+                .public_url
+                .as_ref()
+                .map(|url| url.expose().to_owned())
+                .unwrap_or_default(),
+        },
     }
 }
 

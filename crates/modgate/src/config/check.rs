@@ -112,6 +112,7 @@ fn sections(reader: &mut Reader<'_>, scope: &Scope) -> Config {
     let records = records::records(reader, scope);
     let replicas = records::replicas(reader, scope, &storage, &records);
     let backup = records::backup(reader, scope, &storage);
+    let vanity = direct::vanity(reader, scope, public_url.as_ref());
     Config {
         listen,
         data,
@@ -142,6 +143,7 @@ fn sections(reader: &mut Reader<'_>, scope: &Scope) -> Config {
         network: network::read(reader, scope),
         direct: direct::read(reader, scope),
         vcs: direct::mappings(reader, scope, &private_patterns),
+        vanity,
         credentials: credentials::read(reader, scope),
     }
 }

@@ -29,6 +29,8 @@ pub struct Config {
     pub data: PathBuf,
     /// URL under which clients reach this gateway, if it differs from `listen`.
     pub public_url: Option<BaseUrl>,
+    /// Path prefixes for which `?go-get=1` names `public_url`; none without it.
+    pub vanity: Vec<String>,
     /// Upstreams of every public module no route names, in order.
     pub chain: Chain,
     /// Module path patterns of private modules (GOPRIVATE's matching).

@@ -15,7 +15,7 @@ mod items;
 mod sections;
 mod storage;
 
-use items::{CREDENTIAL, ROUTE, UPSTREAM, VCS};
+use items::{CREDENTIAL, ROUTE, UPSTREAM, VANITY, VCS};
 pub use sections::{SECTIONS, Section};
 
 const ZERO: Duration = Duration::ZERO;
@@ -486,6 +486,14 @@ pub static SETTINGS: &[Setting] = &[
         default: Unset,
         doc: "Where the modules below a path prefix are.",
         example: "[{ prefix = \"git.corp.example/team\", repo = \"ssh://git@git.corp.example/team/{1}.git\" }]",
+        restart: false,
+    },
+    Setting {
+        name: "vanity",
+        kind: Items(VANITY),
+        default: Unset,
+        doc: "Path prefixes that this gateway answers `?go-get=1` for.",
+        example: "[{ prefix = \"go.corp.example\" }]",
         restart: false,
     },
     Setting {

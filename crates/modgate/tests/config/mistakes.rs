@@ -30,6 +30,30 @@ pub(super) fn check(rows: &[Row]) {
 }
 
 #[test]
+fn vanity_paths_need_an_address_to_name() {
+    check(&[
+        (
+            "[[vanity]]\nprefix = \"go.corp.example\"",
+            2,
+            "without `public_url`",
+            "public_url",
+        ),
+        (
+            "public_url = \"https://a:b@m.example\"\n[[vanity]]\nprefix = \"go.corp.example\"",
+            3,
+            "shown to everybody",
+            "public_url",
+        ),
+        (
+            "public_url = \"https://m.example\"\n[[vanity]]\nprefix = \"*.corp.example\"",
+            3,
+            "begins no module path",
+            "without scheme and `*`",
+        ),
+    ]);
+}
+
+#[test]
 fn unknown_keys_have_a_nearest_name() {
     check(&[
         (

@@ -56,6 +56,7 @@ fn every_example_is_valid() {
         };
         let needed = match setting.name {
             "replicas.coordinate" => "records.url = \"postgres://h/d\"\n",
+            "vanity" => "public_url = \"https://x.example\"\n",
             _ => "",
         };
         bench.write(
@@ -82,6 +83,9 @@ fn every_example_is_valid() {
                 }
                 (_, "credential", _) => {
                     format!("[[{rest}]]\nmatch = \"https://x.example\"\n{own}")
+                }
+                (_, "vanity", _) => {
+                    format!("public_url = \"https://x.example\"\n[[{rest}]]\n{own}")
                 }
                 (_, "vcs", "prefix") => format!("[[{rest}]]\n{own}repo = \"https://x.example\"\n"),
                 (_, "vcs", "repo") => format!("[[{rest}]]\nprefix = \"x.example\"\n{own}"),

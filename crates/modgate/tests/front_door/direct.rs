@@ -151,6 +151,80 @@ async fn what_was_served_once_stays_whatever_happens_to_the_repository() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn all_files_of_a_version_are_of_one_commit() {
+    let (forge, lab) = (Forge::start().await, Lab::start().await);
+    let move_tag = |text: &str| {
+        let mut moved = history();
+        let go_mod = format!("module corp.test/lib\n\ngo 1.21\n\n// {text}\n");
+        moved.commit("main", text, [change::file("go.mod", go_mod)]);
+        moved.tag("v1.0.0", text);
+        let _ = std::fs::remove_dir_all(forge.repository("lib"));
+        forge.add("lib", &moved);
+    };
+    let has = |reply: &testkit::gate::Reply, text: &str| {
+        reply
+            .body
+            .windows(text.len())
+            .any(|at| at == text.as_bytes())
+    };
+    // What was told in `.info` decides, also where `.mod` is asked for first and alone.
+    for (first, rest) in [("info", ["mod", "zip"]), ("mod", ["info", "zip"])] {
+        let gate = gateway(&forge, &lab, false).await;
+        let path = |part: &str| format!("/corp.test/lib/@v/v1.0.0.{part}");
+        move_tag("honest");
+        let got = gate.get(&path(first)).await;
+        assert_eq!(got.status, 200, "{}", got.text());
+        let hash = gate.get(&path("info")).await.text();
+        move_tag("evil");
+        for part in rest {
+            let got = gate.get(&path(part)).await;
+            assert_eq!(got.status, 200, "{part}: {}", got.text());
+        }
+        assert_eq!(gate.get(&path("info")).await.text(), hash);
+        let go_mod = gate.get(&path("mod")).await;
+        assert!(has(&go_mod, "// honest"), "{}", go_mod.text());
+        let client = go(&gate);
+        let got = client
+            .run(&["mod", "download", "-json", "corp.test/lib@v1.0.0"])
+            .await;
+        assert!(got.ok, "{}", got.stdout);
+        let inside = client.mod_cache().join("corp.test/lib@v1.0.0/go.mod");
+        let inside = std::fs::read_to_string(inside).unwrap();
+        assert_eq!(inside, go_mod.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_is_gone_is_a_refusal_and_no_other_commit() {
+    let (forge, lab) = (Forge::start().await, Lab::start().await);
+    forge.add("lib", &history());
+    let gate = gateway(&forge, &lab, false).await;
+    assert_eq!(gate.get("/corp.test/lib/@v/v1.0.0.info").await.status, 200);
+    // The history is another one, and the mirror is gone too.
+    let mut other = History::new();
+    other.commit(
+        "main",
+        "evil",
+        [change::file("go.mod", "module corp.test/lib\n")],
+    );
+    other.tag("v1.0.0", "evil");
+    std::fs::remove_dir_all(forge.repository("lib")).unwrap();
+    forge.add("lib", &other);
+    std::fs::remove_dir_all(gate.data_dir().join("vcs")).unwrap();
+    for part in ["mod", "zip"] {
+        let refused = gate.get(&format!("/corp.test/lib/@v/v1.0.0.{part}")).await;
+        let got = (refused.status, code(&refused));
+        assert_eq!(
+            got,
+            (403, "direct_refused".to_owned()),
+            "{}",
+            refused.text()
+        );
+        assert!(refused.text().contains("moved"), "{}", refused.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_missing_login_is_said_and_is_no_absence() {
     let (forge, lab) = (Forge::start().await, Lab::start().await);
     forge.add("lib", &history());

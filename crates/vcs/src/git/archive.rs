@@ -3,9 +3,10 @@
 use tokio::io::{AsyncReadExt, BufReader};
 use tokio::process::ChildStdout;
 
-use crate::DirectError;
-use crate::process::Running;
+use crate::process::{Exit, Running};
 use crate::repository::Trouble;
+use crate::words::bare;
+use crate::{DirectError, ErrorKind};
 
 /// Size of a tar's blocks, in bytes.
 const BLOCK: u64 = 512;
@@ -21,7 +22,7 @@ pub(crate) struct Archive {
     /// Bytes that are left of the present file, and of the padding behind it.
     left: u64,
     padding: u64,
-    _running: Running,
+    running: Option<Running>,
 }
 
 /// A header that says something of a file.
@@ -44,7 +45,7 @@ impl Archive {
             },
             left: 0,
             padding: 0,
-            _running: running,
+            running: Some(running),
         })
     }
 
@@ -57,13 +58,12 @@ impl Archive {
             let header = self.header().await?;
             if header.kind == b'x' {
                 if header.size > MAX_EXTENDED {
-                    return Err(cut());
+                    return Err(DirectError::invalid("a file's name of more than 1 MiB").into());
                 }
                 let mut records = vec![0; usize::try_from(header.size).unwrap_or(0)];
-                self.stdout
-                    .read_exact(&mut records)
-                    .await
-                    .map_err(|_| cut())?;
+                if self.stdout.read_exact(&mut records).await.is_err() {
+                    return Err(self.cut().await);
+                }
                 self.skip(padding(header.size)).await?;
                 long_name = path_of(&records);
                 continue;
@@ -88,23 +88,38 @@ impl Archive {
         }
         let read = self.stdout.read(&mut block[..want]).await.unwrap_or(0);
         self.left -= read as u64;
-        if read == 0 { Err(cut()) } else { Ok(read) }
+        if read == 0 {
+            Err(self.cut().await)
+        } else {
+            Ok(read)
+        }
     }
 
     async fn skip(&mut self, bytes: u64) -> Result<(), Trouble> {
         let mut rest = (&mut self.stdout).take(bytes);
         match tokio::io::copy_buf(&mut rest, &mut tokio::io::sink()).await {
             Ok(skipped) if skipped == bytes => Ok(()),
-            _ => Err(cut()),
+            _ => Err(self.cut().await),
+        }
+    }
+
+    /// What it means that the program ended too early. Files that it cannot write as attributes demand are the
+    /// repository's matter; only what it says of damage is the mirror's.
+    async fn cut(&mut self) -> Trouble {
+        let Some(running) = self.running.take() else {
+            return Trouble::Mirror("the archive ended before all files came".to_owned());
+        };
+        match running.finish().await {
+            Ok(exit) => judged(&exit),
+            Err(error) => error.into(),
         }
     }
 
     async fn header(&mut self) -> Result<Header, Trouble> {
         let mut block = [0; 512];
-        self.stdout
-            .read_exact(&mut block)
-            .await
-            .map_err(|_| cut())?;
+        if self.stdout.read_exact(&mut block).await.is_err() {
+            return Err(self.cut().await);
+        }
         let text = |from: usize, length: usize| {
             let field = &block[from..from + length];
             field.split(|byte| *byte == 0).next().unwrap_or_default()
@@ -119,11 +134,11 @@ impl Archive {
         name.extend_from_slice(base);
         if name.is_empty() {
             // The end, before what was looked for.
-            return Err(cut());
+            return Err(self.cut().await);
         }
         Ok(Header {
             name,
-            size: size.ok_or_else(cut)?,
+            size: size.ok_or_else(|| Trouble::Mirror("the archive is no tar".to_owned()))?,
             kind: block[156],
         })
     }
@@ -147,13 +162,70 @@ fn path_of(mut records: &[u8]) -> Option<Vec<u8>> {
     None
 }
 
-fn cut() -> Trouble {
-    Trouble::Mirror("git archive ended before all files came".to_owned())
+/// What `git archive` and `hg archive` say when what they read is damaged, in lower case.
+const DAMAGE: [&str; 14] = [
+    "corrupt",
+    "cannot read object",
+    "could not read",
+    "unable to read",
+    "unable to find",
+    "bad object",
+    "bad tree object",
+    "not a tree object",
+    "not a valid object name",
+    "inflate",
+    "pack has bad object",
+    "not a git repository",
+    "integrity check failed",
+    "no match found",
+];
+
+/// What it means how the program ended.
+fn judged(exit: &Exit) -> Trouble {
+    let said = bare(&exit.stderr);
+    let damaged = |line: &String| DAMAGE.iter().any(|words| line.contains(words));
+    match exit.code {
+        Some(_) if said.iter().any(damaged) => Trouble::Mirror(exit.stderr.clone()),
+        Some(0) => DirectError::invalid("the archive has not all files of the commit").into(),
+        Some(_) => DirectError::invalid(format!("no archive can be made: {}", exit.stderr))
+            .hint("the go command makes no zip of it either; a new version is needed")
+            .into(),
+        None => DirectError::new(ErrorKind::Overloaded, "making the archive was killed").into(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_damage_is_damage() {
+        let end = |code, stderr: &str| {
+            judged(&Exit {
+                code,
+                stderr: stderr.to_owned(),
+            })
+        };
+        for damage in [
+            "error: inflate: data stream error (incorrect header check)",
+            "fatal: loose object 12 (stored in /x/12) is corrupt",
+            "fatal: not a valid object name: 12",
+        ] {
+            assert!(
+                matches!(end(Some(128), damage), Trouble::Mirror(_)),
+                "{damage}"
+            );
+        }
+        let kind = |trouble| match trouble {
+            Trouble::Other(error) => error.kind,
+            Trouble::Mirror(text) => panic!("{text}"),
+        };
+        let theirs = "fatal: true/false are no valid working-tree-encodings";
+        assert_eq!(kind(end(Some(128), theirs)), ErrorKind::Invalid);
+        let named = "fatal: 'corrupt' cannot be encoded";
+        assert_eq!(kind(end(Some(128), named)), ErrorKind::Invalid);
+        assert_eq!(kind(end(None, "")), ErrorKind::Overloaded);
+    }
 
     #[test]
     fn extended_headers() {

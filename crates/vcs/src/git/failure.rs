@@ -1,29 +1,41 @@
 //! What a failure of git means. Its exit code says nothing, so its words are read; they are git's and curl's own, in
 //! English by the environment it runs in. What is not known is the network's or the server's trouble, never absence.
 
+use egress::{Ask, Egress};
+
 use crate::process::Exit;
 use crate::reach::Way;
+use crate::words::bare;
 use crate::{DirectError, ErrorKind};
 
-/// Words, and what they mean. The first that are found count.
+/// Longest wait for what a URL answers.
+const WITHIN: std::time::Duration = std::time::Duration::from_secs(20);
+
+/// Words, and what they mean. The first that are found count. Names are taken out of the text before.
 const MEANINGS: &[(&str, ErrorKind)] = &[
+    ("could not read username for", ErrorKind::Unauthorized),
+    ("could not read password for", ErrorKind::Unauthorized),
     ("could not read username", ErrorKind::Unauthorized),
     ("could not read password", ErrorKind::Unauthorized),
-    ("authentication failed", ErrorKind::Unauthorized),
+    ("fatal: authentication failed for", ErrorKind::Unauthorized),
     ("invalid credentials", ErrorKind::Unauthorized),
-    ("returned error: 401", ErrorKind::Unauthorized),
-    ("returned error: 403", ErrorKind::Unauthorized),
-    ("permission denied (", ErrorKind::Unauthorized),
-    ("host key verification failed", ErrorKind::Unauthorized),
-    ("certificate", ErrorKind::Unavailable),
-    ("transport 'file' not allowed", ErrorKind::Refused),
-    ("not allowed", ErrorKind::Refused),
-    ("returned error: 404", ErrorKind::NotFound),
-    ("returned error: 410", ErrorKind::NotFound),
-    ("' not found", ErrorKind::NotFound),
-    ("repository not found", ErrorKind::NotFound),
     (
-        "does not appear to be a git repository",
+        "the requested url returned error: 401",
+        ErrorKind::Unauthorized,
+    ),
+    (
+        "the requested url returned error: 403",
+        ErrorKind::Unauthorized,
+    ),
+    ("permission denied (", ErrorKind::Unauthorized),
+    ("host key verification failed.", ErrorKind::Unauthorized),
+    ("fatal: transport not allowed", ErrorKind::Refused),
+    ("the requested url returned error: 404", ErrorKind::NotFound),
+    ("the requested url returned error: 410", ErrorKind::NotFound),
+    ("fatal: repository not found", ErrorKind::NotFound),
+    ("error: repository not found.", ErrorKind::NotFound),
+    (
+        "fatal: does not appear to be a git repository",
         ErrorKind::NotFound,
     ),
     ("no space left on device", ErrorKind::Disk),
@@ -32,15 +44,20 @@ const MEANINGS: &[(&str, ErrorKind)] = &[
     ("connection timed out", ErrorKind::Timeout),
 ];
 
+/// Words about certificates that are not trusted, of OpenSSL and GnuTLS.
+const CERTIFICATES: [&str; 3] = [
+    "ssl certificate problem",
+    "server certificate verification failed",
+    "certificate verify failed",
+];
+
 /// The error of a git that asked a repository and failed.
 pub(crate) fn failed(what: &str, way: &Way, exit: &Exit) -> DirectError {
     // What the server itself says is no meaning.
-    let ours = exit
-        .stderr
-        .lines()
-        .filter(|line| !line.starts_with("remote:"));
-    let lower = ours.collect::<Vec<_>>().join("\n").to_lowercase();
-    let meaning = MEANINGS.iter().find(|(words, _)| lower.contains(words));
+    let mut ours = bare(&exit.stderr);
+    ours.retain(|line| !line.starts_with("remote:"));
+    let says = |words: &str| ours.iter().any(|line| line.contains(words));
+    let meaning = MEANINGS.iter().find(|(words, _)| says(words));
     let kind = meaning.map_or(ErrorKind::Unavailable, |(_, kind)| *kind);
     let said = exit
         .stderr
@@ -62,11 +79,68 @@ pub(crate) fn failed(what: &str, way: &Way, exit: &Exit) -> DirectError {
                 way.url
             ))
         }
-        ErrorKind::Unavailable if lower.contains("certificate") => {
+        ErrorKind::Unavailable if CERTIFICATES.iter().any(|words| says(words)) => {
             error.hint("add the authority of the server's certificate to network.ca_file")
         }
         _ => error,
     }
+}
+
+/// The page at a repository's own URL, which tells whether there is anything.
+#[derive(Debug, Clone)]
+pub(crate) struct Page {
+    pub(crate) egress: Egress,
+    /// Whether it is asked with our credentials.
+    pub(crate) credentials: bool,
+}
+
+impl Page {
+    /// What it means that references were not to be had: over http that there is no repository, if its URL itself is
+    /// answered 404 or 410, and else anything but that (protocol.md 8.2). Forges want a login for what they do not have,
+    /// and then tell by the page.
+    pub(crate) async fn judge(&self, error: DirectError, way: &Way) -> DirectError {
+        let unclear = matches!(
+            error.kind,
+            ErrorKind::NotFound | ErrorKind::Unauthorized | ErrorKind::Unavailable
+        );
+        let Ok(url) = way.url.parse::<reqwest::Url>() else {
+            return error;
+        };
+        if !unclear || !matches!(url.scheme(), "http" | "https") || is_redirect(&error) {
+            return error;
+        }
+        let ask = Ask {
+            plain_http: url.scheme() == "http",
+            url,
+            timeout: WITHIN,
+            credentials: self.credentials,
+        };
+        let status = self.egress.open(ask).await.map(|answer| answer.status());
+        match (status, error.kind) {
+            (Ok(404 | 410), ErrorKind::NotFound) => error,
+            (Ok(status @ (404 | 410)), _) => DirectError {
+                kind: ErrorKind::NotFound,
+                text: format!("{} answered {status} ({})", way.url, error.text),
+                hint: error.hint,
+            },
+            (Ok(status), ErrorKind::NotFound) => DirectError {
+                kind: ErrorKind::Unavailable,
+                text: format!("{}, though {} answered {status}", error.text, way.url),
+                hint: Some("there is a page at this address, but no git repository".to_owned()),
+            },
+            (Err(_), ErrorKind::NotFound) => DirectError {
+                kind: ErrorKind::Unavailable,
+                ..error
+            },
+            _ => error,
+        }
+    }
+}
+
+/// Whether git was redirected, which it does not follow.
+pub(crate) fn is_redirect(error: &DirectError) -> bool {
+    let is = |status: &&str| error.text.contains(&format!("returned error: {status}"));
+    ["301", "302", "303", "307", "308"].iter().any(is)
 }
 
 /// Without userinfo of URLs.
@@ -108,6 +182,32 @@ mod tests {
             (
                 "fatal: unable to access 'https://a.com/m/': The requested URL returned error: 503",
                 ErrorKind::Unavailable,
+            ),
+            (
+                "fatal: unable to access 'https://a.com/m/': The requested URL returned error: 404",
+                ErrorKind::NotFound,
+            ),
+            (
+                "ERROR: Repository not found.\nfatal: Could not read from remote repository.",
+                ErrorKind::NotFound,
+            ),
+            // None of these says anything of what exists.
+            ("sh: 1: ssh: not found", ErrorKind::Unavailable),
+            (
+                "ssh: Could not resolve hostname 'not found': Name or service not known",
+                ErrorKind::Unavailable,
+            ),
+            (
+                "fatal: unable to access 'https://a.com/not found/returned error: 404/': Recv failure: Connection reset by peer",
+                ErrorKind::Unavailable,
+            ),
+            (
+                "fatal: '/team/repository not found.git': the remote end hung up",
+                ErrorKind::Unavailable,
+            ),
+            (
+                "fatal: repository 'https://a.com/team/certificate.git/' not found",
+                ErrorKind::NotFound,
             ),
             (
                 "git@a.com: Permission denied (publickey).",

@@ -21,6 +21,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 pub(crate) use self::archive::Archive;
+pub(crate) use self::failure::{Page, is_redirect};
 pub(crate) use self::mirror::Mirror;
 pub(crate) use self::mirrors::Mirrors;
 pub(crate) use self::objects::Objects;
@@ -57,6 +58,7 @@ pub(crate) async fn answers(folder: &Path, way: &Way, limit: Duration) -> Result
 pub(crate) struct GitRepository {
     mirror: Arc<Mirror>,
     way: Way,
+    page: Page,
     generation: u64,
     /// How old what `ls-remote` said may be; nothing means that it is asked after the question was.
     believe: Duration,
@@ -74,6 +76,7 @@ impl GitRepository {
     pub(crate) fn new(
         mirror: Arc<Mirror>,
         way: Way,
+        page: Page,
         settings: &DirectSettings,
         believe: Duration,
     ) -> Self {
@@ -81,6 +84,7 @@ impl GitRepository {
             generation: mirror.generation(),
             mirror,
             way,
+            page,
             believe,
             since: Instant::now(),
             bounds: Bounds {
@@ -115,6 +119,7 @@ impl GitRepository {
         let refs = match ls_remote(&self.mirror, &self.way, self.bounds.time).await {
             Ok(refs) => refs,
             Err(error) => {
+                let error = self.page.judge(error, &self.way).await;
                 asked.failed = Some((error.clone(), Instant::now()));
                 return Err(error.into());
             }
@@ -308,7 +313,7 @@ impl GitRepository {
         // Until it ended by itself, it may have been killed half-way.
         disk.clean = false;
         let done = fetch(&self.mirror, &self.way, wanted, self.bounds).await;
-        let killed = matches!(&done, Err(error) if matches!(error.kind, ErrorKind::Timeout | ErrorKind::Invalid));
+        let killed = matches!(&done, Err(error) if matches!(error.kind, ErrorKind::Timeout | ErrorKind::TooLarge));
         if killed {
             // What it had of a pack may be large. It is swept out again before the next use.
             self.mirror.clean(disk).await?;

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use gomod::{Version, semver};
 use sha2::{Digest, Sha256};
 
-use crate::{DirectError, ErrorKind};
+use crate::DirectError;
 
 /// Most branches and tags, and the bytes of their names.
 const MAX_REFS: usize = 1_000_000;
@@ -39,13 +39,14 @@ impl Reader {
             return Ok(());
         };
         let wanted = name == "HEAD" || name.starts_with(TAGS) || name.starts_with(HEADS);
-        if !wanted || !is_full_hash(hash) {
+        let whole = name.strip_suffix("^{}").unwrap_or(name);
+        if !wanted || !is_full_hash(hash) || !is_ref_name(whole) {
             return Ok(());
         }
         self.bytes += name.len() + hash.len();
         if self.refs.len() >= MAX_REFS || self.bytes > MAX_BYTES {
             let text = format!("the repository has more than {MAX_REFS} branches and tags");
-            return Err(DirectError::new(ErrorKind::Invalid, text));
+            return Err(DirectError::too_large(text));
         }
         // An annotated tag comes twice, behind itself as `NAME^{}` with what it is about.
         if let Some(name) = name.strip_suffix("^{}") {
@@ -119,6 +120,20 @@ impl Refs {
     }
 }
 
+/// Whether git itself would take a name of a reference (`git check-ref-format`). What a server tells goes into files of
+/// ours, and onto command lines.
+fn is_ref_name(name: &str) -> bool {
+    let element = |element: &str| {
+        !element.is_empty() && !element.starts_with('.') && !element.as_bytes().ends_with(b".lock")
+    };
+    let forbidden = |c: char| c.is_ascii_control() || " ~^:?*[\\".contains(c);
+    name.split('/').all(element)
+        && !name.contains(forbidden)
+        && !name.contains("..")
+        && !name.contains("@{")
+        && !name.ends_with('.')
+}
+
 /// Whether versions depend on a tag: a semantic version, maybe with build metadata, that is no pseudo-version.
 fn is_origin_tag(tag: &str) -> bool {
     version_of(tag).is_some() && !Version::parse(tag).is_ok_and(|version| version.is_pseudo())
@@ -190,6 +205,31 @@ mod tests {
                 .unwrap();
         }
         reader.finish()
+    }
+
+    #[test]
+    fn names_that_git_would_not_take() {
+        for name in [
+            "refs/tags/../../config",
+            "refs/tags/v1..0",
+            "refs/heads/.hidden",
+            "refs/heads/a.lock",
+            "refs/heads/a.lock/b",
+            "refs/heads/a//b",
+            "refs/heads/a/",
+            "refs/heads/a.",
+            "refs/heads/a@{1}",
+            "refs/heads/a\\b",
+            "refs/heads/a:b",
+            "refs/heads/a*",
+            "refs/heads/a\u{7}",
+            "refs/heads/a^{}^{}",
+        ] {
+            let refs = read(&[("a", name)]);
+            assert_eq!(refs.iter().count(), 0, "{name}");
+        }
+        let fine = read(&[("a", "refs/heads/ü@-{}"), ("b", "refs/tags/a/-b.c")]);
+        assert_eq!(fine.iter().count(), 2);
     }
 
     #[test]

@@ -84,7 +84,7 @@ pub(crate) async fn ls_remote(
                 Ok(_) => reader.line(line.strip_suffix(b"\n").unwrap_or(&line))?,
             }
         }
-        Err(DirectError::invalid(format!(
+        Err(DirectError::too_large(format!(
             "{what}: more than {MAX_LINES} lines"
         )))
     })
@@ -151,7 +151,7 @@ pub(crate) async fn outgrown(folder: &Path, max: u64, what: &str) -> DirectError
         if size > max {
             let (max, size) = (max >> 20, size >> 20);
             let text = format!("{what}: more than {max} MiB, {size} MiB by now");
-            return DirectError::new(ErrorKind::Invalid, text)
+            return DirectError::new(ErrorKind::TooLarge, text)
                 .hint("raise the limit of mirrors in bytes if the repository is wanted");
         }
     }

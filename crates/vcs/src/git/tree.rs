@@ -32,7 +32,7 @@ pub(crate) struct Blobs {
     /// Bytes that are left of the present file.
     left: u64,
     asking: JoinHandle<()>,
-    _running: Running,
+    running: Option<Running>,
 }
 
 impl GitRepository {
@@ -54,7 +54,7 @@ impl GitRepository {
             let mut git = command::local(&self.mirror.folder);
             git.args(["archive", "--format=tar", hash]);
             if !folder.is_empty() {
-                git.arg(folder);
+                git.args(["--", folder]);
             }
             let archive = Archive::new(Running::start(git, "git archive")?, folder)?;
             Content::Archive(Box::new(archive))
@@ -91,7 +91,7 @@ impl GitRepository {
             if entries.len() > MAX_FILES || bytes > MAX_BYTES {
                 let text =
                     format!("more than {MAX_FILES} files, or names of more than {MAX_BYTES} bytes");
-                return Err(DirectError::invalid(text));
+                return Err(DirectError::too_large(text));
             }
             Ok(())
         };
@@ -237,13 +237,15 @@ impl Blobs {
             stdout,
             left: 0,
             asking,
-            _running: running,
+            running: Some(running),
         }
     }
 
     /// Goes to the next file; its size.
     pub(crate) async fn next(&mut self) -> Result<u64, Trouble> {
-        let info = header(&mut self.stdout).await?;
+        let Ok(info) = header(&mut self.stdout).await else {
+            return Err(self.cut().await);
+        };
         let info = info.ok_or_else(|| Trouble::Mirror("a file is missing".to_owned()))?;
         self.left = info.size;
         if self.left == 0 {
@@ -262,7 +264,7 @@ impl Blobs {
         }
         let read = self.stdout.read(&mut block[..want]).await.unwrap_or(0);
         if read == 0 {
-            return Err(cut());
+            return Err(self.cut().await);
         }
         self.left -= read as u64;
         if self.left == 0 {
@@ -274,13 +276,23 @@ impl Blobs {
     async fn end(&mut self) -> Result<(), Trouble> {
         match self.stdout.read_u8().await {
             Ok(b'\n') => Ok(()),
-            _ => Err(cut()),
+            _ => Err(self.cut().await),
         }
     }
-}
 
-fn cut() -> Trouble {
-    Trouble::Mirror("git cat-file ended within a file".to_owned())
+    /// What it means that it ended within a file: it reads nothing but the mirror.
+    async fn cut(&mut self) -> Trouble {
+        let Some(running) = self.running.take() else {
+            return Trouble::Mirror("git cat-file ended within a file".to_owned());
+        };
+        match running.finish().await {
+            Ok(exit) if exit.code.is_some() => {
+                Trouble::Mirror(format!("git cat-file ended within a file: {}", exit.stderr))
+            }
+            Ok(_) => DirectError::new(ErrorKind::Overloaded, "git cat-file was killed").into(),
+            Err(error) => error.into(),
+        }
+    }
 }
 
 impl Drop for Blobs {

@@ -7,9 +7,10 @@ use egress::Hidden;
 use tokio::io::AsyncReadExt as _;
 
 use super::*;
+use crate::DirectSettings;
 
-/// Runs hg in a folder; `None` where it is not installed.
-fn hg(folder: &Path, arguments: &[&str]) -> Option<String> {
+/// Runs hg in a folder.
+fn hg(folder: &Path, arguments: &[&str]) -> String {
     let output = std::process::Command::new("hg")
         .current_dir(folder)
         .env("HGPLAIN", "1")
@@ -17,20 +18,20 @@ fn hg(folder: &Path, arguments: &[&str]) -> Option<String> {
         .env("HGUSER", "t <t@t.example>")
         .args(arguments)
         .output()
-        .ok()?;
+        .expect("hg is installed");
     assert!(
         output.status.success(),
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    Some(String::from_utf8(output.stdout).unwrap())
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// The repository at the end of a way, with its clone in `folder`.
 fn repository(folder: &Path, way: Way) -> HgRepository {
     let settings = DirectSettings::new(folder.to_owned());
-    let mirror = Mirror::new(folder, "clone.hg", Arc::default());
-    HgRepository::new(Arc::new(mirror), way, &settings)
+    let mirror = Arc::new(Mirror::new(folder, "clone.hg", Arc::default()));
+    HgRepository::new(Whole::new(mirror, way, &settings, Duration::ZERO)).unwrap()
 }
 
 fn way(url: &str) -> Way {
@@ -45,15 +46,7 @@ async fn a_repository_of_the_real_program() {
     let dir = tempfile::tempdir().unwrap();
     let origin = dir.path().join("origin");
     std::fs::create_dir(&origin).unwrap();
-    if std::process::Command::new("hg")
-        .arg("--version")
-        .output()
-        .is_err()
-    {
-        eprintln!("hg is not installed: nothing was tried");
-        return;
-    }
-    hg(&origin, &["init"]).unwrap();
+    hg(&origin, &["init"]);
     std::fs::write(origin.join("go.mod"), "module h.example/m\n").unwrap();
     std::fs::create_dir(origin.join("sub")).unwrap();
     std::fs::write(origin.join("sub/a.go"), "package sub\n").unwrap();
@@ -61,11 +54,10 @@ async fn a_repository_of_the_real_program() {
     hg(
         &origin,
         &["commit", "-A", "-m", "one", "-d", "1700000000 0"],
-    )
-    .unwrap();
-    hg(&origin, &["tag", "v1.0.0", "-d", "1700000100 0"]).unwrap();
+    );
+    hg(&origin, &["tag", "v1.0.0", "-d", "1700000100 0"]);
     std::fs::write(origin.join("go.mod"), "module h.example/m // two\n").unwrap();
-    hg(&origin, &["commit", "-m", "two", "-d", "1700000200 0"]).unwrap();
+    hg(&origin, &["commit", "-m", "two", "-d", "1700000200 0"]);
 
     let url = origin.to_str().unwrap();
     let mut first = repository(&dir.path().join("mirror"), way(url));
@@ -151,11 +143,10 @@ async fn a_repository_of_the_real_program() {
     hg(
         &origin,
         &["commit", "-A", "-m", "three", "-d", "1700000300 0"],
-    )
-    .unwrap();
+    );
     let mut again = repository(&dir.path().join("mirror"), way(url));
     assert_eq!(again.stat(&tagged.hash).await.unwrap().hash, tagged.hash);
-    assert!(!again.pulled);
+    assert!(!again.whole.is_new());
     assert_eq!(
         again.latest().await.unwrap().time.unix_timestamp(),
         1_700_000_300
@@ -165,14 +156,6 @@ async fn a_repository_of_the_real_program() {
 #[tokio::test]
 async fn failures() {
     let dir = tempfile::tempdir().unwrap();
-    if std::process::Command::new("hg")
-        .arg("--version")
-        .output()
-        .is_err()
-    {
-        eprintln!("hg is not installed: nothing was tried");
-        return;
-    }
     let mut nobody = repository(dir.path(), way("http://127.0.0.1:1/x"));
     let Trouble::Other(error) = nobody.latest().await.unwrap_err() else {
         panic!("the mirror is fine");
@@ -208,21 +191,12 @@ async fn over_http_by_the_relay() {
     let dir = tempfile::tempdir().unwrap();
     let origin = dir.path().join("origin");
     std::fs::create_dir(&origin).unwrap();
-    if std::process::Command::new("hg")
-        .arg("--version")
-        .output()
-        .is_err()
-    {
-        eprintln!("hg is not installed: nothing was tried");
-        return;
-    }
-    hg(&origin, &["init"]).unwrap();
+    hg(&origin, &["init"]);
     std::fs::write(origin.join("go.mod"), "module h.example/m\n").unwrap();
     hg(
         &origin,
         &["commit", "-A", "-m", "one", "-d", "1700000000 0"],
-    )
-    .unwrap();
+    );
     let mut server = tokio::process::Command::new("hg")
         .current_dir(&origin)
         .env("HGPLAIN", "1")
@@ -288,14 +262,14 @@ async fn clones_are_kept_counted_and_made_anew() {
     let origin = |name: &str| {
         let origin = lab.folder.path().join(name);
         std::fs::create_dir(&origin).unwrap();
-        hg(&origin, &["init"]).expect("hg is installed");
+        hg(&origin, &["init"]);
         std::fs::write(
             origin.join("go.mod"),
             format!("module test.example/{name}\n"),
         )
         .unwrap();
-        hg(&origin, &["commit", "-A", "-m", "x", "-d", "1700000000 0"]).unwrap();
-        hg(&origin, &["tag", "v1.0.0", "-d", "1700000100 0"]).unwrap();
+        hg(&origin, &["commit", "-A", "-m", "x", "-d", "1700000000 0"]);
+        hg(&origin, &["tag", "v1.0.0", "-d", "1700000100 0"]);
         origin
     };
     let first = origin("m");
@@ -319,8 +293,7 @@ async fn clones_are_kept_counted_and_made_anew() {
     hg(
         &first,
         &["tag", "-f", "-r", "tip", "v1.0.0", "-d", "1700000200 0"],
-    )
-    .unwrap();
+    );
     lab.versions("test.example/m").await;
     assert_eq!(lab.direct.incidents().moved_tags, 1);
     // There is room for one.

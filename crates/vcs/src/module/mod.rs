@@ -14,7 +14,7 @@ use gomod::{ModulePath, Version};
 
 use crate::discover::Root;
 use crate::repository::{Ancestry, Commit, Plan, Repository, Trouble};
-use crate::{DirectError, Revision, zip};
+use crate::{DirectError, ErrorKind, Revision, zip};
 
 /// A module and its repository, for the time of one question.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub(crate) struct Module {
 }
 
 /// A version that was found, with what its files need.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Located {
     pub(crate) revision: Revision,
     pub(crate) hash: String,
@@ -66,9 +66,10 @@ impl Module {
     pub(crate) async fn zip(
         mut self,
         version: &Version,
+        pin: Option<&str>,
         max_bytes: u64,
     ) -> Result<zip::Plan, Trouble> {
-        let found = self.version(version).await?;
+        let found = self.version(version, pin).await?;
         let license = match &*found.folder {
             "" => None,
             _ => self.read(&found.hash, "LICENSE").await?,
@@ -116,8 +117,55 @@ impl Module {
         }
     }
 
-    /// A canonical version, which must resolve to itself.
-    pub(crate) async fn version(&mut self, version: &Version) -> Result<Located, Trouble> {
+    /// A canonical version, which must resolve to itself. `pin` is the commit that it was on when something of it was
+    /// handed out first: nothing of another one is handed out after that, whatever became of the tag.
+    pub(crate) async fn version(
+        &mut self,
+        version: &Version,
+        pin: Option<&str>,
+    ) -> Result<Located, Trouble> {
+        let found = self.resolved(version).await;
+        let Some(pin) = pin.filter(|_| self.repository.has_hashes() && !version.is_pseudo()) else {
+            return found;
+        };
+        let now = match &found {
+            Ok(found) if found.hash == pin => return Ok(found.clone()),
+            Ok(found) => format!("it is on {} now", found.hash),
+            Err(Trouble::Other(error)) if is_final(error) => error.text.clone(),
+            Err(_) => return found,
+        };
+        match self.repository.stat(pin, Plan::default()).await {
+            Ok(commit) if commit.hash == pin => self.at(version, commit).await,
+            Err(trouble @ Trouble::Mirror(_)) => Err(trouble),
+            Err(Trouble::Other(error)) if !is_final(&error) => Err(error.into()),
+            _ => {
+                let text = format!(
+                    "{}@{version} was commit {pin} when it was served first, which is not to be had any more: {now}",
+                    self.path
+                );
+                Err(DirectError::new(ErrorKind::Refused, text)
+                    .hint("its tag was moved: retire the version, and use a new one")
+                    .into())
+            }
+        }
+    }
+
+    /// A version on a commit that its tag is not on any more.
+    async fn at(&mut self, version: &Version, commit: Commit) -> Result<Located, Trouble> {
+        let (folder, go_mod) = self.find_folder(&commit.hash).await?;
+        Ok(Located {
+            revision: Revision {
+                version: version.clone(),
+                time: Some(commit.time),
+                origin: None,
+            },
+            hash: commit.hash,
+            folder,
+            go_mod,
+        })
+    }
+
+    async fn resolved(&mut self, version: &Version) -> Result<Located, Trouble> {
         let found = self.stat(version.as_str()).await?;
         if found.revision.version != *version {
             let text = format!(
@@ -130,8 +178,12 @@ impl Module {
     }
 
     /// The bytes of `.mod`.
-    pub(crate) async fn go_mod(&mut self, version: &Version) -> Result<Bytes, Trouble> {
-        let found = self.version(version).await?;
+    pub(crate) async fn go_mod(
+        &mut self,
+        version: &Version,
+        pin: Option<&str>,
+    ) -> Result<Bytes, Trouble> {
+        let found = self.version(version, pin).await?;
         Ok(found
             .go_mod
             .unwrap_or_else(|| synthesized(&self.path).into()))

@@ -9,10 +9,10 @@ use gomod::zip::{Kind, Limits, SourceFile, select};
 use gomod::{ModulePath, Version};
 use tokio::sync::mpsc;
 
+use crate::DirectError;
 use crate::git::{Archive, Blobs, Mirror, Objects};
 use crate::program::Exported;
 use crate::repository::Trouble;
-use crate::{DirectError, ErrorKind};
 
 /// How many blocks wait for the one who reads them.
 const BLOCKS: usize = 8;
@@ -73,6 +73,15 @@ pub(crate) struct Plan {
     mirror: Option<(Arc<Mirror>, u64)>,
 }
 
+/// The error of a module that is larger than `max` bytes: Go's own rule, unless this gateway takes less.
+pub(crate) fn outgrown(text: &str, max: u64) -> DirectError {
+    if max < Limits::default().max_uncompressed_bytes {
+        DirectError::too_large(text)
+    } else {
+        DirectError::invalid(text)
+    }
+}
+
 impl Plan {
     /// Chooses the files. `license` is that of the repository's root, for a module in a folder without its own.
     pub(crate) fn new(
@@ -106,7 +115,11 @@ impl Plan {
         }));
         let selection = select(&list, go_mod, &limits).map_err(|error| {
             let text = format!("{module}@{version}: no zip can be made: {error}");
-            DirectError::new(ErrorKind::Invalid, text)
+            // What Go takes and this gateway does not is no matter of the module.
+            if select(&list, go_mod, &Limits::default()).is_ok() {
+                return DirectError::too_large(text);
+            }
+            DirectError::invalid(text)
                 .hint("the go command cannot make one either; a new version is needed")
         })?;
         let count = files.entries.len();

@@ -7,10 +7,11 @@ use bytes::{Bytes, BytesMut};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::Sender;
 use tokio::time::timeout;
+use zip::result::ZipError;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
-use super::{Plan, Reader};
+use super::{Plan, Reader, outgrown};
 use crate::repository::Trouble;
 use crate::{DirectError, ErrorKind};
 
@@ -74,15 +75,17 @@ pub(super) fn write(
     let options = SimpleFileOptions::default()
         .compression_method(CompressionMethod::Deflated)
         .last_modified_time(DateTime::default());
+    let failed = |error: ZipError| failed(&error, plan.limits.max_zip_bytes);
     let mut zip = ZipWriter::new_stream(blocks);
     let mut block = vec![0; BLOCK];
-    let mut room = plan.limits.max_uncompressed_bytes;
+    let max = plan.limits.max_uncompressed_bytes;
+    let mut room = max;
     for name in &plan.names {
         let size = wait(runtime, plan.reader.next(name.as_bytes()))?;
         // Attributes may have made it larger than the tree says.
         room = room
             .checked_sub(size)
-            .ok_or_else(|| DirectError::invalid("the files together are too large"))?;
+            .ok_or_else(|| outgrown("the files together are too large", max))?;
         zip.start_file(format!("{}{name}", plan.prefix), options)
             .map_err(failed)?;
         loop {
@@ -132,10 +135,16 @@ fn wait<T>(runtime: &Handle, read: impl Future<Output = Result<T, Trouble>>) -> 
     )
 }
 
-fn failed(error: zip::result::ZipError) -> Trouble {
-    let kind = match &error {
-        zip::result::ZipError::Io(error) if error.to_string() == GONE => ErrorKind::Overloaded,
-        _ => ErrorKind::Invalid,
+/// What it means that the zip cannot be written, which may have `max` bytes.
+fn failed(error: &ZipError, max: u64) -> Trouble {
+    let text = format!("making the zip: {error}");
+    let io = match error {
+        ZipError::Io(error) => error.to_string(),
+        _ => String::new(),
     };
-    DirectError::new(kind, format!("making the zip: {error}")).into()
+    match &*io {
+        GONE => DirectError::new(ErrorKind::Overloaded, text).into(),
+        TOO_LARGE => outgrown(&text, max).into(),
+        _ => DirectError::invalid(text).into(),
+    }
 }

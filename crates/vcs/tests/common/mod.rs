@@ -117,12 +117,12 @@ pub(crate) async fn info(
 }
 
 pub(crate) async fn go_mod(direct: &Direct, path: &str, at: &str) -> Result<Vec<u8>, DirectError> {
-    let bytes = direct.go_mod(&module(path), &version(at)).await?;
+    let bytes = direct.go_mod(&module(path), &version(at), None).await?;
     Ok(bytes.to_vec())
 }
 
 pub(crate) async fn zip(direct: &Direct, path: &str, at: &str) -> Result<Vec<u8>, DirectError> {
-    let mut stream = direct.zip(&module(path), &version(at)).await?;
+    let mut stream = direct.zip(&module(path), &version(at), None).await?;
     let mut all = Vec::new();
     while let Some(part) = stream.next().await {
         all.extend_from_slice(&part?);

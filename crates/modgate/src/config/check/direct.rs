@@ -1,6 +1,7 @@
 //! `[direct]` and `[[vcs]]`: modules from version control.
 
 use gomod::ModulePath;
+use upstream::chain::BaseUrl;
 
 use super::{
     super::{
@@ -81,6 +82,33 @@ pub(super) fn mappings(
         });
     }
     mappings
+}
+
+/// The prefixes of the `[[vanity]]`.
+pub(super) fn vanity(
+    reader: &mut Reader<'_>,
+    scope: &Scope,
+    public_url: Option<&BaseUrl>,
+) -> Vec<String> {
+    let mut prefixes = Vec::new();
+    for (_, item) in items(reader, scope, "vanity") {
+        let Some(found) = reader.read(&item, "prefix", prefix, |text| quoted(text)) else {
+            continue;
+        };
+        let wrong = match public_url {
+            None => Some("`?go-get=1` cannot be answered without `public_url`"),
+            Some(url) if url.expose() != url.key() => {
+                Some("`public_url` would be shown to everybody, with the login in it")
+            }
+            Some(_) => None,
+        };
+        if let (Some(wrong), Some(node)) = (wrong, item.node("prefix")) {
+            let hint = "set public_url to the address under which clients reach this gateway, such as \"https://modgate.corp.example\"";
+            reader.mistakes.push(node.mistake(wrong).hint(hint));
+        }
+        prefixes.push(found);
+    }
+    prefixes
 }
 
 /// The beginning of module paths.

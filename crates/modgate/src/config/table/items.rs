@@ -152,6 +152,16 @@ pub(super) static VCS: &[Setting] = &[
     },
 ];
 
+/// Keys of a `[[vanity]]`.
+pub(super) static VANITY: &[Setting] = &[Setting {
+    name: "prefix",
+    kind: Text,
+    default: Required,
+    doc: "Beginning of the module paths it holds for, in whole elements. The longest one wins. A private prefix is told to whoever asks for it by its whole name, as the others are.",
+    example: "\"go.corp.example/team\"",
+    restart: false,
+}];
+
 /// Keys of a `[[credential]]`.
 pub(super) static CREDENTIAL: &[Setting] = &[
     Setting {

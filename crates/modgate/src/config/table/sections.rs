@@ -88,6 +88,10 @@ pub static SECTIONS: &[Section] = &[
         doc: "Where the modules below a path prefix are, so that nothing needs to be discovered: for forges that do not answer `?go-get=1`, or that want ssh.",
     },
     Section {
+        name: "vanity",
+        doc: "Path prefixes whose modules clients get here without GOPROXY: `https://<path>?go-get=1` is answered with a `go-import` tag that names `public_url`, which must be set. The host of the prefix must lead to this gateway, with a certificate for it. Where the modules are is for a `[[route]]` or `[[vcs]]` to say: the host itself leads back here.",
+    },
+    Section {
         name: "credential",
         doc: "What is presented to whom: upstreams, pages that say where a module is, repositories. Each is one of a password, a token, a client certificate, an SSH key, a `.netrc` or a git credential helper. Of several that match, the one with the longest path counts. It goes to the origin it is for and to no other, also after redirects. An upstream's own `headers` and the user and password in its URL go before.",
     },
