@@ -1,17 +1,19 @@
 #!/usr/bin/env python3
-"""Direct fetch beside what peers run inside: `go mod download -json` and `go list` in direct mode.
+"""Direct fetch beside what peers run inside: `go mod download -json` and `go list -m -json -versions` in direct mode.
 
-    python3 bench/direct.py [--modgate target/release/modgate] [--rounds 5] [--out direct.md]
+    python3 bench/direct.py --modgate target/release/modgate [--rounds 7] [--out direct.md]
 
-Everything is local: repositories made here, served by `git http-backend` over plain http behind a forward proxy of this
-program, so that both sides do the same work, discovery included. The rows are those of docs/performance.md: wall time,
-CPU and peak memory of the subject with its child processes counted, but not the server's. Without --modgate only go is
-measured.
+Everything is local: repositories made here, served by `git http-backend` over plain http behind a forward proxy, so that
+both sides do the same work, discovery included. Without --modgate only go is measured.
 
-- empty: `go` with an empty module cache, as in a throw-away folder. kept: with the cache of the runs before, which has
-  the repository but not the version.
-- modgate: one process, asked over http as a client does. `.info`, `.mod`, `.zip` for a version; one request for a query
-  or a list.
+- empty: `go` with an empty module cache, as in a throw-away folder. kept: with a cache that knows the repository by an
+  earlier question, but not the answer; for the first version of a repository, a cache that knows other repositories.
+- modgate: one process, asked over http as a client does: `.info`, `.mod`, `.zip` for a version, one request for a query or
+  a list. First with nothing kept of the repository, then, beside go's kept cache, with its mirror kept.
+
+Each round has repositories of its own, and its subjects take turns in being first. The server, and the one who looks at the
+memory every 5 ms, are processes of their own. CPU and memory are those of the subject with all its child processes, memory as the
+highest sum of their resident sets at one time. Cells are medians over the rounds; wall time with its lowest and highest.
 """
 
 import argparse
@@ -21,6 +23,7 @@ import json
 import os
 import resource
 import shutil
+import socket
 import socketserver
 import statistics
 import subprocess
@@ -54,6 +57,15 @@ stale_while_revalidate = "0s"
 
 TAGS = 2000
 CROWD = 50
+
+# Row, wanted beside an empty cache, wanted beside a kept one.
+ROWS = {
+    "first": ("first version of a repository", 2, 1),
+    "next": ("next version of the same repository", 10, 2),
+    "branch": ("branch query", 1, 1),
+    "list": (f"list of a repository with {TAGS:,} tags", 5, 1),
+    "crowd": (f"{CROWD} clients for {CROWD} versions at once", 1, 1),
+}
 
 
 def git(*args, **kwargs):
@@ -97,15 +109,15 @@ class Repository:
         self.patch += 1
         return text
 
-    def grow(self):
-        """One more commit with a tag; its version."""
+    def grow(self, tag):
+        """One more commit, with a tag if so; the version of that."""
         self.time += 3600
         text = f"package p\n// {self.time}\n"
-        self.load([
+        commit = (
             f"commit refs/heads/main\ncommitter Ann <ann@bench.test> {self.time} +0000\ndata 1\nc\n"
-            f"from refs/heads/main^0\nM 100644 inline grown.go\ndata {len(text)}\n{text}\n",
-            self.tag(),
-        ])
+            f"from refs/heads/main^0\nM 100644 inline grown.go\ndata {len(text)}\n{text}\n"
+        )
+        self.load([commit, self.tag()] if tag else [commit])
         return f"v1.0.{self.patch - 1}"
 
 
@@ -189,33 +201,56 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 class Watch:
-    """Peak resident memory of a process and all below it, looked at every 5 ms, and the CPU they used."""
+    """Peak memory of all processes below `pid`, itself counted if `own`, seen by a process of its own."""
 
-    def __init__(self, pid):
-        self.pid, self.peak, self.stop = pid, 0, threading.Event()
-        self.thread = threading.Thread(target=self.run, daemon=True)
+    def __init__(self, pid, own):
+        self.arguments = [sys.executable, __file__, "--watch", str(pid), str(int(own))]
 
     def __enter__(self):
-        self.before = self.cpu()
-        self.thread.start()
+        pipe = subprocess.PIPE
+        self.child = subprocess.Popen(self.arguments, stdin=pipe, stdout=pipe, text=True)
+        # It has looked once.
+        self.child.stdout.readline()
         return self
 
     def __exit__(self, *_):
-        self.stop.set()
-        self.thread.join()
-        self.used = self.cpu() - self.before
+        self.peak = int(self.child.communicate()[0])
 
-    def run(self):
-        while not self.stop.wait(0.005):
-            self.peak = max(self.peak, sum(map(rss, tree(self.pid))))
 
-    def cpu(self):
-        """Its own, and that of children that have ended; those that run are few at the edges."""
-        try:
-            fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(") ", 1)[1].split()
-        except OSError:
-            return 0
-        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+def watch(pid, own):
+    """Looks until nobody listens any more."""
+    ended = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+    peak = 0
+    print("looking", flush=True)
+    while True:
+        peak = max(peak, sum(map(rss, tree(pid) if own else tree(pid)[1:])))
+        if ended.wait(0.005):
+            print(peak)
+            return
+
+
+def carry():
+    """Runs all commands of a line at once; tells the time, the CPU of all below, and what went wrong."""
+    for line in sys.stdin:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        start = time.perf_counter()
+        running = []
+        for command in json.loads(line):
+            out = tempfile.TemporaryFile()
+            child = subprocess.Popen(**command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+            running.append((child, out))
+        failed = ""
+        for child, out in running:
+            status = child.wait()
+            out.seek(0)
+            text = out.read().decode()
+            if status or '"Error"' in text:
+                failed = text or f"exit status {status}"
+        wall = time.perf_counter() - start
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        print(json.dumps({"wall": wall, "cpu": cpu, "failed": failed}), flush=True)
 
 
 def tree(pid):
@@ -238,41 +273,56 @@ def rss(pid):
 
 
 class Go:
-    """`go` in direct mode. Each run is one process of its own."""
+    """`go` in direct mode. Each run is one process of its own, below one that carries them."""
 
     def __init__(self, proxy, folder):
-        self.folder = folder
+        self.folder, self.count = folder, 0
+        self.work = folder / "work"
+        self.work.mkdir()
         self.env = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
+            "GOCACHE": str(folder / "build"),
             "GOPROXY": "direct", "GOSUMDB": "off", "GOVCS": "*:all", "GOINSECURE": "*.test", "GOTOOLCHAIN": "local",
             "GOFLAGS": "-modcacherw", "GOENV": "off", "GOTELEMETRY": "off", "GOWORK": "off",
             "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1",
             "HTTP_PROXY": proxy, "http_proxy": proxy, "HTTPS_PROXY": proxy, "https_proxy": proxy,
         }
-        self.count = 0
+        pipe = subprocess.PIPE
+        arguments = [sys.executable, __file__, "--carry"]
+        self.carrier = subprocess.Popen(arguments, stdin=pipe, stdout=pipe, text=True)
 
-    def run(self, cache, *args):
-        """Wall time in seconds, CPU in seconds, peak bytes."""
-        work = self.folder / "work"
-        work.mkdir(exist_ok=True)
-        env = dict(self.env, GOMODCACHE=str(cache), GOCACHE=str(self.folder / "build"))
-        start = time.perf_counter()
-        with open(os.devnull) as null, tempfile.TemporaryFile() as out:
-            child = subprocess.Popen(["go", *args], env=env, cwd=work, stdin=null, stdout=out, stderr=out)
-            with Watch(child.pid) as watch:
-                _, status, used = os.wait4(child.pid, 0)
-                child.returncode = os.waitstatus_to_exitcode(status)
-            wall = time.perf_counter() - start
-            out.seek(0)
-            text = out.read().decode()
-        if child.returncode or '"Error"' in text:
-            raise SystemExit(f"go {args}: {text}")
-        return wall, used.ru_utime + used.ru_stime, watch.peak
+    def run(self, *runs):
+        """Wall time and CPU in seconds and peak bytes of (cache, arguments) run at once."""
+        commands = [
+            {"args": ["go", *args], "cwd": str(self.work), "env": dict(self.env, GOMODCACHE=str(cache))}
+            for cache, args in runs
+        ]
+        with Watch(self.carrier.pid, own=False) as seen:
+            self.carrier.stdin.write(json.dumps(commands) + "\n")
+            self.carrier.stdin.flush()
+            done = json.loads(self.carrier.stdout.readline())
+        if done["failed"]:
+            raise SystemExit(f"go {runs[0][1]}: {done['failed']}")
+        return done["wall"], done["cpu"], seen.peak
+
+    def download(self, cache, one, *versions):
+        runs = [(cache, ["mod", "download", "-json", f"{one.module}@{version}"]) for version in versions]
+        return self.run(*runs)
+
+    def query(self, cache, one):
+        return self.run((cache, ["list", "-m", "-json", f"{one.module}@main"]))
+
+    def list(self, cache, one):
+        return self.run((cache, ["list", "-m", "-json", "-versions", one.module]))
 
     def fresh(self):
         self.count += 1
         return self.folder / f"cache{self.count}"
+
+    def stop(self):
+        self.carrier.stdin.close()
+        self.carrier.wait(30)
 
 
 class Modgate:
@@ -304,15 +354,34 @@ class Modgate:
         connection.close()
         return body
 
-    def run(self, *paths):
-        with Watch(self.child.pid) as watch:
+    def run(self, *clients):
+        """Wall time and CPU in seconds and peak bytes of clients that come at once, each with its paths."""
+        with Watch(self.child.pid, own=True) as seen:
+            before = self.cpu()
             start = time.perf_counter()
-            self.get(*paths)
+            if len(clients) == 1:
+                self.get(*clients[0])
+            else:
+                with ThreadPoolExecutor(len(clients)) as pool:
+                    list(pool.map(lambda paths: self.get(*paths), clients))
             wall = time.perf_counter() - start
-        return wall, watch.used, watch.peak
+            used = self.cpu() - before
+        return wall, used, seen.peak
 
-    def version(self, module, version):
-        return self.run(*(f"{module}/@v/{version}.{what}" for what in ("info", "mod", "zip")))
+    def cpu(self):
+        """Its own, and that of children that have ended."""
+        fields = Path(f"/proc/{self.child.pid}/stat").read_text().rsplit(") ", 1)[1].split()
+        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+    def download(self, one, *versions):
+        parts = ("info", "mod", "zip")
+        return self.run(*([f"{one.module}/@v/{version}.{part}" for part in parts] for version in versions))
+
+    def query(self, one):
+        return self.run([f"{one.module}/@v/main.info"])
+
+    def list(self, one):
+        return self.run([f"{one.module}/@v/list"])
 
     def stop(self):
         self.child.terminate()
@@ -320,118 +389,67 @@ class Modgate:
 
 
 def free_port():
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
-def middle(runs):
-    """The medians of wall and CPU, the highest peak."""
-    wall, cpu, peak = zip(*runs)
-    return statistics.median(wall), statistics.median(cpu), max(peak)
+def serve(root):
+    """Serves the repositories until nobody listens any more."""
+    Handler.root = Path(root)
+    server = Server(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    print(server.server_port, flush=True)
+    sys.stdin.read()
 
 
 def main():
+    if sys.argv[1:2] == ["--watch"]:
+        return watch(int(sys.argv[2]), sys.argv[3] == "1")
+    if sys.argv[1:2] == ["--carry"]:
+        return carry()
+    if sys.argv[1:2] == ["--serve"]:
+        return serve(sys.argv[2])
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--modgate", help="the program to measure")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rows", default=",".join(ROWS), help="which rows, of these")
     parser.add_argument("--out", help="write the table here too")
     args = parser.parse_args()
     base = Path(tempfile.mkdtemp(prefix="direct-bench-"))
+    root = base / "repositories"
+    root.mkdir()
+    pipe = subprocess.PIPE
+    server = subprocess.Popen([sys.executable, __file__, "--serve", str(root)], stdin=pipe, stdout=pipe, text=True)
+    (base / "go").mkdir()
+    port = int(server.stdout.readline())
+    go = Go(f"http://127.0.0.1:{port}", base / "go")
+    gate = Modgate(os.path.abspath(args.modgate), port, base) if args.modgate else None
     try:
-        measure(args, base)
+        measure(args, root, go, gate)
     finally:
+        if gate:
+            gate.stop()
+        go.stop()
+        server.stdin.close()
+        server.wait(30)
         shutil.rmtree(base, ignore_errors=True)
 
 
-def measure(args, base):
-    root = base / "repositories"
-    root.mkdir()
-    Handler.root = root
-    server = Server(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    proxy = f"http://127.0.0.1:{server.server_port}"
-    firsts = [Repository(root, f"first{at}") for at in range(args.rounds)]
-    grown = Repository(root, "grown")
-    tags = Repository(root, "tags", commits=TAGS, tag_every=1)
-    crowd = Repository(root, "crowd", commits=CROWD * 2, tag_every=2)
-    print(f"# {args.rounds} rounds, {os.cpu_count()} cores, repositories of {len(firsts)} x 200 commits", file=sys.stderr)
-    (base / "go").mkdir()
-    go = Go(proxy, base / "go")
-    gate = None
-    if args.modgate:
-        gate = Modgate(os.path.abspath(args.modgate), server.server_port, base)
+def measure(args, root, go, gate):
+    print(f"# {args.rounds} rounds, {os.cpu_count()} cores", file=sys.stderr)
     rows = {}
-
-    def put(row, subject, runs):
-        rows.setdefault(row, {})[subject] = middle(runs)
-        print(f"# {row} | {subject}: {middle(runs)[0] * 1000:.0f} ms", file=sys.stderr)
-
-    def download(cache, module, version):
-        return go.run(cache, "mod", "download", "-json", f"{module}@{version}")
-
-    row = "first version of a repository"
-    put(row, "empty", [download(go.fresh(), one.module, "v1.0.5") for one in firsts])
-    kept = go.fresh()
-    put(row, "kept", [download(kept, one.module, "v1.0.5") for one in firsts])
-    if gate:
-        put(row, "modgate", [gate.version(one.module, "v1.0.5") for one in firsts])
-
-    row = "next version of the same repository"
-    download(kept, grown.module, "v1.0.0")
-    if gate:
-        gate.version(grown.module, "v1.0.0")
-    runs = {"empty": [], "kept": [], "modgate": []}
-    for _ in range(args.rounds):
-        version = grown.grow()
-        runs["empty"].append(download(go.fresh(), grown.module, version))
-        runs["kept"].append(download(kept, grown.module, version))
-        if gate:
-            runs["modgate"].append(gate.version(grown.module, version))
-    for subject, done in runs.items():
-        if done:
-            put(row, subject, done)
-
-    row = "branch query"
-    query = lambda cache, one: go.run(cache, "list", "-m", "-json", f"{one.module}@main")
-    put(row, "empty", [query(go.fresh(), one) for one in firsts])
-    put(row, "kept", [query(kept, one) for one in firsts])
-    if gate:
-        put(row, "modgate", [gate.run(f"{one.module}/@v/main.info") for one in firsts])
-        put(row, "again", [gate.run(f"{one.module}/@v/main.info") for one in firsts])
-
-    row = f"list of a repository with {TAGS} tags"
-    listing = lambda cache: go.run(cache, "list", "-m", "-json", "-versions", tags.module)
-    put(row, "empty", [listing(go.fresh()) for _ in range(args.rounds)])
-    listing(kept)
-    put(row, "kept", [listing(kept) for _ in range(args.rounds)])
-    if gate:
-        put(row, "modgate", [gate.run(f"{tags.module}/@v/list")])
-        put(row, "again", [gate.run(f"{tags.module}/@v/list") for _ in range(args.rounds)])
-
-    row = f"{CROWD} clients for {CROWD} versions at once"
-    versions = [f"v1.0.{at}" for at in range(CROWD)]
-
-    def together(act):
-        """The wall time of all, and the sums of what each used."""
-        start = time.perf_counter()
-        with ThreadPoolExecutor(CROWD) as pool:
-            done = list(pool.map(act, versions))
-        return time.perf_counter() - start, sum(cpu for _, cpu, _ in done), sum(peak for _, _, peak in done)
-
-    put(row, "empty", [together(lambda version: download(go.fresh(), crowd.module, version))])
-    put(row, "kept", [together(lambda version: download(kept, crowd.module, version))])
-    if gate:
-        with Watch(gate.child.pid) as watch:
-            start = time.perf_counter()
-            paths = lambda version: [f"{crowd.module}/@v/{version}.{what}" for what in ("info", "mod", "zip")]
-            with ThreadPoolExecutor(CROWD) as pool:
-                list(pool.map(lambda version: gate.get(*paths(version)), versions))
-            wall = time.perf_counter() - start
-        put(row, "modgate", [(wall, watch.used, watch.peak)])
-        gate.stop()
+    for row in args.rows.split(","):
+        act = globals()[f"row_{row}"]
+        for number in range(args.rounds):
+            turns = act(root, go, gate, number)
+            names = [name for name in turns if gate or not name.startswith("modgate")]
+            # Who is first finds the server's caches cold.
+            at = number % len(names)
+            for name in names[at:] + names[:at]:
+                rows.setdefault(row, {}).setdefault(name, []).append(turns[name]())
+        said = ", ".join(f"{name} {statistics.median(run[0] for run in runs) * 1000:.0f} ms" for name, runs in rows[row].items())
+        print(f"# {ROWS[row][0]}: {said}", file=sys.stderr)
     text = table(rows)
     print(text)
     if args.out:
@@ -439,26 +457,113 @@ def measure(args, base):
     print(json.dumps(rows), file=sys.stderr)
 
 
+# Each row gives what its subjects do in a round, after what is not measured.
+
+
+def row_first(root, go, gate, number):
+    one = Repository(root, f"first{number}")
+    kept = go.folder / "kept"
+    if not kept.exists():
+        go.download(kept, Repository(root, "other"), "v1.0.5")
+    return {
+        "empty": lambda: go.download(go.fresh(), one, "v1.0.5"),
+        "kept": lambda: go.download(kept, one, "v1.0.5"),
+        "modgate": lambda: gate.download(one, "v1.0.5"),
+    }
+
+
+def row_next(root, go, gate, number):
+    one = Repository(root, f"next{number}")
+    kept = go.fresh()
+    go.download(kept, one, "v1.0.0")
+    if gate:
+        gate.download(one, "v1.0.0")
+    version = one.grow(tag=True)
+    return {
+        "empty": lambda: go.download(go.fresh(), one, version),
+        "kept": lambda: go.download(kept, one, version),
+        "modgate": lambda: gate.download(one, version),
+    }
+
+
+def row_branch(root, go, gate, number):
+    new, known = Repository(root, f"branch{number}"), Repository(root, f"moved{number}")
+    kept = go.fresh()
+    go.query(kept, known)
+    if gate:
+        gate.query(known)
+    known.grow(tag=False)
+    return {
+        "empty": lambda: go.query(go.fresh(), new),
+        "kept": lambda: go.query(kept, known),
+        "modgate": lambda: gate.query(new),
+        "modgate kept": lambda: gate.query(known),
+    }
+
+
+def row_list(root, go, gate, number):
+    new, known = (Repository(root, f"{name}{number}", commits=TAGS, tag_every=1) for name in ("list", "listed"))
+    kept = go.fresh()
+    go.list(kept, known)
+    if gate:
+        gate.list(known)
+    known.grow(tag=True)
+    return {
+        "empty": lambda: go.list(go.fresh(), new),
+        "kept": lambda: go.list(kept, known),
+        "modgate": lambda: gate.list(new),
+        "modgate kept": lambda: gate.list(known),
+    }
+
+
+def row_crowd(root, go, gate, number):
+    new, known = (Repository(root, f"{name}{number}", commits=2 * CROWD + 2, tag_every=2) for name in ("crowd", "again"))
+    versions = [f"v1.0.{at}" for at in range(CROWD)]
+    kept = go.fresh()
+    go.download(kept, known, f"v1.0.{CROWD}")
+    if gate:
+        gate.download(known, f"v1.0.{CROWD}")
+
+    def strangers():
+        # Nobody shares a throw-away folder.
+        runs = [(go.fresh(), ["mod", "download", "-json", f"{new.module}@{version}"]) for version in versions]
+        return go.run(*runs)
+
+    return {
+        "empty": strangers,
+        "kept": lambda: go.download(kept, known, *versions),
+        "modgate": lambda: gate.download(new, *versions),
+        "modgate kept": lambda: gate.download(known, *versions),
+    }
+
+
 def table(rows):
     lines = [
-        "| row | go, empty cache: ms, CPU ms, peak MiB | go, kept cache | modgate | modgate, asked before | to empty | to kept |",
+        "| row | go, empty cache: ms (range), CPU ms, peak MiB | go, kept cache | modgate | modgate, mirror kept "
+        "| beside empty: times faster (wanted) | beside kept |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row, by in rows.items():
+        title, *wanted = ROWS[row]
+
         def cell(subject):
             if subject not in by:
                 return "-"
-            wall, cpu, peak = by[subject]
-            return f"{wall * 1000:.0f}, {cpu * 1000:.0f}, {peak / 2**20:.0f}"
+            walls, cpus, peaks = zip(*by[subject])
+            middle = statistics.median(walls) * 1000
+            edges = f"{min(walls) * 1000:.0f} to {max(walls) * 1000:.0f}"
+            return f"{middle:.0f} ({edges}), {statistics.median(cpus) * 1000:.0f}, {max(peaks) / 2**20:.0f}"
 
-        def times(go, ours):
+        def times(theirs, ours, wanted):
             ours = by.get(ours) or by.get("modgate")
-            return f"{by[go][0] / ours[0]:.1f}x" if ours else "-"
+            if not ours:
+                return "-"
+            times = statistics.median(run[0] for run in by[theirs]) / statistics.median(run[0] for run in ours)
+            return f"{times:.1f} ({wanted}: {'reached' if times >= wanted else 'missed'})"
 
-        lines.append(
-            f"| {row} | {cell('empty')} | {cell('kept')} | {cell('modgate')} | {cell('again')} "
-            f"| {times('empty', 'modgate')} | {times('kept', 'again')} |"
-        )
+        beside = times("empty", "modgate", wanted[0]), times("kept", "modgate kept", wanted[1])
+        cells = [cell(subject) for subject in ("empty", "kept", "modgate", "modgate kept")]
+        lines.append(f"| {' | '.join([title, *cells, *beside])} |")
     return "\n".join(lines) + "\n"
 
 

@@ -28,7 +28,7 @@ pub use credential::{
 };
 pub use error::{EgressError, EgressErrorKind, explain};
 pub use guard::{GuardError, Lookup};
-pub use network::NetworkSettings;
+pub use network::{NetworkSettings, port_of};
 pub use page::{Answer, Ask, Page};
 pub use redirect::{MAX_REDIRECTS, redirect};
 
@@ -80,6 +80,16 @@ impl Egress {
         self.0.network.proxy_for(url)
     }
 
+    /// The same for a URL that a stranger named: the proxy resolves the name, not this machine, whose answer nobody would
+    /// check. What is listed as internal needs no check.
+    pub fn guarded_proxy_for(&self, url: &Url) -> Option<String> {
+        let proxy = self.proxy_for(url)?;
+        if self.is_internal(url) {
+            return Some(proxy.to_owned());
+        }
+        Some(proxy.replacen("socks5://", "socks5h://", 1))
+    }
+
     /// Whether the URL's host is listed as internal.
     pub fn is_internal(&self, url: &Url) -> bool {
         self.0.network.is_internal(url)
@@ -117,13 +127,11 @@ impl Egress {
             return self.trusted(url, grant, connect_timeout).await;
         }
         let host = url.host_str().unwrap_or("");
-        let Some(proxy) = self.proxy_for(url) else {
+        let Some(proxy) = self.guarded_proxy_for(url) else {
             guard::check_literal(host)?;
             return self.client(None, true, grant, connect_timeout).await;
         };
         guard::check_name(host)?;
-        // The proxy resolves, not this machine, whose answer would be checked by nobody.
-        let proxy = proxy.replacen("socks5://", "socks5h://", 1);
         self.client(Some(proxy), false, grant, connect_timeout)
             .await
     }

@@ -98,12 +98,16 @@ impl Network {
 /// The host and the port, by scheme where none is written.
 pub(crate) fn host_port(url: &Url) -> Option<(&str, u16)> {
     let host = url.host_str().filter(|host| !host.is_empty())?;
-    let port = url.port_or_known_default().unwrap_or(match url.scheme() {
+    Some((host, port_of(url)))
+}
+
+/// The port of a URL, by scheme where none is written.
+pub fn port_of(url: &Url) -> u16 {
+    url.port_or_known_default().unwrap_or(match url.scheme() {
         "git" => 9418,
         "svn" => 3690,
         _ => 22,
-    });
-    Some((host, port))
+    })
 }
 
 #[cfg(test)]

@@ -95,7 +95,7 @@ impl Egress {
     }
 
     async fn follow(&self, ask: Ask) -> Result<Answer, EgressError> {
-        let mut home = ask.url;
+        let mut home = ask.url.clone();
         let _ = home.set_username("");
         let _ = home.set_password(None);
         let grant = if ask.credentials {
@@ -103,6 +103,25 @@ impl Egress {
         } else {
             None
         };
+        let answer = self.walk(&home, &ask, grant.as_ref()).await?;
+        let Some(grant) = grant.filter(|_| answer.credential.is_some()) else {
+            return Ok(answer);
+        };
+        // A command may have a better one by now.
+        if !matches!(answer.status(), 401 | 403) || !self.credentials().refused(&grant).await {
+            return Ok(answer);
+        }
+        let grant = self.credentials().for_url(&home).await?;
+        self.walk(&home, &ask, grant.as_ref()).await
+    }
+
+    /// Follows redirects from `home`, with the credential for its origin.
+    async fn walk(
+        &self,
+        home: &Url,
+        ask: &Ask,
+        grant: Option<&Grant>,
+    ) -> Result<Answer, EgressError> {
         let via = HeaderValue::from_str(&self.network().via).ok();
         let mut url = home.clone();
         for _ in 0..=MAX_REDIRECTS {
@@ -110,7 +129,7 @@ impl Egress {
                 let text = format!("{}:// is not asked: it is not encrypted", url.scheme());
                 return Err(EgressError::new(EgressErrorKind::Refused, text));
             }
-            let granted = grant.as_ref().filter(|_| url.origin() == home.origin());
+            let granted = grant.filter(|_| url.origin() == home.origin());
             let client = self.guarded_with(&url, granted, CONNECT_WITHIN).await?;
             let mut request = client.get(url.clone());
             if let Some((name, value)) = granted.and_then(Grant::header) {
@@ -123,7 +142,7 @@ impl Egress {
                 .send()
                 .await
                 .map_err(|error| at(&url, explain(&error, CONNECT_WITHIN)))?;
-            match redirect(&home, &url, &response, ask.plain_http)? {
+            match redirect(home, &url, &response, ask.plain_http)? {
                 Some(next) => url = next,
                 None => {
                     return Ok(Answer {

@@ -259,3 +259,21 @@ async fn a_certificate_and_a_token_go_together() {
         "the credential for h.example/team (user ci) and the client certificate for h.example"
     );
 }
+
+#[tokio::test]
+async fn no_command_sees_the_secrets_of_other_settings() {
+    // One that surely is there, as if some other setting had its secret in it.
+    const NAME: &str = "CARGO_MANIFEST_DIR";
+    let command = sh(&format!("printf '%s' \"${{{NAME}-hidden}}\""));
+    let token = || {
+        vec![one(
+            "https://h.example",
+            Kind::Bearer(Secret::Command(command.clone())),
+        )]
+    };
+    let url = "https://h.example/x";
+    let seen = format!("authorization: Bearer {}", std::env::var(NAME).unwrap());
+    assert_eq!(header(&Credentials::new(token()), url).await, seen);
+    let hiding = Credentials::hiding(token(), vec![NAME.to_owned()]);
+    assert_eq!(header(&hiding, url).await, "authorization: Bearer hidden");
+}

@@ -11,7 +11,8 @@ use tokio::task::JoinSet;
 use crate::history::{Built, History};
 use crate::proxy::Proxy;
 use crate::site::{Fault, Pages, Site};
-use crate::{http, proxy, ssh, tls};
+use crate::socks::Socks;
+use crate::{http, proxy, socks, ssh, tls};
 
 /// How the proxy or a part of the forge is guarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub struct Forge {
     http: SocketAddr,
     proxy: SocketAddr,
     guarded: SocketAddr,
+    socks: SocketAddr,
+    strict: SocketAddr,
     ssh: SocketAddr,
     keys: ssh::Keys,
     ca_pem: String,
@@ -63,29 +66,36 @@ impl Forge {
         let repositories = folder.path().join("repositories");
         std::fs::create_dir(&repositories).expect("a folder can be made");
         let site = Arc::new(Site::new());
-        let tls = tls::make().expect("certificates can be made");
-        let (acceptor, ca_pem) = (tls.acceptor, tls.ca);
+        let made = tls::make().expect("certificates can be made");
         let ca = folder.path().join("ca.pem");
         // What hg is told in place of its configuration.
         let hgrc = format!("[web]\ncacerts = {}\n", ca.display());
-        for (name, text) in [("ca.pem", &ca_pem), ("hgrc", &hgrc)] {
+        for (name, text) in [
+            ("ca.pem", &made.ca_pem),
+            ("hgrc", &hgrc),
+            ("client.pem", &made.client_pem),
+            ("client-key.pem", &made.client_key_pem),
+        ] {
             std::fs::write(folder.path().join(name), text).expect("a file can be written");
         }
         let mut servers = JoinSet::new();
 
-        let (listener, https) = listen().await;
-        servers.spawn(accept(listener, {
+        let mut secure = Vec::new();
+        for acceptor in [made.acceptor, made.strict] {
+            let (listener, addr) = listen().await;
+            secure.push(addr);
             let site = Arc::clone(&site);
-            move |stream| {
+            servers.spawn(accept(listener, move |stream| {
                 let (site, acceptor) = (Arc::clone(&site), acceptor.clone());
                 async move {
-                    // A client that does not trust the certificate ends here; it says so itself.
+                    // A client that does not trust the certificate, or has none, ends here; it says so itself.
                     if let Ok(stream) = acceptor.accept(stream).await {
                         http::serve(stream, "https", site).await;
                     }
                 }
-            }
-        }));
+            }));
+        }
+        let https = secure[0];
         let (listener, plain) = listen().await;
         servers.spawn(accept(listener, {
             let site = Arc::clone(&site);
@@ -101,6 +111,16 @@ impl Forge {
                 proxy::serve(stream, Arc::clone(&shared))
             }));
         }
+        let (listener, socks) = listen().await;
+        let shared = Arc::new(Socks {
+            site: Arc::clone(&site),
+            https,
+            http: plain,
+            login: Forge::PROXY_LOGIN.text(),
+        });
+        servers.spawn(accept(listener, move |stream| {
+            socks::serve(stream, Arc::clone(&shared))
+        }));
         let (listener, addr) = listen().await;
         let keys = ssh::prepare(folder.path(), addr, &repositories);
         servers.spawn(ssh::serve(listener, keys.config()));
@@ -111,9 +131,11 @@ impl Forge {
             http: plain,
             proxy: proxies[0],
             guarded: proxies[1],
+            socks,
+            strict: secure[1],
             ssh: addr,
             keys,
-            ca_pem,
+            ca_pem: made.ca_pem,
             _servers: servers,
         }
     }
@@ -184,6 +206,11 @@ impl Forge {
         self.site.login(address, &login.text());
     }
 
+    /// Asks for this at `host/path` and below: the value of the header `Authorization`, or `private-token: VALUE`.
+    pub fn guard_by_header(&self, address: &str, header: &str) {
+        self.site.login(address, header);
+    }
+
     /// Sets or ends the fault of `host/path` and below. It holds for requests that come after.
     pub fn fault(&self, address: &str, fault: Option<Fault>) {
         self.site.fault(address, fault);
@@ -222,6 +249,22 @@ impl Forge {
     /// The forward proxy that wants [`PROXY_LOGIN`](Forge::PROXY_LOGIN), without it.
     pub fn guarded_proxy(&self) -> String {
         format!("http://{}", self.guarded)
+    }
+
+    /// The SOCKS5 proxy, which wants [`PROXY_LOGIN`](Forge::PROXY_LOGIN), without scheme and login: `HOST:PORT`.
+    pub fn socks(&self) -> String {
+        self.socks.to_string()
+    }
+
+    /// `https://127.0.0.1:PORT` of the server that wants a certificate of its clients.
+    pub fn strict_https(&self) -> String {
+        format!("https://{}", self.strict)
+    }
+
+    /// The files of a certificate that it knows, and of its key.
+    pub fn client_certificate(&self) -> (PathBuf, PathBuf) {
+        let file = |name: &str| self.folder.path().join(name);
+        (file("client.pem"), file("client-key.pem"))
     }
 
     /// The certificate of the authority, as PEM.

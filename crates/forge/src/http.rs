@@ -110,8 +110,9 @@ pub(crate) async fn answer(
             let objects = pack && body.windows(13).any(|at| at == b"command=fetch");
             let limit = match fault {
                 Some((_, Fault::StallPack)) if objects => std::future::pending().await,
-                Some((_, Fault::CutPack(bytes))) if objects => Some(bytes),
-                _ => None,
+                Some((_, Fault::CutPack(bytes))) if objects => Limit::Cut(bytes),
+                Some((_, Fault::HangPack(bytes))) if objects => Limit::Hang(bytes),
+                _ => Limit::None,
             };
             let backend = backend(&folder, &rest, &query, &head.method, &head.headers);
             match run(backend, body, limit).await {
@@ -123,6 +124,10 @@ pub(crate) async fn answer(
 }
 
 fn credentials(headers: &HeaderMap) -> Option<String> {
+    const TOKEN: &str = "private-token";
+    if let Some(token) = headers.get(TOKEN) {
+        return Some(format!("{TOKEN}: {}", token.to_str().ok()?));
+    }
     basic(headers.get(AUTHORIZATION)?.to_str().ok()?)
 }
 
@@ -194,13 +199,17 @@ fn backend(
     command
 }
 
+/// After how many bytes a body ends that has more, and how.
+#[derive(Debug, Clone, Copy)]
+enum Limit {
+    None,
+    Cut(usize),
+    Hang(usize),
+}
+
 /// Gives the program its input, reads the head of its answer and leaves the rest to a stream. With a limit the body
 /// breaks off after so many bytes.
-async fn run(
-    mut command: Command,
-    input: Bytes,
-    limit: Option<usize>,
-) -> io::Result<Response<Body>> {
+async fn run(mut command: Command, input: Bytes, limit: Limit) -> io::Result<Response<Body>> {
     let mut child = command.spawn()?;
     let mut stdin = child.stdin.take().expect("it is piped");
     // In a task of its own, since the program may write before it has read all.
@@ -234,11 +243,14 @@ fn stream(
     child: Child,
     stdout: tokio::process::ChildStdout,
     first: BytesMut,
-    limit: Option<usize>,
+    limit: Limit,
 ) -> Body {
-    let left = limit.unwrap_or(usize::MAX);
+    let left = match limit {
+        Limit::None => usize::MAX,
+        Limit::Cut(bytes) | Limit::Hang(bytes) => bytes,
+    };
     let state = (child, stdout, first, left);
-    let frames = futures_util::stream::try_unfold(state, |state| async move {
+    let frames = futures_util::stream::try_unfold(state, move |state| async move {
         let (mut child, mut stdout, mut ready, left) = state;
         if ready.is_empty() {
             ready.reserve(64 << 10);
@@ -246,6 +258,9 @@ fn stream(
                 child.wait().await?;
                 return Ok(None);
             }
+        }
+        if left == 0 && matches!(limit, Limit::Hang(_)) {
+            std::future::pending::<()>().await;
         }
         if left == 0 {
             return Err(io::Error::other("cut, as asked"));

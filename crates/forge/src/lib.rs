@@ -12,6 +12,7 @@ mod http;
 mod others;
 mod proxy;
 mod site;
+mod socks;
 mod ssh;
 mod tls;
 pub mod truth;

@@ -15,6 +15,8 @@ pub enum Fault {
     StallPack,
     /// The connection is cut after so many bytes of the answer that has the objects.
     CutPack(usize),
+    /// After so many bytes of it, nothing more comes.
+    HangPack(usize),
     /// This status, and a line of text.
     Status(u16),
     /// A redirect to this URL, to which the rest of the path and the query string are added.

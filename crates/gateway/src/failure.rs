@@ -79,8 +79,11 @@ fn trouble(what: &str, trouble: &Trouble) -> Refusal {
     )
     .sent_by(&trouble.upstream);
     refusal.hint = match (code, trouble.status) {
-        (Code::UpstreamRefused, Some(403)) => Some("an upstream that answers 403 for what it does not have needs `status_map = { 403 = 404 }`".into()),
-        (Code::UpstreamRefused, Some(401)) => Some("the upstream wants credentials: check those in its URL or headers".into()),
+        (Code::UpstreamRefused, Some(401 | 403)) if trouble.with_credential => {
+            Some("check that this credential is still right and may read the module; an upstream that answers 403 for what it does not have needs `status_map = { 403 = 404 }`".into())
+        }
+        (Code::UpstreamRefused, Some(403)) => Some("an upstream that answers 403 for what it does not have needs `status_map = { 403 = 404 }`; one that wants a login, a [[credential]]".into()),
+        (Code::UpstreamRefused, Some(401)) => Some("the upstream wants a login: add a [[credential]] for it, or a user to its URL".into()),
         (Code::UpstreamUnavailable | Code::UpstreamTimeout, _) => {
             Some("the upstream is in trouble, not your request: try again, or ask the owner of this gateway".into())
         }

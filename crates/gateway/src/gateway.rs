@@ -13,6 +13,7 @@ use serde_json::json;
 use store::{Store, Tiers};
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use vcs::Direct;
 
 use crate::{
     answer::Answer,
@@ -173,6 +174,11 @@ impl Gateway {
         self.changeables.recompose();
         self.open_sumdb();
         self.watch_direct();
+    }
+
+    /// Direct fetch as it is now, for the one that takes its place.
+    pub fn direct(&self) -> Arc<Direct> {
+        Arc::clone(&self.settings.load().direct)
     }
 
     /// Counts what direct fetch finds amiss.

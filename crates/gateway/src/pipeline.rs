@@ -70,7 +70,7 @@ impl Gateway {
 
     pub(crate) fn is_private(&self, module: &ModulePath) -> bool {
         let settings = self.settings.load();
-        !settings.routes.private.is_empty() && settings.routes.is_private(module)
+        settings.routes.is_private(module)
     }
 
     /// The answer, or why there is none.

@@ -62,13 +62,22 @@ pub enum Mode {
     None,
 }
 
+impl Mode {
+    /// The mode for private modules: a private name in a Location header would be shown to a public host.
+    fn inside(self) -> Self {
+        match self {
+            Self::Redirect => Self::Sync,
+            Self::AsyncRedirect => Self::Async,
+            mode => mode,
+        }
+    }
+}
+
 /// One rule: which modules, which chain, which mode.
 #[derive(Clone, Debug)]
 pub struct RouteRule {
     /// The modules, by GOPRIVATE's patterns.
     pub matches: Patterns,
-    /// Their patterns as written.
-    pub patterns: Vec<String>,
     /// Their chain; none: as if there were no rule.
     pub chain: Option<Arc<Chain>>,
     /// Their mode.
@@ -76,18 +85,25 @@ pub struct RouteRule {
 }
 
 /// Private or public, chain and mode, for every module path.
+///
+/// Private modules have ways of their own, in which no general chain is to be found: a rule is among them with those of
+/// its patterns alone that match nothing but private modules. So no rule for more than these (`*`, `*.com`) ever has
+/// their names.
 #[derive(Debug)]
 pub struct Routes {
-    /// Private modules.
-    pub private: Patterns,
+    private: Patterns,
+    inside: Ways,
+    outside: Ways,
+}
+
+/// The ways of private modules, or of public ones.
+#[derive(Debug)]
+struct Ways {
     /// The first that matches wins.
-    pub rules: Vec<RouteRule>,
-    /// For all other public modules.
-    pub chain: Arc<Chain>,
-    /// The mode where no rule says one.
-    pub mode: Mode,
-    /// What private modules use that no rule names: `direct` alone.
-    pub direct: Arc<Chain>,
+    rules: Vec<RouteRule>,
+    /// For all others.
+    chain: Arc<Chain>,
+    mode: Mode,
 }
 
 /// Where a module is fetched from. Made by [`Routes::resolve`] alone, so that the chain of a private module
@@ -130,48 +146,58 @@ impl Route {
 }
 
 impl Routes {
+    /// The routes where `private` are private modules, and `chain` with `mode` is for what no rule matches. Of the rules,
+    /// the first that matches wins. Private modules that no rule names are fetched `direct`.
+    pub fn new(private: Patterns, rules: Vec<RouteRule>, chain: Arc<Chain>, mode: Mode) -> Self {
+        let inside = rules.iter().map(|rule| RouteRule {
+            matches: rule.matches.within(&private),
+            chain: rule.chain.clone(),
+            mode: rule.mode.inside(),
+        });
+        let inside = Ways {
+            rules: inside.collect(),
+            chain: Arc::new(Chain::direct()),
+            mode: mode.inside(),
+        };
+        let outside = Ways { rules, chain, mode };
+        Self {
+            private,
+            inside,
+            outside,
+        }
+    }
+
+    /// The chain of public modules that no rule matches.
+    pub fn chain(&self) -> &Arc<Chain> {
+        &self.outside.chain
+    }
+
     /// Whether a module's name must stay inside: it is private, or a prefix of what is.
     pub fn is_private(&self, module: &ModulePath) -> bool {
         self.private.leads_to(module)
     }
 
-    /// The route of a module. A private path goes by the chain of a rule that names it, else by `direct` alone; never
-    /// by the general chain, and never by a rule for everything (`*`).
+    /// The route of a module. A private path goes by the chain of a rule that names private modules alone, else by
+    /// `direct`; never by the general chain, and never by a rule for more than what is private.
     pub fn resolve(&self, module: &ModulePath) -> Route {
         let private = self.is_private(module);
-        let rule = self.rules.iter().find(|rule| {
+        let ways = if private { &self.inside } else { &self.outside };
+        let rule = ways.rules.iter().find(|rule| {
             if private {
-                rule.names(module)
+                rule.matches.leads_to(module)
             } else {
                 rule.matches.matches(module)
             }
         });
-        let fallback = if private { &self.direct } else { &self.chain };
         Route {
             chain: Arc::clone(
                 rule.and_then(|rule| rule.chain.as_ref())
-                    .unwrap_or(fallback),
+                    .unwrap_or(&ways.chain),
             ),
-            mode: match rule.map_or(self.mode, |rule| rule.mode) {
-                // A private name in a Location header would be shown to a public host.
-                Mode::Redirect if private => Mode::Sync,
-                Mode::AsyncRedirect if private => Mode::Async,
-                mode => mode,
-            },
+            mode: rule.map_or(ways.mode, |rule| rule.mode),
             private,
             via: Via::default(),
         }
-    }
-}
-
-impl RouteRule {
-    /// Whether the rule matches by a pattern that says more than "any host".
-    fn names(&self, module: &ModulePath) -> bool {
-        self.patterns.iter().any(|pattern| {
-            let host = pattern.split('/').next().unwrap_or_default();
-            host.bytes().any(|byte| byte.is_ascii_alphanumeric())
-                && Patterns::parse(pattern).is_ok_and(|patterns| patterns.leads_to(module))
-        })
     }
 }
 
@@ -216,4 +242,50 @@ pub struct Negative {
     pub gone: Duration,
     /// Upstream trouble.
     pub trouble: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patterns(list: &str) -> Patterns {
+        Patterns::parse(list).unwrap()
+    }
+
+    #[test]
+    fn no_wide_rule_has_a_private_name() {
+        let rule = |matches: &str, chain: &str| RouteRule {
+            matches: patterns(matches),
+            chain: Some(Arc::new(chain.parse().unwrap())),
+            mode: Mode::AsyncRedirect,
+        };
+        let routes = Routes::new(
+            patterns("git.corp.com/*,github.com/corp,*.lab.com"),
+            vec![
+                rule("*.com,github.com/*,git.*,*", "https://public.example"),
+                rule("git.corp.com,x.lab.com/a", "https://inside.example"),
+            ],
+            Arc::new("https://general.example".parse().unwrap()),
+            Mode::Redirect,
+        );
+        for (module, chain, mode) in [
+            ("git.corp.com", "https://inside.example", Mode::Async),
+            ("git.corp.com/team/x", "https://inside.example", Mode::Async),
+            ("github.com", "direct", Mode::Sync),
+            ("github.com/corp/x", "direct", Mode::Sync),
+            ("x.lab.com", "https://inside.example", Mode::Async),
+            ("x.lab.com/b", "direct", Mode::Sync),
+            ("y.lab.com/a", "direct", Mode::Sync),
+            (
+                "github.com/other",
+                "https://public.example",
+                Mode::AsyncRedirect,
+            ),
+        ] {
+            let route = routes.resolve(&ModulePath::parse(module).unwrap());
+            let got = (route.chain().to_string(), route.mode());
+            assert_eq!(got, (chain.to_owned(), mode), "{module}");
+            assert_eq!(route.is_private(), !module.ends_with("other"), "{module}");
+        }
+    }
 }

@@ -73,6 +73,14 @@ impl Patterns {
         })
     }
 
+    /// Those of these patterns that match nothing but what `others` match or lead to: for the others
+    /// `git.corp.example/team/*` that is so of `git.corp.example/team/a*`, but not of `git.corp.example` or `*.example`.
+    #[must_use]
+    pub fn within(&self, others: &Self) -> Self {
+        let inside = |own: &&Pattern| others.0.iter().any(|other| other.encloses(own));
+        Self(self.0.iter().filter(inside).cloned().collect())
+    }
+
     /// The same as [`matches`](Self::matches) for any slash-separated text.
     pub fn matches_str(&self, path: &str) -> bool {
         self.0.iter().any(|pattern| pattern.matches(path))
@@ -101,6 +109,29 @@ impl Pattern {
                 .next()
                 .is_some_and(|element| glob(pattern, element))
         })
+    }
+}
+
+impl Pattern {
+    /// Whether whatever `inner` matches is matched by this or leads to what is. Where classes of characters differ, the
+    /// answer may be no although it is so, never the other way round.
+    fn encloses(&self, inner: &Self) -> bool {
+        let enclosed = |(outer, inner): (&Vec<Piece>, &Vec<Piece>)| fits(outer, inner, at_most);
+        let any = |element: &Vec<Piece>| {
+            !element.is_empty() && element.iter().all(|piece| *piece == Piece::Star)
+        };
+        self.elements.iter().zip(&inner.elements).all(enclosed)
+            && self.elements.iter().skip(inner.elements.len()).all(any)
+    }
+}
+
+/// Whether a piece that is no star stands for whatever another one can stand for.
+fn at_most(outer: &Piece, inner: &Piece) -> bool {
+    match (outer, inner) {
+        (_, Piece::Star) => false,
+        (Piece::Any, _) => true,
+        (outer, Piece::One(c)) => stands_for(outer, *c),
+        (outer, inner) => outer == inner,
     }
 }
 
@@ -148,33 +179,40 @@ fn class(chars: &mut std::str::Chars<'_>) -> Result<Piece, &'static str> {
     }
 }
 
-/// Linear in the text for every star: the last star alone is retried.
 fn glob(pattern: &[Piece], text: &str) -> bool {
     let text: Vec<char> = text.chars().collect();
+    fits(pattern, &text, |piece, c| stands_for(piece, *c))
+}
+
+/// Whether a piece that is no star matches a character.
+fn stands_for(piece: &Piece, c: char) -> bool {
+    match piece {
+        Piece::Star => false,
+        Piece::Any => true,
+        Piece::One(one) => *one == c,
+        Piece::Class { negated, ranges } => {
+            ranges.iter().any(|(low, high)| (*low..=*high).contains(&c)) != *negated
+        }
+    }
+}
+
+/// Whether a pattern takes a text whole. Linear in the text for every star: the last star alone is retried.
+fn fits<T>(pattern: &[Piece], text: &[T], one: impl Fn(&Piece, &T) -> bool) -> bool {
     let (mut p, mut t) = (0, 0);
     let mut retry = None;
     while t < text.len() || p < pattern.len() {
-        let matched = match pattern.get(p) {
-            Some(Piece::Star) => {
+        match (pattern.get(p), text.get(t)) {
+            (Some(Piece::Star), _) => {
                 retry = Some((p, t + 1));
                 p += 1;
                 continue;
             }
-            Some(_) if t >= text.len() => false,
-            Some(Piece::Any) => true,
-            Some(Piece::One(c)) => *c == text[t],
-            Some(Piece::Class { negated, ranges }) => {
-                ranges
-                    .iter()
-                    .any(|(low, high)| (*low..=*high).contains(&text[t]))
-                    != *negated
+            (Some(piece), Some(symbol)) if one(piece, symbol) => {
+                p += 1;
+                t += 1;
+                continue;
             }
-            None => false,
-        };
-        if matched {
-            p += 1;
-            t += 1;
-            continue;
+            _ => {}
         }
         match retry {
             Some((star, next)) if next <= text.len() => {
@@ -208,6 +246,49 @@ mod tests {
             let got = (patterns.leads_to(&path), patterns.matches(&path));
             assert_eq!(got, (leads, matches), "{path}");
         }
+    }
+
+    #[test]
+    fn patterns_within_others() {
+        let private =
+            "git.corp.example/team/*,*.lab.example,github.com/corp/*,c[ab].example,h?.example";
+        let private = Patterns::parse(private).unwrap();
+        for (pattern, want) in [
+            ("git.corp.example/team/*", true),
+            ("git.corp.example/team/a*b", true),
+            ("git.corp.example/team/x/y", true),
+            // All that is below it is matched, and it leads there itself.
+            ("git.corp.example/team", true),
+            ("github.com/corp", true),
+            ("github.com/corp/x", true),
+            ("x.lab.example", true),
+            ("*.x.lab.example/y", true),
+            ("x*.lab.example", true),
+            ("ca.example", true),
+            ("c[ab].example", true),
+            ("h1.example", true),
+            ("h?.example/x", true),
+            // These match strangers too.
+            ("git.corp.example", false),
+            ("git.corp.example/*", false),
+            ("github.com", false),
+            ("github.com/*/x", false),
+            ("github.com/c*", false),
+            ("*", false),
+            ("*.example", false),
+            ("*.com", false),
+            ("lab.example", false),
+            ("c?.example", false),
+            ("c*.example", false),
+            ("h*.example", false),
+            ("cc.example", false),
+        ] {
+            let one = Patterns::parse(pattern).unwrap();
+            let inside = one.within(&private);
+            assert_eq!(!inside.is_empty(), want, "{pattern}");
+            assert!(inside.is_empty() || inside == one);
+        }
+        assert!(private.within(&Patterns::default()).is_empty());
     }
 
     #[test]

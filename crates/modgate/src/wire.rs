@@ -23,32 +23,31 @@ mod storage;
 
 pub use storage::{coordinate, open_records, records, store, store_folder, tiers};
 
-/// The settings of a gateway. `via` is what it writes into `Via`.
+/// The settings of a gateway. `via` is what it writes into `Via`. `before` is the direct fetch of a gateway that runs:
+/// the new one works on over its mirrors.
 ///
 /// # Errors
 /// An address that no chain can hold: a defect, since the configuration was checked.
-pub fn settings(config: &Config, via: &str) -> Result<Settings, String> {
+pub fn settings(config: &Config, via: &str, before: Option<&Direct>) -> Result<Settings, String> {
     let chain = |chain: &Chain| rebased(chain, config).map(Arc::new);
     let rules = config.routes.iter().map(|route| {
         Ok(RouteRule {
             matches: route.matches.clone(),
-            patterns: route.patterns.clone(),
             chain: route.chain.as_ref().map(chain).transpose()?,
             mode: mode(route.mode),
         })
     });
-    let routes = Routes {
-        private: config.private.clone(),
-        rules: rules.collect::<Result<_, String>>()?,
-        chain: chain(&config.chain)?,
-        mode: mode(config.mode),
-        direct: Arc::new(Chain::direct()),
-    };
+    let routes = Routes::new(
+        config.private.clone(),
+        rules.collect::<Result<_, String>>()?,
+        chain(&config.chain)?,
+        mode(config.mode),
+    );
     let egress = egress(config, via);
     Ok(Settings {
         routes: Arc::new(routes),
         upstreams: Arc::new(upstreams(config, egress.clone())),
-        direct: Arc::new(direct(config, egress)?),
+        direct: Arc::new(direct(config, egress, before)?),
         sumdb: config
             .sumdb
             .database
@@ -128,7 +127,9 @@ fn egress(config: &Config, via: &str) -> Egress {
             .chain(mapped)
             .collect(),
     };
-    Egress::new(settings, Credentials::new(config.credentials.clone()))
+    let credentials =
+        Credentials::hiding(config.credentials.clone(), config.secret_variables.clone());
+    Egress::new(settings, credentials)
 }
 
 fn upstreams(config: &Config, egress: Egress) -> Upstreams {
@@ -160,7 +161,7 @@ fn upstreams(config: &Config, egress: Egress) -> Upstreams {
     Upstreams::new(egress, UpstreamSettings::default(), by_url)
 }
 
-fn direct(config: &Config, egress: Egress) -> Result<Direct, String> {
+fn direct(config: &Config, egress: Egress, before: Option<&Direct>) -> Result<Direct, String> {
     let direct = &config.direct;
     let rules: Vec<String> = direct
         .vcs
@@ -186,11 +187,15 @@ fn direct(config: &Config, egress: Egress) -> Result<Direct, String> {
         discovery_negative_life: direct.discovery_negative_life,
         max_mirrors: direct.max_mirrors,
         max_mirror_bytes: direct.max_mirror_bytes,
+        max_repository_bytes: direct.max_repository_bytes,
         process_timeout: direct.process_timeout,
         max_processes: direct.max_processes,
         max_zip_bytes: config.limits.max_zip_bytes,
     };
-    Ok(Direct::new(settings, egress))
+    Ok(match before {
+        Some(before) => before.renewed(settings, egress),
+        None => Direct::new(settings, egress),
+    })
 }
 
 fn sumdb(config: &Config, database: &config::Database) -> Result<SumDbSettings, String> {

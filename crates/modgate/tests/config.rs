@@ -165,6 +165,7 @@ fn the_contract_is_read() {
     let watched: Vec<_> = watched_files.into_keys().collect();
     assert_eq!(watched, [pem, bench.path("modgate.toml")]);
     assert_eq!(notices, Vec::<String>::new());
+    assert_eq!(config.secret_variables, ["GIT_TOKEN"]);
     assert!(!format!("{config:?} {origins:?} {notices:?}").contains("hunter2"));
 }
 

@@ -2,6 +2,7 @@
 
 pub mod chaos;
 pub mod fixture;
+pub mod forward;
 pub mod gate;
 pub mod go;
 pub mod lab;

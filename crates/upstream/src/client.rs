@@ -55,6 +55,8 @@ impl From<EgressError> for SendError {
 pub(crate) struct Sent {
     pub(crate) response: Response,
     pub(crate) grant: Option<Grant>,
+    /// Who it was asked as, in words for an error; none if as nobody.
+    pub(crate) user: Option<String>,
 }
 
 /// Whether an upstream is asked without a credential.
@@ -121,8 +123,21 @@ pub(crate) async fn get_path(
             if at_home { error.into() } else { astray(error) }
         })?;
         let Some(next) = redirect(&home, &url, &response, false)? else {
+            let user = if !at_home {
+                None
+            } else if own_user {
+                Some("the user in its URL".to_owned())
+            } else if let Some(name) = headers.keys().find(|name| is_login(name)) {
+                Some(format!("the header {name} set for it"))
+            } else {
+                grant.as_ref().map(|grant| grant.name().to_owned())
+            };
             let grant = grant.filter(|_| at_home && !own);
-            return Ok(Sent { response, grant });
+            return Ok(Sent {
+                response,
+                grant,
+                user,
+            });
         };
         url = next;
     }
@@ -141,6 +156,12 @@ fn astray(error: EgressError) -> SendError {
         }
         _ => error.into(),
     }
+}
+
+/// Whether a header set for an upstream looks as if it were for a login.
+fn is_login(name: &HeaderName) -> bool {
+    let words = ["auth", "token", "key", "cookie", "secret"];
+    words.iter().any(|word| name.as_str().contains(word))
 }
 
 fn headers(pairs: &[(String, String)]) -> Result<HeaderMap, SendError> {

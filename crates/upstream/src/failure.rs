@@ -38,6 +38,8 @@ pub struct Trouble {
     pub upstream: Arc<str>,
     /// What failed, in words: one line without secrets, under 120 bytes.
     pub text: String,
+    /// Whether it was asked with a credential, of whatever kind.
+    pub with_credential: bool,
 }
 
 /// One upstream asked, or passed over, on the way to a failure.

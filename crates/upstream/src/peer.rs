@@ -268,7 +268,11 @@ impl Peer {
         pass.asked = Some(Arc::clone(asked));
         let begin = Instant::now();
         let sent = get_path(&self.egress, &self.base, asked, &self.settings);
-        let Sent { response, grant } = match tokio::time::timeout(limit, sent).await {
+        let Sent {
+            response,
+            grant,
+            user,
+        } = match tokio::time::timeout(limit, sent).await {
             Ok(Ok(sent)) => sent,
             Ok(Err(error)) => {
                 self.health.count(match error.cause {
@@ -321,11 +325,15 @@ impl Peer {
         }
         self.health.count(STATUS);
         let mut text = format!("answered {}", actual.as_u16());
-        if matches!(actual, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
-            && let Some(grant) = grant
-        {
-            self.egress.credentials().refused(&grant).await;
-            text = format!("{text} to {}", grant.name());
+        let with_credential = user.is_some();
+        if matches!(actual, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            text = match user {
+                Some(user) => format!("{text} to {user}"),
+                None => format!("{text} without a credential"),
+            };
+            if let Some(grant) = grant {
+                self.egress.credentials().refused(&grant).await;
+            }
         }
         // Statuses about the request (not about load) say that the upstream is well.
         if (400..500).contains(&status) && !matches!(status, 408 | 425 | 429) {
@@ -339,6 +347,7 @@ impl Peer {
                 status: Some(status),
                 upstream: Arc::clone(&self.name),
                 text: tidy(&text),
+                with_credential,
             },
             answered: true,
         };
@@ -353,6 +362,7 @@ impl Peer {
                 status: None,
                 upstream: Arc::clone(&self.name),
                 text: tidy(&error.text),
+                with_credential: false,
             },
         }
     }

@@ -101,7 +101,8 @@ async fn credentials_stay_home_and_refusals_name_them() {
     assert_eq!(named, want);
     // An upstream's own userinfo goes before.
     let url = own.url().replace("http://", "http://me:mine@");
-    assert_eq!(line(&u, &url).await, "Status: answered 403");
+    let named = line(&u, &url).await;
+    assert_eq!(named, "Status: answered 403 to the user in its URL");
     assert!(
         head(&own).contains("authorization: basic bwu6bwluzq=="),
         "{}",
@@ -193,6 +194,25 @@ async fn proxies_on_the_way_are_named_and_a_loop_is_no_answer() {
     let head = looping.heads.lock().unwrap()[1].to_lowercase();
     assert!(head.contains("via: 1.1 own\r\n"), "{head}");
     assert!(u.snapshot().iter().all(|peer| peer.state == "closed"));
+}
+
+#[tokio::test]
+async fn refusals_name_what_was_shown() {
+    let refuses = Server::always(Reply::Status(403));
+    let plain = upstreams(quick());
+    let nobody = line(&plain, &refuses.url()).await;
+    assert_eq!(nobody, "Status: answered 403 without a credential");
+    for (header, want) in [
+        ("Private-Token", "to the header private-token set for it"),
+        ("Accept-Language", "without a credential"),
+    ] {
+        let settings = UpstreamSettings {
+            headers: vec![(header.to_owned(), "s3cret".to_owned())],
+            ..quick()
+        };
+        let named = line(&upstreams(settings), &refuses.url()).await;
+        assert_eq!(named, format!("Status: answered 403 {want}"));
+    }
 }
 
 #[tokio::test]

@@ -7,19 +7,19 @@ use bytes::Bytes;
 use egress::Egress;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use gomod::{ModulePath, Version};
-use tokio::sync::mpsc;
+use tokio::sync::{OnceCell, mpsc};
 
 use crate::bzr::BzrRepository;
 use crate::discover::page::from_egress;
 use crate::discover::{Discovery, Kind, Root};
 use crate::fossil::FossilRepository;
-use crate::git::{GitRepository, Mirror, Mirrors, Page, is_redirect};
+use crate::git::{GitRepository, Mirror, Mirrors, Page, is_redirect, version};
 use crate::hg::HgRepository;
 use crate::incident::{Incidents, Watch};
 use crate::module::Module;
-use crate::process::{Place, Places};
+use crate::process::{Place, Places, within};
 use crate::proxy::ModProxy;
-use crate::reach::Reach;
+use crate::reach::{Reach, Way};
 use crate::repository::{Repository, Trouble};
 use crate::svn::SvnRepository;
 use crate::whole::Whole;
@@ -34,6 +34,8 @@ pub struct Direct {
     mirrors: Mirrors,
     places: Places,
     watch: Arc<Watch>,
+    /// Filled once the git that is installed was found to do.
+    git: OnceCell<()>,
 }
 
 /// A module zip on its way: blocks of bytes, the same for the same version every time. An error ends it; without one
@@ -52,6 +54,8 @@ impl ZipStream {
 const PROXY_BLOCKS: usize = 8;
 /// How often a question is asked again when what is kept turns out to be damaged.
 const TRIES: usize = 2;
+/// How many runs of a process a question may take, one after the other and waits for those of others counted in.
+const RUNS: u32 = 3;
 
 impl Direct {
     /// With these settings, and `egress` as the way out; nothing is touched before the first question.
@@ -66,7 +70,28 @@ impl Direct {
             places: Places::new(settings.max_processes, settings.process_timeout),
             settings,
             reach,
+            git: OnceCell::new(),
         }
+    }
+
+    /// The same over the mirrors that this one has, with other settings but for the folder. To be used in its place: what
+    /// it is doing goes on, under the same locks, and is not begun a second time.
+    #[must_use]
+    pub fn renewed(&self, settings: DirectSettings, egress: Egress) -> Self {
+        let settings = DirectSettings {
+            folder: self.settings.folder.clone(),
+            ..settings
+        };
+        self.mirrors.limit(&settings);
+        let same = settings.max_processes == self.settings.max_processes
+            && settings.process_timeout == self.settings.process_timeout;
+        let mut new = Self::new(settings, egress);
+        new.mirrors = self.mirrors.clone();
+        new.watch = Arc::clone(&self.watch);
+        if same {
+            new.places = self.places.clone();
+        }
+        new
     }
 
     /// The tagged versions of a module, sorted: what `list` says (protocol.md 1.2, 2.3). Always asks the repository.
@@ -188,8 +213,25 @@ impl Direct {
         }
     }
 
-    /// Asks a question about a module, again with a new mirror if the one that is kept is damaged.
+    /// Asks a question about a module, within bounded time.
     async fn ask<'a, T>(
+        &self,
+        path: &ModulePath,
+        believe: Duration,
+        question: impl Fn(Module) -> BoxFuture<'a, Result<T, Trouble>>,
+    ) -> Result<T, DirectError> {
+        let limit = self.settings.process_timeout.saturating_mul(RUNS);
+        within(
+            limit,
+            path.as_str(),
+            Box::pin(self.answer(path, believe, question)),
+        )
+        .await
+    }
+
+    /// Asks it again with a new mirror if the one that is kept is damaged, and with a new credential if the one at hand
+    /// is refused and there may be another by now.
+    async fn answer<'a, T>(
         &self,
         path: &ModulePath,
         believe: Duration,
@@ -199,12 +241,19 @@ impl Direct {
         self.allowed(path, &root)?;
         // Where it is asked; its name stays the one that was found.
         let mut asked = root.clone();
-        let mut tries = 1;
+        let (mut tries, mut logins) = (1, 1);
         loop {
-            let (repository, mirror) = self.repository(&asked, believe).await?;
+            let way = self.reach.way(&asked).await?;
+            let grant = way.grant.clone();
+            let (repository, mirror) = self.repository(&asked, way, believe).await?;
             let generation = mirror.as_ref().map(|mirror| mirror.generation());
             let module = Module::new(path.clone(), root.clone(), repository)?;
-            match question(module).await {
+            let answer = question(module).await;
+            if mirror.as_ref().is_some_and(|mirror| mirror.grew()) {
+                // Ours is not evicted while it is held.
+                self.enforce().await;
+            }
+            match answer {
                 Ok(answer) => return Ok(answer),
                 Err(Trouble::Mirror(why)) if tries < TRIES => {
                     tracing::warn!(
@@ -220,8 +269,25 @@ impl Direct {
                 Err(Trouble::Other(error)) if asked == root && is_redirect(&error) => {
                     asked = self.reach.moved(&root).await?.ok_or(error)?;
                 }
+                Err(Trouble::Other(error))
+                    if logins < TRIES && error.kind == ErrorKind::Unauthorized =>
+                {
+                    let Some(grant) = grant else {
+                        return Err(error);
+                    };
+                    if !self.reach.egress().credentials().refused(&grant).await {
+                        return Err(error);
+                    }
+                    logins += 1;
+                }
                 Err(trouble) => return Err(trouble.into()),
             }
+        }
+    }
+
+    async fn enforce(&self) {
+        if let Err(error) = self.mirrors.enforce().await {
+            tracing::warn!(%error, "mirrors cannot be evicted");
         }
     }
 
@@ -262,12 +328,14 @@ impl Direct {
     async fn repository(
         &self,
         root: &Root,
+        way: Way,
         believe: Duration,
     ) -> Result<(Repository, Option<Arc<Mirror>>), DirectError> {
         match root.vcs {
             Kind::Git => {
                 let mirror = self.mirror(root).await?;
-                let way = self.reach.way(root).await?;
+                let check = || version::check(&self.settings.folder);
+                self.git.get_or_try_init(check).await?;
                 let page = Page {
                     egress: self.reach.egress().clone(),
                     credentials: root.credentials,
@@ -277,24 +345,23 @@ impl Direct {
                 Ok((Repository::Git(Box::new(git)), Some(mirror)))
             }
             Kind::Hg => {
-                let (whole, mirror) = self.whole(root, believe).await?;
+                let (whole, mirror) = self.whole(root, way, believe).await?;
                 let hg = HgRepository::new(whole)?;
                 Ok((Repository::Hg(Box::new(hg)), Some(mirror)))
             }
             Kind::Bzr => {
-                let (whole, mirror) = self.whole(root, believe).await?;
+                let (whole, mirror) = self.whole(root, way, believe).await?;
                 let (scratch, most) = (self.settings.folder.clone(), self.settings.max_zip_bytes);
                 let bzr = BzrRepository::new(whole, scratch, most).await?;
                 Ok((Repository::Bzr(Box::new(bzr)), Some(mirror)))
             }
             Kind::Fossil => {
-                let (whole, mirror) = self.whole(root, believe).await?;
+                let (whole, mirror) = self.whole(root, way, believe).await?;
                 let (scratch, most) = (self.settings.folder.clone(), self.settings.max_zip_bytes);
                 let fossil = FossilRepository::new(whole, scratch, most)?;
                 Ok((Repository::Fossil(Box::new(fossil)), Some(mirror)))
             }
             Kind::Svn => {
-                let way = self.reach.way(root).await?;
                 let settings = &self.settings;
                 let (limit, most) = (settings.process_timeout, settings.max_zip_bytes);
                 let svn = SvnRepository::new(&settings.folder, way, limit, most)?;
@@ -312,10 +379,10 @@ impl Direct {
     async fn whole(
         &self,
         root: &Root,
+        way: Way,
         believe: Duration,
     ) -> Result<(Whole, Arc<Mirror>), DirectError> {
         let mirror = self.mirror(root).await?;
-        let way = self.reach.way(root).await?;
         let whole = Whole::new(Arc::clone(&mirror), way, &self.settings, believe);
         Ok((whole, mirror))
     }
@@ -331,3 +398,6 @@ fn escaped(query: &str) -> String {
         out
     })
 }
+
+#[cfg(test)]
+mod kept_tests;

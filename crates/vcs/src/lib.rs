@@ -26,6 +26,7 @@ mod govcs;
 mod hg;
 mod incident;
 mod module;
+mod orphans;
 #[cfg(test)]
 mod others_tests;
 #[cfg(test)]

@@ -9,13 +9,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
+#[cfg(target_os = "linux")]
+use rustix::process::{PidfdFlags, pidfd_open};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
+#[cfg(target_os = "linux")]
+use tokio::io::{Interest, unix::AsyncFd};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::{DirectError, ErrorKind};
+use crate::{DirectError, ErrorKind, orphans};
 
 /// How much of what a child complains is kept, in bytes.
 const MAX_STDERR: usize = 16 << 10;
@@ -107,7 +111,9 @@ pub(crate) fn command(program: &str, home: &Path) -> Command {
     command
         .env("HOME", home)
         .env("LC_ALL", "C")
-        .env("TZ", "UTC");
+        .env("TZ", "UTC")
+        // By this an orphan is known after a crash.
+        .env(orphans::MARK, orphans::run());
     command.current_dir(home);
     command
 }
@@ -115,8 +121,9 @@ pub(crate) fn command(program: &str, home: &Path) -> Command {
 /// A child that runs; killed with its group when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Running {
-    child: Child,
+    // Killed before the child is let go: until then its number is its own.
     group: Group,
+    child: Child,
     stdin: Option<ChildStdin>,
     stdout: Option<BufReader<ChildStdout>>,
     stderr: JoinHandle<String>,
@@ -142,12 +149,18 @@ impl Exit {
 #[derive(Debug)]
 struct Group(Option<Pid>);
 
-impl Drop for Group {
-    fn drop(&mut self) {
+impl Group {
+    fn kill(&mut self) {
         if let Some(group) = self.0.take() {
             // Gone already is as good.
             let _ = kill_process_group(group, Signal::KILL);
         }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 
@@ -223,6 +236,12 @@ impl Running {
     /// Waits for the end, with nothing more to say to the child.
     pub(crate) async fn finish(mut self) -> Result<Exit, DirectError> {
         drop(self.stdin.take());
+        if let Some(leader) = self.group.0
+            && ended(leader).await
+        {
+            // It has ended by itself, and what it left behind has nothing more to do.
+            self.group.kill();
+        }
         let status = self.child.wait().await.map_err(|error| {
             DirectError::new(ErrorKind::Overloaded, format!("{}: {error}", self.what))
         })?;
@@ -296,6 +315,27 @@ pub(crate) async fn within<T>(
         let text = format!("{what}: not done within {} s", limit.as_secs());
         Err(DirectError::new(ErrorKind::Timeout, text))
     })
+}
+
+/// Waits for the end of a child without reaping it, so that its number stays its own. False if that cannot be seen here.
+#[cfg(target_os = "linux")]
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe, for the sake of descriptors that others may close: this one is owned"
+)]
+async fn ended(child: Pid) -> bool {
+    let Ok(child) = pidfd_open(child, PidfdFlags::NONBLOCK) else {
+        return false;
+    };
+    match AsyncFd::with_interest(child, Interest::READABLE) {
+        Ok(child) => child.readable().await.is_ok(),
+        Err(_) => false,
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+async fn ended(_: Pid) -> bool {
+    false
 }
 
 /// What a program is called where it is installed from.
@@ -381,6 +421,22 @@ mod tests {
             .unwrap()
             .unwrap();
         assert!(rest.is_empty());
+    }
+
+    #[tokio::test]
+    async fn nothing_is_left_behind_by_one_that_ended_well() {
+        let script = "sleep 1000 2>&1 & echo started";
+        let mut running = Running::start(shell(script), "x").unwrap();
+        let mut stdout = running.take_stdout().unwrap();
+        let exit = timeout(Duration::from_secs(20), running.finish()).await;
+        assert!(exit.unwrap().unwrap().success());
+        // The grandchild holds the other end of the pipe for as long as it lives.
+        let mut said = Vec::new();
+        timeout(Duration::from_secs(20), stdout.read_to_end(&mut said))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(said, b"started\n");
     }
 
     #[tokio::test]

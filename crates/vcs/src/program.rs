@@ -13,6 +13,7 @@ use tokio::io::AsyncReadExt as _;
 use zip::ZipArchive;
 
 use crate::git::mirror::blocking;
+use crate::orphans::run;
 use crate::process::Exit;
 use crate::reach::Way;
 use crate::repository::Trouble;
@@ -138,6 +139,15 @@ pub(crate) fn http_proxy(program: &str, way: &Way) -> Result<Option<HttpProxy>, 
     }))
 }
 
+/// How the names of temporary folders begin.
+const SCRATCH: &str = "scratch-";
+
+/// Whether this is the name of a temporary folder: one of this process (`ours`), or of an earlier one.
+pub(crate) fn is_scratch(name: &str, ours: bool) -> bool {
+    name.strip_prefix(SCRATCH)
+        .is_some_and(|rest| rest.starts_with(run()) == ours)
+}
+
 /// A folder of our own that goes when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Scratch(PathBuf);
@@ -148,7 +158,7 @@ impl Scratch {
         let mut random = [0; 8];
         let mut make = || -> io::Result<PathBuf> {
             getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
-            let path = folder.join(format!("scratch-{}", hex::encode(random)));
+            let path = folder.join(format!("{SCRATCH}{}-{}", run(), hex::encode(random)));
             fs::create_dir_all(folder)?;
             fs::DirBuilder::new().mode(0o700).create(&path)?;
             Ok(path)

@@ -13,17 +13,27 @@ use std::time::{Duration, SystemTime};
 use egress::credential::SshKey;
 use egress::{Ask, Egress, Grant, Hidden};
 use reqwest::Url;
+use sha2::{Digest, Sha256};
+use tokio::net::TcpStream;
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::discover::page::from_egress;
 use crate::discover::{Kind, Root};
-use crate::relay::Relay;
+use crate::relay::{Relay, Rights};
 use crate::{DirectError, ErrorKind};
 
 /// Longest wait for the name service, and for a server that redirects.
 const WITHIN: Duration = Duration::from_secs(20);
+/// Longest wait for one of several addresses to take a connection, and how many are tried.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+const MAX_ADDRESSES: usize = 8;
+/// How long a file of certificates is left for those who may still read it.
+const CERTIFICATES_LIFE: Duration = Duration::from_hours(24);
 /// Longest wait of ssh for a connection, in seconds.
 const SSH_CONNECT_SECONDS: u32 = 20;
+
+/// How the names of files of certificates begin.
+const CERTIFICATES: &str = "certificates-";
 
 /// Where systems keep the certificates that they trust, in one file.
 const SYSTEM_CERTIFICATES: [&str; 5] = [
@@ -58,6 +68,8 @@ pub(crate) struct Way {
     pub(crate) login: Option<(String, Hidden)>,
     /// The name of the credential that is used, for errors.
     pub(crate) credential: Option<String>,
+    /// The credential itself, to be told where it is refused.
+    pub(crate) grant: Option<Grant>,
 }
 
 impl Way {
@@ -127,29 +139,34 @@ impl Reach {
             ..Way::default()
         };
         // Where the administrator says that a host is inside, its addresses are his affair.
-        let pinned = pinned.filter(|_| !self.egress.is_internal(&url));
+        let inside = self.egress.is_internal(&url);
+        let pinned = pinned.filter(|_| !inside);
         match url.scheme() {
             "http" | "https" => {
-                let proxy = match self.egress.proxy_for(&url) {
-                    Some(proxy) => proxy.to_owned(),
-                    None if pinned.is_some() && root.vcs != Kind::Git => self.relay().await?,
-                    None => String::new(),
+                let proxy = if root.vcs == Kind::Git {
+                    self.egress.guarded_proxy_for(&url).unwrap_or_default()
+                } else {
+                    // They follow redirects: each hop is checked there, whatever way it goes from there on.
+                    let plain = url.scheme() == "http";
+                    self.relay().await?.url(Rights::new(inside, plain))
                 };
                 self.over_http(&mut way, &url, proxy, pinned, grant.as_ref())
                     .await?;
             }
             scheme if scheme == "ssh" || scheme.ends_with("+ssh") => {
                 let key = grant.as_ref().and_then(Grant::ssh);
-                let command = ssh_command(&url, pinned.as_deref(), key, root.credentials);
+                let address = answering(&url, pinned.as_deref()).await;
+                let command = ssh_command(&url, address, key, root.credentials);
                 way.env.push(("GIT_SSH_COMMAND".to_owned(), command));
             }
             // Nothing but the address itself can be told to these programs.
             _ => {
-                if let Some([address, ..]) = pinned.as_deref() {
-                    way.url = with_address(&url, *address);
+                if let Some(address) = answering(&url, pinned.as_deref()).await {
+                    way.url = with_address(&url, address);
                 }
             }
         }
+        way.grant = grant;
         Ok(way)
     }
 
@@ -199,11 +216,11 @@ impl Reach {
         Ok(())
     }
 
-    /// The URL of the proxy that checks each connection.
-    async fn relay(&self) -> Result<String, DirectError> {
+    /// The proxy that checks each connection.
+    async fn relay(&self) -> Result<&Relay, DirectError> {
         let start = || Relay::start(self.egress.clone());
         let relay = self.relay.get_or_try_init(start).await;
-        relay.map(Relay::url).map_err(|error| DirectError {
+        relay.map_err(|error| DirectError {
             kind: ErrorKind::Overloaded,
             text: format!("the proxy for version control cannot be started: {error}"),
             hint: None,
@@ -279,13 +296,24 @@ impl Reach {
     }
 }
 
+/// The first of several checked addresses that takes a connection, for programs that can be told one only; the first of
+/// all if none does, whose failure they then tell.
+async fn answering(url: &Url, checked: Option<&[IpAddr]>) -> Option<IpAddr> {
+    let checked = checked?;
+    let port = egress::port_of(url);
+    if checked.len() > 1 {
+        for address in checked.iter().take(MAX_ADDRESSES) {
+            let connected = TcpStream::connect((*address, port));
+            if let Ok(Ok(_)) = tokio::time::timeout(CONNECT_WITHIN, connected).await {
+                return Some(*address);
+            }
+        }
+    }
+    checked.first().copied()
+}
+
 /// One command for ssh: no questions, no other hosts, only the key that is meant.
-fn ssh_command(
-    url: &Url,
-    pinned: Option<&[IpAddr]>,
-    key: Option<&SshKey>,
-    own_keys: bool,
-) -> String {
+fn ssh_command(url: &Url, pinned: Option<IpAddr>, key: Option<&SshKey>, own_keys: bool) -> String {
     let mut options = vec![
         "BatchMode=yes".to_owned(),
         "ControlMaster=no".to_owned(),
@@ -298,7 +326,7 @@ fn ssh_command(
         "ServerAliveInterval=15".to_owned(),
     ];
     let host = url.host_str().unwrap_or("");
-    if let Some([address, ..]) = pinned
+    if let Some(address) = pinned
         && !is_literal(host)
     {
         options.push(format!("HostName={address}"));
@@ -392,14 +420,33 @@ fn write_certificates(folder: &Path, pem: &[u8], only: bool) -> std::io::Result<
         all.push(b'\n');
     }
     all.extend_from_slice(pem);
+    // Named by what is in it: a program that began before the configuration changed reads on what it was told.
+    let name = format!("{CERTIFICATES}{}", hex::encode(&Sha256::digest(&all)[..8]));
     let (path, fresh) = (
-        folder.join("certificates.pem"),
-        folder.join("certificates.new"),
+        folder.join(format!("{name}.pem")),
+        folder.join(format!("{name}.new")),
     );
     std::fs::write(&fresh, all)?;
     std::fs::rename(&fresh, &path)?;
+    forget_certificates(folder)?;
     let state = state(&path)?;
     Ok(Written { path, state })
+}
+
+/// Removes files of certificates that nobody can be reading any more. One that is still in use is written again.
+fn forget_certificates(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)?.flatten() {
+        let ours = entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with(CERTIFICATES);
+        let age = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
+        if ours && age().is_some_and(|age| age > CERTIFICATES_LIFE) {
+            // Somebody else may be removing it.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    Ok(())
 }
 
 /// A file, and how it was when it was written.

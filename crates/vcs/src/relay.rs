@@ -1,7 +1,10 @@
 //! A forward proxy on loopback for programs that resolve names and follow redirects by themselves (hg, svn, bzr,
 //! fossil): each connection that they want is checked like one of our own, and goes to the address that was checked.
 //!
-//! It knows one password, made at start, so that nobody else on the machine can use it.
+//! It knows one password, made at start, so that nobody else on the machine can use it. The user says what the program
+//! may: a repository of a stranger leads to no host inside, and one over https to none without.
+
+mod onward;
 
 use std::fmt;
 use std::io;
@@ -23,12 +26,31 @@ use tokio::time::timeout;
 const MAX_CONNECTIONS: usize = 128;
 /// Longest head of a request, in bytes.
 const MAX_HEAD: usize = 32 * 1024;
-/// Longest wait for a head, for the name service, and for each address.
+/// Longest wait for a head.
 const WITHIN: Duration = Duration::from_secs(20);
 /// Longest life of a connection: longer than any program may run.
 const LIFE: Duration = Duration::from_hours(24);
-/// The user it knows.
-const USER: &str = "modgate";
+/// The users it knows, with what they may: go to hosts that are listed as internal, and ask without encryption.
+const USERS: [(&str, Rights); 4] = [
+    ("modgate", Rights::new(false, false)),
+    ("modgate-plain", Rights::new(false, true)),
+    ("modgate-inside", Rights::new(true, false)),
+    ("modgate-inside-plain", Rights::new(true, true)),
+];
+
+/// What a program may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rights {
+    inside: bool,
+    plain: bool,
+}
+
+impl Rights {
+    /// Whether it may go to hosts that are listed as internal, and ask over http.
+    pub(crate) const fn new(inside: bool, plain: bool) -> Self {
+        Self { inside, plain }
+    }
+}
 
 /// A running relay; ends when dropped.
 pub(crate) struct Relay {
@@ -46,10 +68,11 @@ impl Relay {
         let password = URL_SAFE_NO_PAD.encode(random);
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let known = Arc::new(format!(
-            "Basic {}",
-            STANDARD.encode(format!("{USER}:{password}"))
-        ));
+        let known = USERS.map(|(user, rights)| {
+            let pair = STANDARD.encode(format!("{user}:{password}"));
+            (format!("Basic {pair}"), rights)
+        });
+        let known = Arc::new(known);
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let task = tokio::spawn(async move {
             loop {
@@ -63,7 +86,7 @@ impl Relay {
                 };
                 let (egress, known) = (egress.clone(), Arc::clone(&known));
                 tokio::spawn(async move {
-                    let _ = timeout(LIFE, serve(stream, &egress, &known)).await;
+                    let _ = timeout(LIFE, serve(stream, &egress, &known[..])).await;
                     drop(place);
                 });
             }
@@ -75,9 +98,11 @@ impl Relay {
         })
     }
 
-    /// Its URL with user and password: for children, never for logs.
-    pub(crate) fn url(&self) -> String {
-        format!("http://{USER}:{}@{}", self.password, self.address)
+    /// Its URL with user and password, for a program that may do this much: for children, never for logs.
+    pub(crate) fn url(&self, rights: Rights) -> String {
+        let user = USERS.iter().find(|(_, known)| *known == rights);
+        let user = user.map_or("nobody", |(user, _)| user);
+        format!("http://{user}:{}@{}", self.password, self.address)
     }
 }
 
@@ -98,12 +123,16 @@ impl fmt::Debug for Relay {
 /// What a program wants.
 struct Wanted {
     url: Url,
-    /// What is sent to the server at first; nothing for a tunnel.
-    head: Option<String>,
+    /// Of a request, but for a tunnel: the method, and the headers for the server.
+    plain: Option<(String, String)>,
     authorization: Option<String>,
 }
 
-async fn serve(mut stream: TcpStream, egress: &Egress, known: &str) -> io::Result<()> {
+async fn serve(
+    mut stream: TcpStream,
+    egress: &Egress,
+    known: &[(String, Rights)],
+) -> io::Result<()> {
     let wanted = match timeout(WITHIN, head(&mut stream)).await {
         Ok(Ok((head, rest))) => wanted(&head).map(|wanted| (wanted, rest)),
         _ => return Ok(()),
@@ -116,46 +145,50 @@ async fn serve(mut stream: TcpStream, egress: &Egress, known: &str) -> io::Resul
         )
         .await;
     };
-    if wanted.authorization.as_deref() != Some(known) {
+    let user = wanted.authorization.as_deref();
+    let Some((_, rights)) = known.iter().find(|(known, _)| Some(&**known) == user) else {
         let status =
             "407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"modgate\"";
         return refuse(&mut stream, status, "user and password are needed").await;
+    };
+    let url = &wanted.url;
+    let host = url.host_str().unwrap_or_default();
+    if egress.is_internal(url) && !rights.inside {
+        let text = format!("{host} is a host inside, and was named by one outside");
+        return refuse(&mut stream, "403 Forbidden", &text).await;
     }
-    let mut server = match open(egress, &wanted.url).await {
+    if wanted.plain.is_some() && !rights.plain {
+        let text = format!("{host} is not asked over http: the repository is one of https");
+        return refuse(&mut stream, "403 Forbidden", &text).await;
+    }
+    let mut server = match onward::open(egress, url, wanted.plain.is_none()).await {
         Ok(server) => server,
         Err((status, text)) => return refuse(&mut stream, status, &text).await,
     };
-    match wanted.head {
-        Some(head) => server.write_all(head.as_bytes()).await?,
+    match &wanted.plain {
+        Some((method, headers)) => {
+            let query = url.query().map(|query| format!("?{query}"));
+            let (query, path) = (query.unwrap_or_default(), url.path());
+            // Another proxy wants the whole URL, and its login.
+            let (target, login) = match &server.proxy {
+                Some(login) => {
+                    let port = egress::port_of(url);
+                    (format!("http://{host}:{port}{path}{query}"), login.as_str())
+                }
+                None => (format!("{path}{query}"), ""),
+            };
+            let head = format!("{method} {target} HTTP/1.1\r\n{login}{headers}");
+            server.stream.write_all(head.as_bytes()).await?;
+        }
         None => {
             stream
                 .write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                .await?
+                .await?;
         }
     }
-    server.write_all(&rest).await?;
-    tokio::io::copy_bidirectional(&mut stream, &mut server).await?;
+    server.stream.write_all(&rest).await?;
+    tokio::io::copy_bidirectional(&mut stream, &mut server.stream).await?;
     Ok(())
-}
-
-/// A connection to the first checked address that answers.
-async fn open(egress: &Egress, url: &Url) -> Result<TcpStream, (&'static str, String)> {
-    let bad = |text: String| ("502 Bad Gateway", text);
-    let addresses = match timeout(WITHIN, egress.pin(url)).await {
-        Ok(Ok(addresses)) => addresses.unwrap_or_default(),
-        Ok(Err(error)) => return Err(("403 Forbidden", error.text)),
-        Err(_) => return Err(bad("the name service did not answer".to_owned())),
-    };
-    let port = url.port_or_known_default().unwrap_or(443);
-    let mut last = "no address".to_owned();
-    for address in addresses {
-        match timeout(WITHIN, TcpStream::connect((address, port))).await {
-            Ok(Ok(server)) => return Ok(server),
-            Ok(Err(error)) => last = error.to_string(),
-            Err(_) => "no connection in time".clone_into(&mut last),
-        }
-    }
-    Err(bad(last))
 }
 
 /// The head of a request, and what came behind it.
@@ -187,7 +220,7 @@ fn wanted(head: &str) -> Option<Wanted> {
         let url = format!("https://{target}/").parse::<Url>().ok()?;
         return Some(Wanted {
             url,
-            head: None,
+            plain: None,
             authorization,
         });
     }
@@ -200,16 +233,12 @@ fn wanted(head: &str) -> Option<Wanted> {
         let name = name.to_ascii_lowercase();
         !name.starts_with("proxy-") && name != "connection" && name != "keep-alive"
     });
-    let query = url
-        .query()
-        .map(|query| format!("?{query}"))
-        .unwrap_or_default();
-    let mut own = format!("{method} {}{query} HTTP/1.1\r\n", url.path());
+    let mut own = String::new();
     for (name, value) in kept {
         own = format!("{own}{name}:{value}\r\n");
     }
     Some(Wanted {
-        head: Some(format!("{own}Connection: close\r\n\r\n")),
+        plain: Some((method.to_owned(), format!("{own}Connection: close\r\n\r\n"))),
         url,
         authorization,
     })
@@ -277,7 +306,7 @@ mod tests {
         let relay = Relay::start(Egress::with_lookup(network, Credentials::default(), lookup))
             .await
             .unwrap();
-        let proxy = relay.url();
+        let proxy = relay.url(Rights::new(true, true));
         assert!(!format!("{relay:?}").contains(&relay.password));
         assert_eq!(
             get(&proxy, &format!("http://git.example:{port}/a?b")).await,
@@ -292,6 +321,19 @@ mod tests {
         assert!(literal.starts_with("403"), "{literal}");
         let tunnel = get(&proxy, "https://evil.example/").await;
         assert!(tunnel.contains("the proxy refused"), "{tunnel}");
+        // What a repository outside leads to is not inside, and one of https leads to nothing without it.
+        let outside = relay.url(Rights::new(false, true));
+        let inside = get(&outside, &format!("http://git.example:{port}/a")).await;
+        assert_eq!(
+            inside,
+            "403 git.example is a host inside, and was named by one outside"
+        );
+        let strict = relay.url(Rights::new(true, false));
+        let plain = get(&strict, &format!("http://git.example:{port}/a")).await;
+        assert!(
+            plain.starts_with("403 git.example is not asked over http"),
+            "{plain}"
+        );
         let stranger = proxy.replace(&relay.password, "guess");
         assert!(
             get(&stranger, &format!("http://git.example:{port}/a"))
@@ -310,6 +352,68 @@ mod tests {
             heads[0]
         );
         assert!(!heads[0].to_lowercase().contains("proxy-"), "{}", heads[0]);
+    }
+
+    #[tokio::test]
+    async fn onward_by_the_proxy_that_is_set() {
+        let forge = forge::Forge::start().await;
+        let page = forge::Pages {
+            body: "far".to_owned(),
+            status: 200,
+            below: false,
+        };
+        forge.page("golden.test/x", page);
+        let login = forge::Forge::PROXY_LOGIN;
+        let user = format!("{}:{}", login.user, login.secret);
+        let guarded = forge.guarded_proxy().replace("http://", "");
+        let start = async |proxy: String| {
+            let network = NetworkSettings {
+                proxy: Some(proxy),
+                internal_hosts: vec!["*.example".to_owned()],
+                ..NetworkSettings::default()
+            };
+            Relay::start(Egress::new(network, Credentials::default()))
+                .await
+                .unwrap()
+        };
+        for proxy in [
+            format!("http://{user}@{guarded}"),
+            format!("socks5://{user}@{}", forge.socks()),
+        ] {
+            let relay = start(proxy.clone()).await;
+            let outside = relay.url(Rights::new(false, true));
+            assert_eq!(
+                get(&outside, "http://golden.test/x").await,
+                "200 far",
+                "{proxy}"
+            );
+            for inside in ["http://127.0.0.1/x", "http://git.example/x"] {
+                let refused = get(&outside, inside).await;
+                assert!(refused.starts_with("403"), "{proxy} {inside}: {refused}");
+            }
+            let mut stream = TcpStream::connect(relay.address).await.unwrap();
+            let pair = STANDARD.encode(format!("{}:{}", USERS[0].0, relay.password));
+            let ask = format!(
+                "CONNECT golden.test:443 HTTP/1.1\r\nProxy-Authorization: Basic {pair}\r\n\r\n"
+            );
+            stream.write_all(ask.as_bytes()).await.unwrap();
+            let (answer, _) = head(&mut stream).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{proxy}: {answer}");
+        }
+        for proxy in [
+            format!("http://{guarded}"),
+            format!("socks5://x:guess@{}", forge.socks()),
+            "socks5://127.0.0.1:9".to_owned(),
+            format!("https://{guarded}"),
+        ] {
+            let relay = start(proxy.clone()).await;
+            let refused = get(&relay.url(Rights::new(false, true)), "http://golden.test/x").await;
+            assert!(
+                refused.starts_with("502") || refused.starts_with("407"),
+                "{proxy}: {refused}"
+            );
+            assert!(!refused.contains("guess"), "{refused}");
+        }
     }
 
     #[test]

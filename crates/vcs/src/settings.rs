@@ -31,6 +31,8 @@ pub struct DirectSettings {
     pub max_mirrors: usize,
     /// Most bytes of all mirrors together; the least recently used goes.
     pub max_mirror_bytes: u64,
+    /// Most bytes of one mirror: a repository that has more is not fetched.
+    pub max_repository_bytes: u64,
     /// Longest run of one process.
     pub process_timeout: Duration,
     /// Most processes at once.
@@ -53,9 +55,15 @@ impl DirectSettings {
             discovery_negative_life: Duration::from_mins(1),
             max_mirrors: 2000,
             max_mirror_bytes: 20 << 30,
+            max_repository_bytes: 5 << 30,
             process_timeout: Duration::from_mins(10),
             max_processes: 32,
             max_zip_bytes: 500 << 20,
         }
+    }
+
+    /// Most bytes of one mirror.
+    pub(crate) fn repository_bytes(&self) -> u64 {
+        self.max_repository_bytes.min(self.max_mirror_bytes)
     }
 }

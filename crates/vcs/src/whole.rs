@@ -43,7 +43,7 @@ impl Whole {
             mirror,
             way,
             limit: settings.process_timeout,
-            max_bytes: settings.max_mirror_bytes,
+            max_bytes: settings.repository_bytes(),
             believe,
             since: Instant::now(),
             pulled: false,

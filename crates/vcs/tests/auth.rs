@@ -10,10 +10,11 @@ mod common;
 
 use std::fs;
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::{Lab, basic, go_mod, info, list, zip};
-use egress::credential::SshKey;
-use egress::{Credential, Credentials, Egress, Kind, NetworkSettings};
+use egress::credential::{ClientCertificate, SshKey};
+use egress::{Credential, Credentials, Egress, Hidden, Kind, NetworkSettings, Secret};
 use forge::{Fault, History, Login, change};
 use vcs::discover::Mapping;
 use vcs::{Direct, DirectError, DirectSettings, ErrorKind};
@@ -285,4 +286,228 @@ async fn a_proxy_with_a_password() {
         connects("golden.test") && connects("git.golden.test"),
         "{requests:?}"
     );
+}
+
+/// A credential of a kind for the forge.
+fn of(host: &str, kind: Kind) -> Vec<Credential> {
+    let matches = host.parse().unwrap();
+    vec![Credential { matches, kind }]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn git_with_each_kind_of_login() {
+    let lab = Lab::start().await;
+    let host = lab.forge.https();
+    let secret = |text: &str| Secret::Plain(Hidden::new(text));
+    let netrc = lab.folder.path().join("netrc");
+    let name = host.replace("https://", "");
+    fs::write(
+        &netrc,
+        format!("machine {name} login netty password s3cret-of-netty\n"),
+    )
+    .unwrap();
+    let script = "[ \"$1\" = get ] && printf 'username=helen\\npassword=s3cret-of-helen\\n'";
+    let helper = ["/bin/sh", "-c", script, "helper"].map(str::to_owned);
+    let kinds = [
+        (
+            "bearer",
+            "Bearer s3cret-token",
+            Kind::Bearer(secret("s3cret-token")),
+        ),
+        (
+            "header",
+            "private-token: s3cret-header",
+            Kind::Header {
+                name: "Private-Token".to_owned(),
+                value: secret("s3cret-header"),
+            },
+        ),
+        ("netrc", "netty:s3cret-of-netty", Kind::Netrc(netrc)),
+        (
+            "helper",
+            "helen:s3cret-of-helen",
+            Kind::Helper(helper.to_vec()),
+        ),
+    ];
+    for (name, wanted, kind) in kinds {
+        lab.forge.add(name, &small());
+        let address = format!("127.0.0.1/{name}.git");
+        lab.forge.guard_by_header(&address, wanted);
+        let module = format!("corp.test/{name}");
+        let nobody = direct(mapped(&lab, &host), inside(&lab), vec![]);
+        let error = list(&nobody, &module).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unauthorized, "{name} {error:?}");
+        let known = direct(mapped(&lab, &host), inside(&lab), of(&host, kind));
+        works(&known, &module).await;
+        // It goes where it is wanted with each request, and is told nobody.
+        let requests = lab.forge.requests();
+        let ours = format!("{address}/git-upload-pack? by {wanted}");
+        assert!(requests.iter().any(|line| line.ends_with(&ours)), "{name}");
+        lab.forge.fault(&address, Some(Fault::Status(403)));
+        let error = list(&known, &module).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unauthorized, "{name} {error:?}");
+        let text = shown(&error);
+        assert!(
+            text.contains("the ") && text.contains("127.0.0.1"),
+            "{text}"
+        );
+        assert!(!text.contains("s3cret"), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn git_with_a_client_certificate() {
+    let lab = Lab::start().await;
+    lab.forge.add("private", &small());
+    let host = lab.forge.strict_https();
+    let nobody = direct(mapped(&lab, &host), inside(&lab), vec![]);
+    let error = list(&nobody, "corp.test/private").await.unwrap_err();
+    assert_ne!(error.kind, ErrorKind::NotFound, "{error:?}");
+    let (cert, key) = lab.forge.client_certificate();
+    let kind = Kind::ClientCertificate(ClientCertificate { cert, key });
+    let known = direct(mapped(&lab, &host), inside(&lab), of(&host, kind));
+    works(&known, "corp.test/private").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_is_asked_anew_for_a_secret_that_is_refused() {
+    let lab = Lab::start().await;
+    lab.forge.add("private", &small());
+    let url = "https://git.golden.test/private.git";
+    lab.forge
+        .import("golden.test/private", &format!("git {url}"));
+    let file = lab.folder.path().join("secret");
+    let set = |secret: &str| {
+        fs::write(&file, secret).unwrap();
+        for guarded in ["golden.test/private", "git.golden.test/private.git"] {
+            let login = format!("ci:{secret}");
+            lab.forge.guard_by_header(guarded, &login);
+        }
+    };
+    set("first");
+    let by_command = |host: &str| {
+        let command = ["/bin/cat", file.to_str().unwrap()].map(str::to_owned);
+        let kind = Kind::Basic {
+            username: "ci".to_owned(),
+            password: Secret::Command(command.to_vec()),
+        };
+        of(host, kind)
+    };
+    let with = [by_command("golden.test"), by_command("git.golden.test")].concat();
+    let mut settings = lab.settings();
+    settings.discovery_life = Duration::ZERO;
+    settings.discovery_negative_life = Duration::ZERO;
+    let known = direct(settings, lab.network(), with);
+    works(&known, "golden.test/private").await;
+    // It changes at both ends. A command that was just asked is not asked again at once, however often it is refused;
+    // the time until it is has no event to wait for.
+    set("second");
+    let error = list(&known, "golden.test/private").await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unauthorized, "{error:?}");
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    works(&known, "golden.test/private").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_socks_proxy_resolves_the_names_that_git_asks_for() {
+    let lab = Lab::start().await;
+    lab.forge.add("private", &small());
+    let url = "git https://git.golden.test/private.git";
+    lab.forge.import("golden.test/private", url);
+    let login = forge::Forge::PROXY_LOGIN;
+    // With either name of the scheme: nobody here would check what the name is here.
+    for scheme in ["socks5", "socks5h"] {
+        let by = |secret: &str| NetworkSettings {
+            proxy: Some(format!(
+                "{scheme}://{}:{secret}@{}",
+                login.user,
+                lab.forge.socks()
+            )),
+            ..lab.network()
+        };
+        let mut settings = lab.settings();
+        settings.folder = lab.folder.path().join(scheme);
+        let right = direct(settings.clone(), by(login.secret), vec![]);
+        works(&right, "golden.test/private").await;
+        settings.folder = lab.folder.path().join(format!("{scheme}-wrong"));
+        let wrong = direct(settings, by("guess"), vec![]);
+        let error = list(&wrong, "golden.test/private").await.unwrap_err();
+        assert_ne!(error.kind, ErrorKind::NotFound, "{error:?}");
+        assert!(!shown(&error).contains("guess"), "{error:?}");
+    }
+    let requests = lab.forge.requests();
+    let connections: Vec<&String> = requests
+        .iter()
+        .filter(|line| line.starts_with("socks ") && !line.contains("refused"))
+        .collect();
+    for host in ["golden.test", "git.golden.test"] {
+        let line = format!("socks {host}:443 by {}:{}", login.user, login.secret);
+        assert!(connections.contains(&&line), "{connections:?}");
+    }
+    // Never an address: that would have been resolved here.
+    assert!(
+        connections.iter().all(|line| line.contains("golden.test:")),
+        "{connections:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn git_goes_by_the_proxy_of_its_scheme_or_by_none() {
+    let lab = Lab::start().await;
+    lab.forge.add("private", &small());
+    // https has a proxy that is not there, http none, and so the other way round.
+    let dead = Some("http://127.0.0.1:9".to_owned());
+    let proxies =
+        |http: &Option<String>, https: &Option<String>, no_proxy: &[&str]| NetworkSettings {
+            proxy_http: http.clone(),
+            proxy_https: https.clone(),
+            no_proxy: no_proxy.iter().map(|host| (*host).to_owned()).collect(),
+            ..inside(&lab)
+        };
+    let (plain, secure) = (lab.forge.http(), lab.forge.https());
+    for (base, network, reached) in [
+        (&plain, proxies(&None, &dead, &[]), true),
+        (&secure, proxies(&None, &dead, &[]), false),
+        (&plain, proxies(&dead, &None, &[]), false),
+        (&secure, proxies(&dead, &None, &[]), true),
+        (&secure, proxies(&None, &dead, &["127.0.0.1"]), true),
+        (&secure, proxies(&None, &dead, &["127.0.0.0/8"]), true),
+        (&secure, proxies(&None, &dead, &["other.test"]), false),
+    ] {
+        let mut settings = mapped(&lab, base);
+        settings.insecure = gomod::pattern::Patterns::parse("corp.test").unwrap();
+        settings.folder = tempfile::tempdir_in(lab.folder.path()).unwrap().keep();
+        let shown = format!("{network:?}");
+        let got = list(&direct(settings, network, vec![]), "corp.test/private").await;
+        match got {
+            Ok(got) if reached => assert_eq!(got, ["v1.0.0"]),
+            Err(error) if !reached => {
+                assert_eq!(error.kind, ErrorKind::Unavailable, "{error:?}");
+            }
+            got => panic!("{base} {shown}: {got:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_authority_is_trusted_beside_those_of_the_system() {
+    let lab = Lab::start().await;
+    lab.forge.add("private", &small());
+    let beside = NetworkSettings {
+        ca_only: false,
+        ..inside(&lab)
+    };
+    let settings = mapped(&lab, &lab.forge.https());
+    works(&direct(settings, beside, vec![]), "corp.test/private").await;
+    let files = fs::read_dir(lab.mirrors()).unwrap().flatten();
+    let pem = files
+        .filter(|file| {
+            file.file_name()
+                .to_string_lossy()
+                .starts_with("certificates-")
+        })
+        .map(|file| fs::read_to_string(file.path()).unwrap());
+    for pem in pem {
+        assert!(pem.contains(lab.forge.ca_pem().trim()));
+    }
 }

@@ -65,11 +65,13 @@ impl Kept {
         Ok(found)
     }
 
-    /// What was said for these hosts is soon asked again.
-    pub(crate) fn refused(&mut self) {
+    /// What was said for these hosts is soon asked again; true if some of it would be now.
+    pub(crate) fn refused(&mut self) -> bool {
+        let now = Instant::now();
         for said in &mut self.0 {
             said.until = said.until.min(said.at + RERUN_AFTER);
         }
+        self.0.iter().any(|said| said.until <= now)
     }
 }
 

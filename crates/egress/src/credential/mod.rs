@@ -160,14 +160,19 @@ struct Entry {
 
 impl Credentials {
     /// Of several that match a URL, the one with the longest prefix counts, and of equals the first.
-    pub fn new(mut credentials: Vec<Credential>) -> Self {
+    pub fn new(credentials: Vec<Credential>) -> Self {
+        Self::hiding(credentials, Vec::new())
+    }
+
+    /// The same where these environment variables hold secrets of other kinds: their commands see them neither.
+    pub fn hiding(mut credentials: Vec<Credential>, mut hide: Vec<String>) -> Self {
         credentials.sort_by_key(|credential| credential.matches.width());
-        let hide = credentials.iter().filter_map(|c| match c.kind.secret() {
+        hide.extend(credentials.iter().filter_map(|c| match c.kind.secret() {
             Some(Secret::Env { name, .. }) => Some(name.clone()),
             _ => None,
-        });
+        }));
         Self(Arc::new(Inner {
-            hide: hide.collect(),
+            hide,
             entries: credentials
                 .into_iter()
                 .map(|credential| Entry {
@@ -222,11 +227,15 @@ impl Credentials {
         Ok(grant)
     }
 
-    /// Says that a server refused what was presented, so that a command is asked again (though not at once).
-    pub async fn refused(&self, grant: &Grant) {
-        if let Some(entry) = self.0.entries.get(grant.entry) {
-            entry.secret.lock().await.refused();
-            entry.helper.lock().await.refused();
+    /// Says that a server refused what was presented, so that a command is asked again (though not at once). True if it
+    /// would be asked now: what it says may be good.
+    pub async fn refused(&self, grant: &Grant) -> bool {
+        match self.0.entries.get(grant.entry) {
+            Some(entry) => {
+                let secret = entry.secret.lock().await.refused();
+                entry.helper.lock().await.refused() || secret
+            }
+            None => false,
         }
     }
 }
@@ -303,7 +312,11 @@ impl Entry {
             Kind::Netrc(path) => {
                 let mut kept = self.netrc.lock().await;
                 let text = kept.read(path).await.map_err(&failed)?;
-                let Some((user, password)) = netrc::find(text.expose(), host) else {
+                // git looks for the host alone, go for it with the port.
+                let with_port = url.port().map(|port| format!("{host}:{port}"));
+                let exact = with_port.and_then(|name| netrc::find(text.expose(), &name));
+                let Some((user, password)) = exact.or_else(|| netrc::find(text.expose(), host))
+                else {
                     return Ok(None);
                 };
                 grant.name = format!("the .netrc entry for {host}");

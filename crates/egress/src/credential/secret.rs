@@ -118,10 +118,14 @@ struct Said {
 }
 
 impl Kept {
-    /// What was said is no longer believed.
-    pub(crate) fn refused(&mut self) {
-        if let Some(said) = &mut self.said {
-            said.refused = true;
+    /// What was said is no longer believed. True if the command would be asked again now.
+    pub(crate) fn refused(&mut self) -> bool {
+        match &mut self.said {
+            Some(said) => {
+                said.refused = true;
+                said.at.elapsed() >= RERUN_AFTER
+            }
+            None => false,
         }
     }
 }
@@ -186,9 +190,9 @@ mod tests {
         assert_eq!(get().await, "1");
         age(RERUN_AFTER).await;
         assert_eq!(get().await, "1");
-        kept.lock().await.refused();
+        assert!(kept.lock().await.refused());
         assert_eq!(get().await, "2");
-        kept.lock().await.refused();
+        assert!(!kept.lock().await.refused());
         assert_eq!(get().await, "2", "not again at once");
         age(COMMAND_LIFE).await;
         assert_eq!(get().await, "3");

@@ -190,7 +190,7 @@ impl SumDb {
             return vec![authority(url)];
         }
         let mut sources = Vec::new();
-        for entry in settings.routes.chain.entries() {
+        for entry in settings.routes.chain().entries() {
             let Target::Http(base) = &entry.target else {
                 continue;
             };

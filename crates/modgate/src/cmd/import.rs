@@ -43,7 +43,7 @@ pub fn run(args: &ImportArgs, env: Env) -> io::Result<ExitCode> {
 async fn import(args: &ImportArgs, config: &Config) -> io::Result<ExitCode> {
     let store = Arc::new(Store::open(&wire::store(config)).map_err(io::Error::other)?);
     let tiers = Tiers::open(&wire::tiers(config), store).map_err(io::Error::other)?;
-    let wired = wire::settings(config, "").map_err(io::Error::other)?;
+    let wired = wire::settings(config, "", None).map_err(io::Error::other)?;
     let gateway = Gateway::new(
         wired,
         tiers,

@@ -79,7 +79,7 @@ async fn serve(
     let stop = CancellationToken::new();
     let metrics = Arc::new(Metrics::new());
     let gateway = Gateway::new(
-        wire::settings(config, &via)?,
+        wire::settings(config, &via, None)?,
         tiers,
         Arc::clone(&records),
         Arc::clone(&metrics),
@@ -290,7 +290,8 @@ impl Running {
                 return false;
             }
         };
-        let settings = match wire::settings(&loaded.config, &self.via) {
+        let direct = self.gateway.direct();
+        let settings = match wire::settings(&loaded.config, &self.via, Some(&direct)) {
             Ok(settings) => settings,
             Err(error) => {
                 Metrics::count(&self.metrics.reloads, "refused");

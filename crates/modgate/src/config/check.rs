@@ -82,6 +82,7 @@ fn sections(reader: &mut Reader<'_>, scope: &Scope) -> Config {
     let mode = reader.choice(scope, "mode").map_or(Mode::Sync, mode);
     let routes = routes::read(reader, scope, &itself, mode);
     routes::never_redirect_private(reader, scope, &routes, &private_patterns);
+    routes::tell_of_wide_routes(reader, &routes, &private, &private_patterns);
     chain_entries.extend(chain::entries_of_routes(scope));
     let upstreams = upstreams::read(reader, scope, &chain_entries);
     let sumdb = Sumdb {
@@ -145,6 +146,8 @@ fn sections(reader: &mut Reader<'_>, scope: &Scope) -> Config {
         vcs: direct::mappings(reader, scope, &private_patterns),
         vanity,
         credentials: credentials::read(reader, scope),
+        // After all that may name some.
+        secret_variables: reader.referenced.clone(),
     }
 }
 

@@ -78,6 +78,8 @@ pub struct Config {
     pub vcs: Vec<VcsMapping>,
     /// Credentials by URL prefix, for upstreams and direct fetch.
     pub credentials: Vec<egress::Credential>,
+    /// Environment variables that hold secrets, of whatever setting.
+    pub secret_variables: Vec<String>,
 }
 
 /// How a module that is not kept yet is answered (`mode`).
@@ -356,6 +358,8 @@ pub struct Direct {
     pub max_mirrors: usize,
     /// Bytes of all mirrors together.
     pub max_mirror_bytes: u64,
+    /// Bytes of one mirror.
+    pub max_repository_bytes: u64,
     /// Limit for one run of a version control program.
     pub process_timeout: Duration,
     /// Version control programs at once.

@@ -465,6 +465,14 @@ pub static SETTINGS: &[Setting] = &[
         restart: false,
     },
     Setting {
+        name: "direct.max_repository_bytes",
+        kind: Size(16 * MIB, 64 * 1024 * GIB),
+        default: Value("\"5GiB\""),
+        doc: "One mirror; a repository that has more is not fetched. Never more than `max_mirror_bytes`.",
+        example: "\"20GiB\"",
+        restart: false,
+    },
+    Setting {
         name: "direct.process_timeout",
         kind: Time(SECOND, DAY),
         default: Value("\"10m\""),

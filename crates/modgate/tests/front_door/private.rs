@@ -52,6 +52,11 @@ async fn no_private_name_leaves() {
         for route in [
             String::new(),
             format!("[[route]]\nmatch = [\"*\"]\nchain = \"{}\"\n", lab.url()),
+            // Wider than what is private, though they say something of the host.
+            format!(
+                "[[route]]\nmatch = [\"*.example\", \"corp.e*\"]\nchain = \"{}\"\n",
+                lab.url()
+            ),
         ] {
             let config = format!("private = [\"corp.example/*\"]\nmode = \"{mode}\"\n{route}");
             println!("{config}");

@@ -123,7 +123,7 @@ impl GitRepository {
 
     /// The whole hash of a commit in the mirror by its beginning.
     async fn local(&mut self, revision: &str) -> Result<Option<String>, Trouble> {
-        if !self.mirror.exists() {
+        if !self.mirror.exists().await {
             return Ok(None);
         }
         let info = self

@@ -34,14 +34,14 @@ impl GitRepository {
         }
         // Nearly all tags are in the history of a branch: they come after these.
         for (prefix, all) in [(HEADS, true), (TAGS, false)] {
-            let whole = all && mirror.is_shallow();
+            let whole = all && mirror.is_shallow().await;
             let names = self.missing(refs, prefix, whole).await?;
             if names.is_empty() {
                 continue;
             }
             if let Err(error) = self.fetch(&mut disk, Wanted::History(&names)).await {
                 if error.kind != ErrorKind::Unavailable {
-                    return Err(error.into());
+                    return Err(self.outgrown(error));
                 }
                 self.refs_now();
                 if *self.refs().await? != *refs {

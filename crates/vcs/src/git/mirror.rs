@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex as StdMutex};
 use std::time::SystemTime;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
 use super::refs::Refs;
@@ -33,12 +33,22 @@ pub(crate) struct Mirror {
     pub(crate) asked: Mutex<Asked>,
     /// Held by the one who changes what is on disk.
     pub(crate) disk: Mutex<Disk>,
+    /// Held by the one who packs it again, beside all others.
+    pub(super) caring: Mutex<()>,
+    /// Told when that one must stop.
+    pub(super) disturbed: Notify,
     /// What is wanted of the repository, for the next fetch: references by what they stand for.
     pub(crate) wanted: StdMutex<BTreeMap<String, String>>,
     /// How often it was made anew.
     generation: AtomicU64,
     /// When the stamp was renewed, in seconds since 1970.
     stamped: AtomicU64,
+    /// Its bytes on disk when they were last counted.
+    size: AtomicU64,
+    /// Whether they were counted since somebody looked.
+    counted: AtomicBool,
+    /// Bytes of the references in memory.
+    refs_bytes: AtomicU64,
 }
 
 /// What is known of the disk.
@@ -62,15 +72,20 @@ impl Mirror {
             watch,
             asked: Mutex::default(),
             disk: Mutex::default(),
+            caring: Mutex::default(),
+            disturbed: Notify::new(),
             wanted: StdMutex::default(),
             generation: AtomicU64::new(0),
             stamped: AtomicU64::new(0),
+            size: AtomicU64::new(0),
+            counted: AtomicBool::new(false),
+            refs_bytes: AtomicU64::new(0),
         }
     }
 
     /// Whether there is anything on disk.
-    pub(crate) fn exists(&self) -> bool {
-        self.folder.join("HEAD").is_file()
+    pub(crate) async fn exists(&self) -> bool {
+        self.has_file("HEAD").await
     }
 
     /// Notes in a file beside it which repository it is of.
@@ -85,38 +100,50 @@ impl Mirror {
     }
 
     /// Whether only heads and tags that were fetched are there, without what came before.
-    pub(crate) fn is_shallow(&self) -> bool {
-        self.folder.join("shallow").is_file()
+    pub(crate) async fn is_shallow(&self) -> bool {
+        self.has_file("shallow").await
+    }
+
+    /// Whether the history of all references was fetched once.
+    pub(crate) async fn was_complete(&self) -> bool {
+        self.has_file("complete").await
+    }
+
+    async fn has_file(&self, name: &str) -> bool {
+        let file = self.folder.join(name);
+        blocking(move || Ok(file.is_file())).await.unwrap_or(false)
     }
 
     /// Makes an empty repository, for hashes of the kind that `refs` has. `HEAD` comes last: with it, it exists.
-    pub(crate) fn create(&self, url: &str, refs: &Refs) -> Result<(), DirectError> {
-        let format = if refs.sha256() {
+    pub(crate) async fn create(&self, url: &str, refs: &Refs) -> Result<(), DirectError> {
+        let (folder, stamp) = (self.folder.clone(), self.stamp.clone());
+        let (stamped, sha256) = (format!("{url}\n"), refs.sha256());
+        let format = if sha256 {
             "\trepositoryformatversion = 1\n\tbare = true\n[extensions]\n\tobjectformat = sha256\n"
         } else {
             "\trepositoryformatversion = 0\n\tbare = true\n"
         };
-        let make = || -> io::Result<()> {
-            remove(&self.folder)?;
-            for folder in [
+        blocking(move || {
+            remove(&folder)?;
+            for part in [
                 "objects/info",
                 "objects/pack",
                 "refs/heads",
                 "refs/tags",
                 "info",
             ] {
-                fs::create_dir_all(self.folder.join(folder))?;
+                fs::create_dir_all(folder.join(part))?;
             }
-            fs::write(self.folder.join("config"), format!("[core]\n{format}"))?;
+            fs::write(folder.join("config"), format!("[core]\n{format}"))?;
             // What `git archive` would change or leave out, it shall not (protocol.md section 6).
             fs::write(
-                self.folder.join("info/attributes"),
+                folder.join("info/attributes"),
                 "* -export-subst -export-ignore\n",
             )?;
-            fs::write(&self.stamp, format!("{url}\n"))?;
-            fs::write(self.folder.join("HEAD"), "ref: refs/heads/none\n")
-        };
-        make().map_err(|error| DirectError::disk("making a mirror", &error))
+            fs::write(stamp, stamped)?;
+            fs::write(folder.join("HEAD"), "ref: refs/heads/none\n")
+        })
+        .await
     }
 
     /// Looks at the disk for the first time, or again after a git was killed: sweeps out its locks and halves.
@@ -124,6 +151,7 @@ impl Mirror {
         if disk.clean {
             return Ok(());
         }
+        self.stop_care().await;
         let folder = self.folder.clone();
         let swept = move || {
             sweep(&folder, 0)?;
@@ -180,10 +208,25 @@ impl Mirror {
         if self.generation() != generation {
             return Ok(());
         }
+        self.throw_away(&mut disk).await
+    }
+
+    /// Throws away what is on disk.
+    pub(super) async fn throw_away(&self, disk: &mut Disk) -> Result<(), DirectError> {
         *disk = Disk::default();
         self.generation.fetch_add(1, Ordering::AcqRel);
+        self.stop_care().await;
         let folder = self.folder.clone();
         blocking(move || remove(&folder)).await
+    }
+
+    /// Ends a care that goes on, so that nothing of it is swept out under its hands.
+    async fn stop_care(&self) {
+        if let Ok(_idle) = self.caring.try_lock() {
+            return;
+        }
+        self.disturbed.notify_one();
+        drop(self.caring.lock().await);
     }
 
     /// Notes a use, for the choice of those that go.
@@ -213,36 +256,97 @@ impl Mirror {
             .unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
-    /// Removes it for good; nobody may use it any more.
-    pub(super) fn remove(&self) -> io::Result<()> {
-        remove(&self.folder)?;
-        for file in [&self.tags, &self.stamp] {
-            match fs::remove_file(file) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(())
+    /// Removes it for good, but for what is left at `gone`; nobody may use it any more.
+    pub(super) fn remove_as(&self, gone: &Path) -> io::Result<()> {
+        let absent = |done: io::Result<()>| match done {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        };
+        absent(fs::rename(&self.folder, gone))?;
+        absent(fs::remove_file(&self.tags))?;
+        absent(fs::remove_file(&self.stamp))
     }
 
-    /// Its bytes on disk.
-    pub(super) fn bytes(&self) -> u64 {
+    /// Counts its bytes on disk.
+    pub(super) fn measure(&self) {
         let tags = fs::metadata(&self.tags).map_or(0, |data| data.len());
-        bytes(&self.folder) + tags
+        self.size
+            .store(bytes(&self.folder) + tags, Ordering::Relaxed);
+    }
+
+    /// The same after something was fetched; what it comes to.
+    pub(super) async fn measure_again(&self) -> u64 {
+        let (folder, tags) = (self.folder.clone(), self.tags.clone());
+        let counted = blocking(move || {
+            let tags = fs::metadata(tags).map_or(0, |data| data.len());
+            Ok(bytes(&folder) + tags)
+        });
+        if let Ok(size) = counted.await {
+            self.size.store(size, Ordering::Relaxed);
+            self.counted.store(true, Ordering::Relaxed);
+        }
+        self.size()
+    }
+
+    /// Its bytes on disk when they were last counted.
+    pub(super) fn size(&self) -> u64 {
+        self.size.load(Ordering::Relaxed)
+    }
+
+    /// Whether it may have grown since this was last asked.
+    pub(crate) fn grew(&self) -> bool {
+        self.counted.swap(false, Ordering::Relaxed)
+    }
+
+    /// Notes what its references take in memory.
+    pub(super) fn weigh_refs(&self, bytes: u64) {
+        self.refs_bytes.store(bytes, Ordering::Relaxed);
+        self.counted.store(true, Ordering::Relaxed);
+    }
+
+    /// Bytes of the references in memory.
+    pub(super) fn refs_bytes(&self) -> u64 {
+        self.refs_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Forgets the references, unless they are being asked for; the bytes that are free again.
+    pub(super) fn forget_refs(&self) -> u64 {
+        let Ok(mut asked) = self.asked.try_lock() else {
+            return 0;
+        };
+        asked.said = None;
+        self.refs_bytes.swap(0, Ordering::Relaxed)
     }
 
     /// Looks whether tags moved since they were last seen, even before a restart. That this cannot be told is no reason
     /// not to answer.
     pub(crate) async fn watch_tags(&self, url: &str, tags: Vec<(String, String)>) {
         let (watch, file) = (Arc::clone(&self.watch), self.tags.clone());
-        let repository = url.to_owned();
+        let (stamp, repository) = (self.stamp.clone(), url.to_owned());
         let seen = blocking(move || {
+            // Of some, nothing but the tags is ever asked: these have a last use too.
+            if !stamp.is_file() {
+                fs::write(&stamp, format!("{repository}\n"))?;
+            }
             let tags = tags.iter().map(|(tag, hash)| (&**tag, &**hash));
             watch.tags(&file, &repository, tags)
         });
         if let Err(error) = seen.await {
             tracing::warn!(repository = url, %error, "the tags of a repository cannot be remembered");
         }
+    }
+}
+
+#[cfg(test)]
+impl Mirror {
+    /// As if it were cared for.
+    pub(crate) async fn hold_care(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.caring.lock().await
+    }
+
+    /// Waits until care is told to stop.
+    pub(crate) async fn told_to_stop(&self) {
+        self.disturbed.notified().await;
     }
 }
 

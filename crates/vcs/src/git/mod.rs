@@ -1,6 +1,7 @@
 //! git, by its program, over kept mirrors.
 
 mod archive;
+mod care;
 mod command;
 mod failure;
 mod find;
@@ -12,6 +13,7 @@ mod objects;
 pub(crate) mod refs;
 pub(crate) mod remote;
 mod tree;
+pub(crate) mod version;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -69,6 +71,8 @@ pub(crate) struct GitRepository {
     /// How often a reference was gone when it was fetched.
     moves: u32,
     objects: Option<Objects>,
+    /// Whether this question made the mirror.
+    fresh: bool,
 }
 
 impl GitRepository {
@@ -89,11 +93,12 @@ impl GitRepository {
             since: Instant::now(),
             bounds: Bounds {
                 time: settings.process_timeout,
-                bytes: settings.max_mirror_bytes,
+                bytes: settings.repository_bytes(),
             },
             refs: None,
             moves: 0,
             objects: None,
+            fresh: false,
         }
     }
 
@@ -132,6 +137,7 @@ impl GitRepository {
                 let tags = refs.tags("");
                 let tags = tags.map(|(tag, hash)| (tag.to_owned(), hash.to_owned()));
                 self.mirror.watch_tags(&self.way.url, tags.collect()).await;
+                self.mirror.weigh_refs(refs.bytes());
                 Arc::new(refs)
             }
         };
@@ -203,12 +209,13 @@ impl GitRepository {
     fn cat_file(&self) -> Result<Objects, Trouble> {
         let mut command = command::local(&self.mirror.folder);
         command.args(["cat-file", "--batch-command"]);
-        Ok(Objects::new(Running::start(command, "git cat-file")?)?)
+        let running = Running::start(command, "git cat-file")?;
+        Ok(Objects::new(running, self.bounds.time)?)
     }
 
     /// Whether the mirror has a commit.
     async fn has(&mut self, hash: &str) -> Result<bool, Trouble> {
-        if !self.mirror.exists() {
+        if !self.mirror.exists().await {
             return Ok(false);
         }
         let info = self.objects()?.info(hash).await?;
@@ -264,7 +271,7 @@ impl GitRepository {
         }
         if let Err(error) = done {
             if error.kind != ErrorKind::Unavailable {
-                return Err(error.into());
+                return Err(self.outgrown(error));
             }
             // A reference may be gone since it was listed, or the network be down.
             self.refs_now();
@@ -298,34 +305,50 @@ impl GitRepository {
     }
 
     /// Makes the mirror if there is none, or cleans it.
-    async fn prepare(&self, disk: &mut mirror::Disk, refs: &Refs) -> Result<(), DirectError> {
-        if self.mirror.exists() {
+    async fn prepare(&mut self, disk: &mut mirror::Disk, refs: &Refs) -> Result<(), DirectError> {
+        if self.mirror.exists().await {
             return self.mirror.clean(disk).await;
         }
         *disk = mirror::Disk {
             clean: true,
             ..mirror::Disk::default()
         };
-        self.mirror.create(&self.way.url, refs)
+        self.fresh = true;
+        self.mirror.create(&self.way.url, refs).await
     }
 
     async fn fetch(&self, disk: &mut mirror::Disk, wanted: Wanted<'_>) -> Result<(), DirectError> {
         // Until it ended by itself, it may have been killed half-way.
         disk.clean = false;
-        let done = fetch(&self.mirror, &self.way, wanted, self.bounds).await;
+        let mut done = fetch(&self.mirror, &self.way, wanted, self.bounds).await;
         let killed = matches!(&done, Err(error) if matches!(error.kind, ErrorKind::Timeout | ErrorKind::TooLarge));
         if killed {
             // What it had of a pack may be large. It is swept out again before the next use.
             self.mirror.clean(disk).await?;
         }
         disk.clean = !killed;
+        let size = self.mirror.measure_again().await;
+        if done.is_ok() && size > self.bounds.bytes {
+            // It was quicker than those who look at it.
+            self.mirror.throw_away(disk).await?;
+            done = Err(remote::too_large(&self.way.url, self.bounds.bytes, size));
+        }
         done
+    }
+
+    /// What a failed fetch means that is not the network's. A mirror that grew too large over time is made anew, without
+    /// what nobody needs any more; if that is too large as well, the repository is.
+    fn outgrown(&self, error: DirectError) -> Trouble {
+        if error.kind == ErrorKind::TooLarge && !self.fresh {
+            return Trouble::Mirror(error.text);
+        }
+        error.into()
     }
 
     /// What a fetch means that fails again and again while the references are to be had: perhaps the mirror is damaged.
     async fn suspect(&self, error: DirectError) -> Trouble {
         if error.kind != ErrorKind::Unavailable {
-            return error.into();
+            return self.outgrown(error);
         }
         let mut git = command::local(&self.mirror.folder);
         git.args(["fsck", "--no-dangling", "--no-progress"]);

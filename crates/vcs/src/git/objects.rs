@@ -1,10 +1,12 @@
 //! Objects of a mirror, read through one `git cat-file` for as long as it is needed.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStdin, ChildStdout};
+use tokio::time::timeout;
 
 use crate::process::Running;
 use crate::repository::Trouble;
@@ -13,12 +15,17 @@ use crate::{DirectError, ErrorKind};
 /// Longest line that describes an object, in bytes.
 const MAX_LINE: u64 = 16 << 10;
 
+/// Longest wait for an answer.
+const WITHIN: Duration = Duration::from_mins(2);
+
 /// A `git cat-file --batch-command`.
 #[derive(Debug)]
 pub(crate) struct Objects {
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
     running: Running,
+    /// Longest wait for an answer.
+    limit: Duration,
 }
 
 /// What an object is.
@@ -32,7 +39,7 @@ pub(crate) struct Info {
 }
 
 impl Objects {
-    pub(crate) fn new(mut running: Running) -> Result<Self, DirectError> {
+    pub(crate) fn new(mut running: Running, limit: Duration) -> Result<Self, DirectError> {
         let stdin = running.take_stdin();
         let stdout = running.take_stdout()?;
         let stdin =
@@ -41,13 +48,18 @@ impl Objects {
             stdin,
             stdout,
             running,
+            limit: limit.min(WITHIN),
         })
     }
 
     /// What the object of this name is; `None` if there is none, or more than one.
     pub(crate) async fn info(&mut self, name: &str) -> Result<Option<Info>, Trouble> {
-        self.ask("info", name).await?;
-        self.header().await
+        let limit = self.limit;
+        bounded(limit, async {
+            self.ask("info", name).await?;
+            self.header().await
+        })
+        .await
     }
 
     /// The content of a blob or commit up to `max` bytes; `None` if there is none of that kind.
@@ -64,6 +76,11 @@ impl Objects {
             let text = format!("{name}: larger than {max} bytes");
             return Err(DirectError::invalid(text).into());
         }
+        let limit = self.limit;
+        bounded(limit, self.whole(&info)).await.map(Some)
+    }
+
+    async fn whole(&mut self, info: &Info) -> Result<Bytes, Trouble> {
         self.ask("contents", &info.hash).await?;
         let size = self.header().await?.map(|info| info.size);
         if size != Some(info.size) {
@@ -72,7 +89,7 @@ impl Objects {
         let length = usize::try_from(info.size).unwrap_or(usize::MAX);
         let mut content = vec![0; length + 1];
         match self.stdout.read_exact(&mut content).await {
-            Ok(_) if content.pop() == Some(b'\n') => Ok(Some(content.into())),
+            Ok(_) if content.pop() == Some(b'\n') => Ok(content.into()),
             _ => Err(Trouble::Mirror(format!("{} cannot be read", info.hash))),
         }
     }
@@ -104,8 +121,11 @@ impl Objects {
             }
             Ok::<_, Trouble>(commits)
         };
-        let ((), commits) = tokio::try_join!(ask, read)?;
-        Ok(commits)
+        bounded(self.limit, async {
+            let ((), commits) = tokio::try_join!(ask, read)?;
+            Ok(commits)
+        })
+        .await
     }
 
     async fn ask(&mut self, command: &str, name: &str) -> Result<(), Trouble> {
@@ -153,6 +173,40 @@ pub(crate) async fn header(stdout: &mut BufReader<ChildStdout>) -> Result<Option
     }))
 }
 
+/// Bounds the wait for an answer: it is on our disk, but a disk may hang, and objects be made to take for ever.
+async fn bounded<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, Trouble>>,
+) -> Result<T, Trouble> {
+    timeout(limit, work).await.unwrap_or_else(|_| {
+        let text = format!("git cat-file: no answer within {} s", limit.as_secs());
+        Err(DirectError::new(ErrorKind::Timeout, text).into())
+    })
+}
+
 fn ended() -> Trouble {
     Trouble::Mirror("git cat-file ended early".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::command;
+
+    #[tokio::test]
+    async fn an_answer_that_does_not_come_is_not_waited_for_for_ever() {
+        // It reads what it is asked, and says nothing.
+        let mut mute = command("sh", std::path::Path::new("/"));
+        mute.args(["-c", "cat > /dev/null"]);
+        let running = Running::start(mute, "x").unwrap();
+        let mut objects = Objects::new(running, Duration::from_millis(50)).unwrap();
+        let errors = [
+            objects.info("HEAD").await.unwrap_err(),
+            objects.contents("HEAD", "commit", 1).await.unwrap_err(),
+            objects.commits(&HashSet::from(["HEAD"])).await.unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(DirectError::from(error).kind, ErrorKind::Timeout);
+        }
+    }
 }

@@ -99,6 +99,13 @@ impl Refs {
             .map(|(name, hash)| (&name[TAGS.len()..], &**hash))
     }
 
+    /// What they take in memory, in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        let texts = self.0.iter().map(|(name, hash)| name.len() + hash.len());
+        let places = self.0.len() * size_of::<(Box<str>, Box<str>)>();
+        (texts.sum::<usize>() + places) as u64
+    }
+
     /// Whether hashes are SHA-256.
     pub(crate) fn sha256(&self) -> bool {
         self.0.first().is_some_and(|(_, hash)| hash.len() == 64)

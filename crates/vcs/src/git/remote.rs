@@ -9,7 +9,7 @@ use tokio::time::{Instant, interval};
 
 use super::command::remote;
 use super::failure::failed;
-use super::mirror::{Mirror, bytes};
+use super::mirror::{Mirror, blocking, bytes};
 use super::refs::{Reader, Refs};
 use crate::process::{Running, output, within};
 use crate::reach::Way;
@@ -112,7 +112,7 @@ pub(crate) async fn fetch(
     ]);
     match wanted {
         Wanted::Tips(tips) => {
-            if mirror.is_shallow() || !mirror.folder.join("complete").is_file() {
+            if mirror.is_shallow().await || !mirror.was_complete().await {
                 command.arg("--depth=1");
             }
             command.args(["--", &way.url]);
@@ -122,7 +122,7 @@ pub(crate) async fn fetch(
             }
         }
         Wanted::History(names) => {
-            if mirror.is_shallow() {
+            if mirror.is_shallow().await {
                 command.arg("--unshallow");
             }
             command.args(["--", &way.url]);
@@ -147,12 +147,18 @@ pub(crate) async fn outgrown(folder: &Path, max: u64, what: &str) -> DirectError
     let mut looks = interval(LOOK);
     loop {
         looks.tick().await;
-        let size = bytes(folder);
+        let looked = folder.to_owned();
+        let size = blocking(move || Ok(bytes(&looked))).await.unwrap_or(0);
         if size > max {
-            let (max, size) = (max >> 20, size >> 20);
-            let text = format!("{what}: more than {max} MiB, {size} MiB by now");
-            return DirectError::new(ErrorKind::TooLarge, text)
-                .hint("raise the limit of mirrors in bytes if the repository is wanted");
+            return too_large(what, max, size);
         }
     }
+}
+
+/// The error of a repository with more bytes than it may have.
+pub(crate) fn too_large(what: &str, max: u64, size: u64) -> DirectError {
+    let (max, size) = (max >> 20, size >> 20);
+    let text = format!("{what}: more than {max} MiB, {size} MiB by now");
+    DirectError::new(ErrorKind::TooLarge, text)
+        .hint("raise direct.max_repository_bytes if the repository is wanted")
 }

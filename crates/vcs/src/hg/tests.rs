@@ -236,7 +236,10 @@ async fn over_http_by_the_relay() {
     let relay = crate::relay::Relay::start(egress).await.unwrap();
     let at = |host: &str| {
         let mut way = way(&format!("http://{host}:{port}/"));
-        way.config.push(("http.proxy".to_owned(), relay.url()));
+        way.config.push((
+            "http.proxy".to_owned(),
+            relay.url(crate::relay::Rights::new(true, true)),
+        ));
         repository(&dir.path().join(host), way)
     };
     let tip = at("hg.example").latest().await.unwrap();

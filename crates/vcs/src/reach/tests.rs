@@ -154,7 +154,7 @@ async fn checked_addresses_are_what_git_connects_to() {
         .iter()
         .find(|(key, _)| key == "http.proxy")
         .unwrap();
-    assert!(proxy.1.starts_with("http://modgate:"), "{}", proxy.1);
+    assert!(proxy.1.starts_with("http://modgate-plain:"), "{}", proxy.1);
     // git knows the option: it goes where it is told, whatever the name service says.
     let mut git = tokio::process::Command::new("git");
     git.env("GIT_TERMINAL_PROMPT", "0").env("no_proxy", "*");
@@ -283,4 +283,23 @@ async fn a_server_that_redirects_is_asked_where_it_says() {
         };
         assert_eq!(got, want, "{path}");
     }
+}
+
+#[tokio::test]
+async fn of_several_addresses_one_that_answers() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let url = |port: u16| format!("ssh://x.example:{port}/x").parse().unwrap();
+    let [open, closed, other] = [1, 2, 3].map(|end| IpAddr::from([127, 0, 0, end]));
+    for (checked, want) in [
+        (vec![closed, open], open),
+        (vec![open, closed], open),
+        // Nobody answers: then the program says so of the first.
+        (vec![closed, other], closed),
+        (vec![closed], closed),
+    ] {
+        let got = answering(&url(port), Some(&checked)).await;
+        assert_eq!(got, Some(want), "{checked:?}");
+    }
+    assert_eq!(answering(&url(port), None).await, None);
 }

@@ -42,6 +42,7 @@ pub(super) fn read(reader: &mut Reader<'_>, scope: &Scope) -> Direct {
         discovery_negative_life: reader.time(scope, "direct.discovery_negative_life"),
         max_mirrors: number(reader.count(scope, "direct.max_mirrors")),
         max_mirror_bytes: reader.size(scope, "direct.max_mirror_bytes"),
+        max_repository_bytes: reader.size(scope, "direct.max_repository_bytes"),
         process_timeout: reader.time(scope, "direct.process_timeout"),
         max_processes: number(reader.count(scope, "direct.max_processes")),
     }

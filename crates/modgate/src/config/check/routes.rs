@@ -1,5 +1,7 @@
 //! `[[route]]`: rules by module path.
 
+use gomod::pattern::Patterns;
+
 use super::{
     super::{
         checked::{Mode, Route},
@@ -83,6 +85,30 @@ pub(super) fn never_redirect_private(
             }
         } else {
             taken.extend(&route.patterns);
+        }
+    }
+}
+
+/// Private modules go by a route only if its pattern matches nothing else: the operator is told where one looks as if it
+/// were for them too.
+pub(super) fn tell_of_wide_routes(
+    reader: &mut Reader<'_>,
+    routes: &[Route],
+    private: &Patterns,
+    private_patterns: &[String],
+) {
+    let routes = routes.iter().filter(|route| route.chain.is_some());
+    for pattern in routes.flat_map(|route| &route.patterns) {
+        let host = pattern.split('/').next().unwrap_or_default();
+        let narrow = Patterns::parse(pattern).is_ok_and(|own| !own.within(private).is_empty());
+        // Nobody takes a rule for everything for one of his own modules.
+        if narrow || !host.bytes().any(|byte| byte.is_ascii_alphanumeric()) {
+            continue;
+        }
+        if let Some(met) = private_patterns.iter().find(|own| overlap(pattern, own)) {
+            reader.notices.push(format!(
+                "private modules (`{met}`) do not go by the [[route]] for `{pattern}`, which matches others too: give them a route that names them, or they come `direct`"
+            ));
         }
     }
 }
