@@ -55,6 +55,9 @@ impl Background {
         }
         tokio::spawn(write_lists(Arc::downgrade(gateway)));
         tokio::spawn(verify_again(Arc::downgrade(gateway)));
+        if gateway.records.shared() {
+            tokio::spawn(compare_heads(Arc::downgrade(gateway)));
+        }
         tokio::spawn(tidy(Arc::downgrade(gateway)));
     }
 }
@@ -135,6 +138,20 @@ async fn write_lists(gateway: Weak<Gateway>) {
             sleep(LIST_DELAY).await;
             strong.write_lists().await;
         }
+    }
+}
+
+/// Replicas know each other's heads within two of these.
+const COMPARE: Duration = Duration::from_secs(1);
+
+async fn compare_heads(gateway: Weak<Gateway>) {
+    loop {
+        let Some(strong) = gateway.upgrade() else {
+            return;
+        };
+        strong.compare_heads().await;
+        drop(strong);
+        sleep(COMPARE).await;
     }
 }
 

@@ -14,20 +14,32 @@ impl Gateway {
         tokio::spawn(follow(Arc::downgrade(self), replicas));
     }
 
+    /// Compares what is kept of the checksum database with the other replicas.
+    pub(crate) async fn compare_heads(&self) {
+        let Some(sumdb) = self.sumdb.load_full().filter(|_| self.records.shared()) else {
+            return;
+        };
+        let settings = self.settings.load_full();
+        if let Err(error) = sumdb.compare(&settings, &self.records).await {
+            tracing::debug!(%error, "tree heads are compared later");
+        }
+    }
+
     async fn apply(self: &Arc<Self>, told: Told) {
         match told {
             Told::Everything => {
                 self.reload_tombstones().await;
                 // Small, and the part of memory that may hold what was removed.
                 self.changeables.recompose();
+                self.compare_heads().await;
             }
             Told::Change(ChangeKind::Tombstones, _) => self.reload_tombstones().await,
             Told::Change(ChangeKind::Forget, key) => self.store.let_go(&key),
             Told::Change(ChangeKind::Answer, key) => self.changeables.forget(&key),
             // Of a process that is alone, nobody else changes these.
+            Told::Change(ChangeKind::Head, _) => self.compare_heads().await,
             Told::Change(
-                ChangeKind::Head
-                | ChangeKind::Config
+                ChangeKind::Config
                 | ChangeKind::Breaker
                 | ChangeKind::Everything
                 | ChangeKind::Unknown,

@@ -312,6 +312,40 @@ impl Kept {
         }
     }
 
+    /// The evidence of the fork that is known here; empty if it cannot be read.
+    pub(super) fn evidence(&self) -> Vec<u8> {
+        if let Fork::Unwritten(evidence) = &self.lock().fork {
+            return evidence.clone();
+        }
+        let read = self
+            .own_key("fork")
+            .and_then(|key| self.store.read_small(&key, MAX_HEAD_BYTES));
+        read.ok().flatten().unwrap_or_default()
+    }
+
+    /// Notes a fork that another replica saw.
+    pub(super) fn take_fork(&self, evidence: Vec<u8>) {
+        let mut state = self.lock();
+        if matches!(state.fork, Fork::None) {
+            state.fork = Fork::Unwritten(evidence);
+        }
+    }
+
+    /// Ends a fork whose evidence an operator removed at another replica. The file here is set aside.
+    pub(super) fn drop_fork(&self) {
+        let file = self
+            .store
+            .folder()
+            .join(format!("sumdb/{}/fork", self.database));
+        if let Err(error) = std::fs::rename(&file, file.with_extension("ended"))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::error!(database = self.database, %error, "cannot set the evidence of the fork aside");
+            return;
+        }
+        self.lock().fork = Fork::None;
+    }
+
     fn has_evidence(&self) -> io::Result<bool> {
         let file = self
             .store

@@ -8,6 +8,7 @@ mod kept;
 mod prove;
 mod records;
 mod serve;
+mod shared;
 mod source;
 
 use std::{
@@ -56,6 +57,7 @@ pub(crate) struct SumDb {
     /// Sources whose answers did not verify, and until when they are asked last.
     aside: Mutex<HashMap<String, Instant>>,
     refreshed: Mutex<Refreshed>,
+    compared: Mutex<shared::Compared>,
 }
 
 impl SumDb {
@@ -90,6 +92,7 @@ impl SumDb {
             supports: Mutex::default(),
             aside: Mutex::default(),
             refreshed: Mutex::default(),
+            compared: Mutex::default(),
             settings,
         }
     }

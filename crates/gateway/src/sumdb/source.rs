@@ -180,7 +180,7 @@ impl SumDb {
         }
     }
 
-    async fn sources(self: &Arc<Self>, settings: &Settings) -> Vec<Source> {
+    pub(super) async fn sources(self: &Arc<Self>, settings: &Settings) -> Vec<Source> {
         let authority = |chain: &Arc<Chain>| Source {
             chain: Arc::clone(chain),
             prefix: String::new(),

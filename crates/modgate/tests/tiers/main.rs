@@ -36,10 +36,21 @@ pub(crate) const DISK: &str = "[[storage]]\ntier = \"disk\"\n";
 
 /// A gateway over such storage, without a checksum database.
 pub(crate) async fn gate(lab: &Lab, bucket: &S3, config: &str, data: Option<PathBuf>) -> Modgate {
+    gate_with(lab, bucket, config, "off", data).await
+}
+
+/// The same with a checksum database.
+pub(crate) async fn gate_with(
+    lab: &Lab,
+    bucket: &S3,
+    config: &str,
+    sumdb: &str,
+    data: Option<PathBuf>,
+) -> Modgate {
     let secret = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let options = Options {
         upstream: Some(lab.url()),
-        sumdb: Some("off".to_owned()),
+        sumdb: Some(sumdb.to_owned()),
         config: Some(config.to_owned()),
         data,
         env: vec![

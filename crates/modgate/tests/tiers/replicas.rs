@@ -6,12 +6,13 @@ use testkit::{
     gate::Modgate,
     lab::Lab,
     services::{Postgres, Redis, S3},
+    sumdb::{LabSumDb, Lie},
 };
 
 use crate::{
     DISK, MEMORY, all_right,
-    common::{eventually, module},
-    gate, large, redis, s3,
+    common::{eventually, module, record},
+    gate, gate_with, large, redis, s3,
 };
 
 struct Site {
@@ -165,6 +166,58 @@ async fn what_one_replica_learns_the_others_know_within_two_seconds() {
         "{:?}",
         told.elapsed()
     );
+}
+
+#[tokio::test]
+async fn a_tree_head_and_a_fork_are_known_to_all() {
+    let site = Site::start().await;
+    let known = module("known");
+    let sumdb = LabSumDb::start("sum.lab.example").await.unwrap();
+    record(&sumdb, &known);
+    site.lab.add(known.clone());
+    site.lab.pass_sumdb(&sumdb.url());
+    let config = site.config("postgres");
+    let mut replicas = Vec::new();
+    for _ in 0..2 {
+        replicas.push(
+            gate_with(
+                &site.lab,
+                &site.bucket,
+                &config,
+                &sumdb.key().to_string(),
+                None,
+            )
+            .await,
+        );
+    }
+    all_right(&replicas[0], &known).await;
+    let size = replicas[0].metric("modgate_sumdb_tree_size").await;
+    assert!(size > 0.0);
+    eventually("the other replica has the head", async || {
+        replicas[1].metric("modgate_sumdb_tree_size").await >= size
+    })
+    .await;
+
+    // One sees another history: nobody verifies any more, until an operator says so at either of them.
+    let fork = replicas[0].data_dir().join("sumdb/sum.lab.example/fork");
+    let other = replicas[1].data_dir().join("sumdb/sum.lab.example/fork");
+    sumdb.lie(Lie::ForkedTree { at: 0 }).await;
+    let new = module("new");
+    record(&sumdb, &new);
+    site.lab.add(new.clone());
+    let refused = replicas[0].get(&new.url_path("zip")).await;
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    eventually("the other replica knows of the fork", async || {
+        other.exists()
+    })
+    .await;
+    assert!(fork.exists());
+    std::fs::remove_file(&other).unwrap();
+    eventually(
+        "the operator's word reaches the other replica",
+        async || replicas[0].metric("modgate_sumdb_forked").await < 1.0 && !fork.exists(),
+    )
+    .await;
 }
 
 #[tokio::test]
