@@ -27,8 +27,9 @@ pub(crate) enum Exception {
     ZipZeroCrc,
     /// A folder compressed in an unknown way: Go does not read folders.
     ZipFolderMethod,
-    /// A folder whose content ends after the file does.
-    ZipFolderLength,
+    /// Entries that together announce more compressed bytes than the file has: they overlap, and a small file could cost
+    /// reading without end. Go reads an entry up to its own end, wherever it is said to be.
+    ZipOverlap,
     /// A `go.mod` over 16 MiB, or of more words and lines than any has: they cost memory.
     GoModTooMuch,
     /// Paths over 4096 bytes, which no client could unpack: they cost memory.
