@@ -82,7 +82,11 @@ async fn upstreams_and_the_database_by_a_proxy_with_a_password() {
         let asked = proxy.asked();
         assert!(!asked.is_empty());
         assert!(
-            asked.iter().all(|to| to.ends_with(&format!(":{port}"))),
+            asked
+                .iter()
+                // What came with the wrong password, one scheme before.
+                .filter(|to| *to != "refused")
+                .all(|to| to.ends_with(&format!(":{port}"))),
             "{asked:?}"
         );
         assert!(!gate.logs().contains("pr0xy"), "{}", gate.logs());

@@ -321,12 +321,12 @@ impl GitRepository {
         // Until it ended by itself, it may have been killed half-way.
         disk.clean = false;
         let mut done = fetch(&self.mirror, &self.way, wanted, self.bounds).await;
-        let killed = matches!(&done, Err(error) if matches!(error.kind, ErrorKind::Timeout | ErrorKind::TooLarge));
-        if killed {
-            // What it had of a pack may be large. It is swept out again before the next use.
+        if done.is_err() {
+            // Killed by us or by others it leaves locks, and what it had of a pack may be large. It is swept out once
+            // more before the next use.
             self.mirror.clean(disk).await?;
         }
-        disk.clean = !killed;
+        disk.clean = done.is_ok();
         let size = self.mirror.measure_again().await;
         if done.is_ok() && size > self.bounds.bytes {
             // It was quicker than those who look at it.

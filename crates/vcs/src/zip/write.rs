@@ -89,12 +89,19 @@ pub(super) fn write(
         zip.start_file(format!("{}{name}", plan.prefix), options)
             .map_err(failed)?;
         loop {
-            let read = wait(runtime, plan.reader.block(&mut block))?;
-            if read == 0 {
+            // Filled, however the content comes: what deflate makes of it depends on the pieces it is given.
+            let mut filled = 0;
+            while filled < block.len() {
+                match wait(runtime, plan.reader.block(&mut block[filled..]))? {
+                    0 => break,
+                    read => filled += read,
+                }
+            }
+            zip.write_all(&block[..filled])
+                .map_err(|error| failed(error.into()))?;
+            if filled < block.len() {
                 break;
             }
-            zip.write_all(&block[..read])
-                .map_err(|error| failed(error.into()))?;
         }
     }
     if let Some(license) = &plan.license {
