@@ -73,6 +73,8 @@ async fn sigterm_lets_a_download_finish() {
     let mut gate = gate(&lab, "off", "").await;
     let mut idle = KeptAlive::to(&gate).await;
     assert!(idle.get("/healthz").await.starts_with("HTTP/1.1 200"));
+    // Lists are of versions whose go.mod is there.
+    assert_eq!(gate.get(&big.url_path("mod")).await.status, 200);
     let half = lab.hold_mid_body(".zip");
     let url = |module: &fixture::Module| format!("{}{}", gate.url(), module.url_path("zip"));
     let mut going = gate.client().get(url(&big)).send().await.unwrap();

@@ -44,7 +44,10 @@ impl Database {
     }
 
     async fn open(&self) -> Records {
-        Records::open(&self.settings).await.unwrap()
+        let records = Records::open(&self.settings).await.unwrap();
+        // A file that is not there yet is made while the start goes on.
+        records.probe().await.unwrap();
+        records
     }
 
     /// What a newer version does to the schema.

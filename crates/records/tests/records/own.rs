@@ -43,9 +43,10 @@ async fn a_file_that_is_none_is_refused() {
         .unwrap_err();
     assert_eq!(error.kind, RecordsErrorKind::Corrupt, "{error}");
     let path = Path::new("/nonexistent/records.db").to_owned();
-    Records::open(&RecordsSettings::Sqlite { path })
+    let records = Records::open(&RecordsSettings::Sqlite { path })
         .await
-        .unwrap_err();
+        .unwrap();
+    records.probe().await.unwrap_err();
 }
 
 #[tokio::test]
