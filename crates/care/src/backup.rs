@@ -55,7 +55,11 @@ pub struct Backup {
 
 impl Backup {
     fn file(&self) -> &'static str {
-        if self.base.is_some() { CHANGES } else { SNAPSHOT }
+        if self.base.is_some() {
+            CHANGES
+        } else {
+            SNAPSHOT
+        }
     }
 
     fn sum(&self) -> Result<String, CareError> {
@@ -101,7 +105,9 @@ pub async fn write(
         let folder = work.path().join("base");
         match compose(target, &last.id, &folder).await {
             Ok((_, path)) => base = Some((last.id, path)),
-            Err(error) => tracing::error!(%error, "the last backup cannot be built upon: a whole one is written"),
+            Err(error) => {
+                tracing::error!(%error, "the last backup cannot be built upon: a whole one is written")
+            }
         }
     }
     let (base, path) = match base {
@@ -167,14 +173,10 @@ async fn manifest(target: &Target, id: &str) -> Result<Option<Backup>, CareError
 }
 
 /// Puts the copy of the records together that a backup stands for, in `folder`, and compares it.
-async fn compose(
-    target: &Target,
-    id: &str,
-    folder: &Path,
-) -> Result<(Backup, PathBuf), CareError> {
+async fn compose(target: &Target, id: &str, folder: &Path) -> Result<(Backup, PathBuf), CareError> {
     let mut row = Vec::new();
     let mut next = Some(id.to_owned());
-    while let Some(id) = next {
+    while let Some(id) = next.take() {
         let backup = manifest(target, &id).await?;
         let backup = backup.ok_or_else(|| wrong(&id, "it is not there"))?;
         next.clone_from(&backup.base);
@@ -232,7 +234,8 @@ pub async fn restore(
             break;
         }
     }
-    let id = chosen.ok_or_else(|| CareError::Backup("there is no backup of that time".to_owned()))?;
+    let id =
+        chosen.ok_or_else(|| CareError::Backup("there is no backup of that time".to_owned()))?;
     let work = tempfile::tempdir_in(work)?;
     let folder = work.path().join("restored");
     let (backup, _) = compose(target, &id, &folder).await?;
@@ -247,8 +250,15 @@ pub async fn restore(
 /// Removes what is older than the last `keep` whole backups. Returns how many backups went.
 pub async fn prune(target: &Target, keep: usize) -> Result<usize, CareError> {
     let backups = list(target).await?;
-    let whole: Vec<&Backup> = backups.iter().filter(|backup| backup.base.is_none()).collect();
-    let Some(oldest) = whole.len().checked_sub(keep.max(1)).and_then(|at| whole.get(at)) else {
+    let whole: Vec<&Backup> = backups
+        .iter()
+        .filter(|backup| backup.base.is_none())
+        .collect();
+    let Some(oldest) = whole
+        .len()
+        .checked_sub(keep.max(1))
+        .and_then(|at| whole.get(at))
+    else {
         return Ok(0);
     };
     let mut gone = 0;
@@ -282,7 +292,10 @@ pub async fn on_schedule(
             return Ok((None, left));
         }
     }
-    let since = backups.iter().rev().take_while(|backup| backup.base.is_some());
+    let since = backups
+        .iter()
+        .rev()
+        .take_while(|backup| backup.base.is_some());
     let incremental = since.count() < BETWEEN && !backups.is_empty();
     let backup = write(records, target, incremental, work).await?;
     let gone = prune(target, keep).await?;

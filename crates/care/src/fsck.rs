@@ -172,7 +172,13 @@ pub async fn run(
     let state = storage
         .on_disk({
             let resume = options.resume;
-            move |folder| if resume { load(folder) } else { Ok(State::default()) }
+            move |folder| {
+                if resume {
+                    load(folder)
+                } else {
+                    Ok(State::default())
+                }
+            }
         })
         .await?;
     let totals = storage.records.totals(&Filter::default()).await?;
@@ -193,10 +199,12 @@ pub async fn run(
     fsck.state.form = FORM;
     fsck.walks().await?;
     storage
-        .on_disk(|folder| match std::fs::remove_file(folder.work()?.join(STATE)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        })
+        .on_disk(
+            |folder| match std::fs::remove_file(folder.work()?.join(STATE)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            },
+        )
         .await?;
     Ok(fsck.state.report)
 }
@@ -293,7 +301,7 @@ impl Fsck<'_> {
 
     fn found(&mut self, finding: Finding) {
         let report = &mut self.state.report;
-        tracing::warn!(
+        tracing::debug!(
             key = finding.key,
             place = finding.place,
             detail = finding.detail,
@@ -314,8 +322,8 @@ impl Fsck<'_> {
     async fn walk_index(&mut self) -> Result<(), CareError> {
         loop {
             let after = self.state.after.clone();
-            let rows = self.storage.records.objects(&after, PAGE, &Filter::default());
-            let rows = rows.await?;
+            let all = Filter::default();
+            let rows = self.storage.records.objects(&after, PAGE, &all).await?;
             if rows.is_empty() {
                 return Ok(());
             }
@@ -402,7 +410,9 @@ impl Fsck<'_> {
     }
 
     async fn partial(&mut self) -> Result<(), CareError> {
-        let before = SystemTime::now().checked_sub(LEFT).unwrap_or(SystemTime::UNIX_EPOCH);
+        let before = SystemTime::now()
+            .checked_sub(LEFT)
+            .unwrap_or(SystemTime::UNIX_EPOCH);
         let partial = self.storage.on_disk(move |folder| folder.partial(before));
         for path in partial.await? {
             let mut finding = Finding {
@@ -413,7 +423,9 @@ impl Fsck<'_> {
                 repaired: None,
             };
             if self.options.repair {
-                let removed = self.storage.on_disk(move |folder| folder.remove_partial(&path));
+                let removed = self
+                    .storage
+                    .on_disk(move |folder| folder.remove_partial(&path));
                 match removed.await {
                     Ok(()) => finding.repaired = Some("removed".to_owned()),
                     Err(error) => finding.detail = error.to_string(),

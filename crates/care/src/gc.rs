@@ -74,9 +74,9 @@ pub async fn run(
         ..Report::default()
     };
     let now = now_ms();
-    let older_ms = options.older_than.map_or(0, |age| {
-        i64::try_from(age.as_millis()).unwrap_or(i64::MAX)
-    });
+    let older_ms = options
+        .older_than
+        .map_or(0, |age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
     let cutoff = now.saturating_sub(older_ms);
     let mut candidates = Vec::new();
     let mut versions = Versions::new(storage);
@@ -96,9 +96,8 @@ pub async fn run(
             candidates.push(version);
         }
     }
-    candidates.sort_by(|one, other| {
-        (one.used_at_ms, &one.stem).cmp(&(other.used_at_ms, &other.stem))
-    });
+    candidates
+        .sort_by(|one, other| (one.used_at_ms, &one.stem).cmp(&(other.used_at_ms, &other.stem)));
     let waiting = storage.on_disk(store::Folder::waiting).await?;
     for version in candidates {
         if options.max_size.is_some_and(|max| report.kept_bytes <= max) {
@@ -106,7 +105,9 @@ pub async fn run(
         }
         // What is still to be written to a tier would come back.
         let waits = |(_, key): &(String, Key)| {
-            key.as_str().strip_prefix(&version.stem).is_some_and(|rest| rest.starts_with('.'))
+            key.as_str()
+                .strip_prefix(&version.stem)
+                .is_some_and(|rest| rest.starts_with('.'))
         };
         if waiting.iter().any(waits) {
             continue;
@@ -147,7 +148,11 @@ async fn remove(storage: &Storage, version: &Gone) -> Result<bool, CareError> {
     for key in &keys {
         storage.remove(key).await?;
     }
-    tracing::info!(module = version.module, version = version.version, "gc: removed");
+    tracing::info!(
+        module = version.module,
+        version = version.version,
+        "gc: removed"
+    );
     Ok(true)
 }
 
@@ -205,7 +210,11 @@ impl<'a> Versions<'a> {
                     return Ok(self.current.take());
                 }
                 let all = Filter::default();
-                let rows = self.storage.records.objects(&self.after, PAGE, &all).await?;
+                let rows = self
+                    .storage
+                    .records
+                    .objects(&self.after, PAGE, &all)
+                    .await?;
                 match rows.last() {
                     Some(last) => last.key.clone_into(&mut self.after),
                     None => self.ended = true,
@@ -243,7 +252,10 @@ impl<'a> Versions<'a> {
         let Ok(key) = Key::new(key.to_owned()) else {
             return Ok(i64::MIN);
         };
-        let filed = self.storage.on_disk(move |folder| folder.look(&key)).await?;
+        let filed = self
+            .storage
+            .on_disk(move |folder| folder.look(&key))
+            .await?;
         Ok(filed.map_or(i64::MIN, |filed| filed.used_at_ms))
     }
 }

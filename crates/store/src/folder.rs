@@ -174,7 +174,11 @@ impl Folder {
     /// journal.
     pub fn partial(&self, before: SystemTime) -> io::Result<Vec<PathBuf>> {
         let mut partial = Vec::new();
-        for (folder, ending) in [("tmp", None), (WORK, Some("tmp")), ("journal", Some("data"))] {
+        for (folder, ending) in [
+            ("tmp", None),
+            (WORK, Some("tmp")),
+            ("journal", Some("data")),
+        ] {
             let entries = match fs::read_dir(self.0.join(folder)) {
                 Ok(entries) => entries,
                 Err(error) if is_absent(&error) => continue,
@@ -187,7 +191,8 @@ impl Folder {
                     continue;
                 };
                 let old = metadata.modified().is_ok_and(|at| at < before);
-                let kind = ending.is_none_or(|ending| path.extension().is_some_and(|e| e == ending));
+                let kind =
+                    ending.is_none_or(|ending| path.extension().is_some_and(|e| e == ending));
                 let whole = folder == "journal" && path.with_extension("json").exists();
                 if metadata.is_file() && old && kind && !whole {
                     partial.push(path);
@@ -322,7 +327,13 @@ mod tests {
     fn a_walk_goes_on_where_another_stopped() {
         let data = tempfile::tempdir().unwrap();
         let folder = Folder::new(data.path());
-        let keys = ["go/a/@v/v1.mod", "go/a-b/@v/v1.mod", "go/a/b/@v/v1.mod", "go/b", "go/a.c"];
+        let keys = [
+            "go/a/@v/v1.mod",
+            "go/a-b/@v/v1.mod",
+            "go/a/b/@v/v1.mod",
+            "go/b",
+            "go/a.c",
+        ];
         for key in keys {
             let mut temp = folder.temp().unwrap();
             temp.file.write_all(b"x").unwrap();
@@ -343,7 +354,15 @@ mod tests {
             assert_eq!(names(&sorted[at]), sorted[at + 1..]);
         }
         assert_eq!(names("go/zz"), Vec::<String>::new());
-        assert_eq!(names("go/a/@v/v0"), sorted[sorted.iter().position(|k| k == "go/a/@v/v1.mod").unwrap()..]);
-        assert!(fs::read_dir(folder.work().unwrap()).unwrap().next().is_none());
+        assert_eq!(
+            names("go/a/@v/v0"),
+            sorted[sorted.iter().position(|k| k == "go/a/@v/v1.mod").unwrap()..]
+        );
+        assert!(
+            fs::read_dir(folder.work().unwrap())
+                .unwrap()
+                .next()
+                .is_none()
+        );
     }
 }

@@ -68,7 +68,9 @@ impl Lines {
 
     fn next(&mut self) -> io::Result<()> {
         self.line.clear();
-        let read = (&mut self.file).take(MAX_LINE).read_until(b'\n', &mut self.line)?;
+        let read = (&mut self.file)
+            .take(MAX_LINE)
+            .read_until(b'\n', &mut self.line)?;
         if read == 0 {
             self.id = None;
             return Ok(());
@@ -202,7 +204,12 @@ mod tests {
             "{\"tombstone\":{\"module\":\"m\",\"version\":\"v1\"}}".to_owned(),
             fact,
         ];
-        for (old, new) in [(&olds[..], &news[..]), (&[], &news), (&news, &[]), (&news, &news)] {
+        for (old, new) in [
+            (&olds[..], &news[..]),
+            (&[], &news),
+            (&news, &[]),
+            (&news, &news),
+        ] {
             copy(&at("old"), old);
             copy(&at("new"), new);
             between(&at("old"), &at("new"), &at("changes")).unwrap();

@@ -9,7 +9,9 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use object_store::{Error, ObjectStore, ObjectStoreExt as _, WriteMultipart, path::Path as ObjectPath};
+use object_store::{
+    Error, ObjectStore, ObjectStoreExt as _, WriteMultipart, path::Path as ObjectPath,
+};
 use tokio::task::spawn_blocking;
 
 use super::off;
@@ -90,7 +92,9 @@ impl Target {
                     file.sync_all()?;
                     fs::rename(new, to)?;
                     File::open(&folder)?.sync_all()?;
-                    folder.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+                    folder
+                        .parent()
+                        .map_or(Ok(()), |parent| File::open(parent)?.sync_all())
                 });
                 Ok(put.await?)
             }
@@ -101,7 +105,9 @@ impl Target {
                 loop {
                     let read = spawn_blocking(move || {
                         let mut block = Vec::with_capacity(BLOCK_BYTES);
-                        (&mut file).take(BLOCK_BYTES as u64).read_to_end(&mut block)?;
+                        (&mut file)
+                            .take(BLOCK_BYTES as u64)
+                            .read_to_end(&mut block)?;
                         Ok::<_, io::Error>((file, block))
                     });
                     let (rest, block) = read.await.map_err(io::Error::other)??;

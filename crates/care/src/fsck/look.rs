@@ -234,7 +234,10 @@ impl Fsck<'_> {
         let stated = look.copies.iter().filter_map(|copy| copy.stated.as_ref());
         let mut h1 = row.and_then(|row| row.h1.clone());
         if zip && h1.is_none() {
-            h1 = stated.filter_map(|stated| stated.h1.as_deref()).map(str::to_owned).next();
+            h1 = stated
+                .filter_map(|stated| stated.h1.as_deref())
+                .map(str::to_owned)
+                .next();
         }
         if zip && h1.is_none() {
             h1 = self.hash_beside(key).await?;
@@ -262,7 +265,11 @@ impl Fsck<'_> {
                 copy.bad = Some("other bytes than the tier below has".to_owned());
             }
         }
-        let h1 = if zip { h1.or(truth.h1.as_deref().map(str::to_owned)) } else { None };
+        let h1 = if zip {
+            h1.or(truth.h1.as_deref().map(str::to_owned))
+        } else {
+            None
+        };
         look.index_differs = row.is_some_and(|row| row.sha256 != truth.sha256);
         look.truth = Some(match h1 {
             Some(h1) => truth.with_h1(h1),
@@ -290,13 +297,13 @@ impl Fsck<'_> {
                 continue;
             }
             let sha256 = copy.digest.sha256;
-            let found = match known.iter().find(|(known, _)| *known == sha256) {
-                Some((_, found)) => found.clone(),
-                None => {
-                    let found = self.h1_of(key, copy).await?;
-                    known.push((sha256, found.clone()));
-                    found
-                }
+            let before = known.iter().find(|(known, _)| *known == sha256);
+            let found = if let Some((_, found)) = before {
+                found.clone()
+            } else {
+                let found = self.h1_of(key, copy).await?;
+                known.push((sha256, found.clone()));
+                found
             };
             match found {
                 Ok(found) if h1.is_none_or(|h1| h1 == found) => {
@@ -353,7 +360,9 @@ impl Fsck<'_> {
         let Ok(beside) = Key::new(format!("{zip}hash")) else {
             return Ok(None);
         };
-        let read = self.storage.on_disk(move |folder| read_hash(folder, &beside));
+        let read = self
+            .storage
+            .on_disk(move |folder| read_hash(folder, &beside));
         Ok(read.await?.filter(|text| text.starts_with("h1:")))
     }
 }

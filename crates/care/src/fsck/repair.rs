@@ -65,7 +65,7 @@ impl Fsck<'_> {
         }
         let good = match self.good(key, look).await? {
             Some(good) => Ok(good),
-            None => self.from_upstream(key, row.as_ref()).await,
+            None => self.fetch_anew(key, row.as_ref()).await,
         };
         let good = match good {
             Ok(good) => good,
@@ -138,7 +138,7 @@ impl Fsck<'_> {
     }
 
     /// Fetches it anew, and makes sure that it is what it was.
-    async fn from_upstream(&self, key: &Key, row: Option<&Object>) -> Result<Good, String> {
+    async fn fetch_anew(&self, key: &Key, row: Option<&Object>) -> Result<Good, String> {
         let upstream = self.upstream.ok_or("nowhere else, and not fetched anew")?;
         let path = upstream.fetch(key).await?;
         let read = path.clone();
@@ -146,7 +146,11 @@ impl Fsck<'_> {
             let digest = hash(&mut fs::File::open(&read)?, &Pace::new(None))?;
             let beside = read.with_extension("ziphash");
             let is_zip = read.extension().is_some_and(|ending| ending == "zip");
-            let h1 = if is_zip { fs::read_to_string(beside).ok() } else { None };
+            let h1 = if is_zip {
+                fs::read_to_string(beside).ok()
+            } else {
+                None
+            };
             Ok(match h1 {
                 Some(h1) => digest.with_h1(h1.trim()),
                 None => digest,
@@ -157,7 +161,9 @@ impl Fsck<'_> {
             && digest.h1.as_deref() != Some(wanted)
         {
             let h1 = digest.h1.as_deref().unwrap_or("none");
-            return Err(format!("upstream has another version of it now, with the hash {h1}"));
+            return Err(format!(
+                "upstream has another version of it now, with the hash {h1}"
+            ));
         }
         Ok(Good {
             path,
@@ -172,7 +178,11 @@ impl Fsck<'_> {
         let (path, digest) = (good.path.clone(), good.digest.clone());
         let source = move || Source::open(&path);
         if place != "disk" && place != "index" {
-            let tier = self.storage.tiers.iter().find(|tier| **tier.name() == *place);
+            let tier = self
+                .storage
+                .tiers
+                .iter()
+                .find(|tier| **tier.name() == *place);
             let Some(tier) = tier.filter(|tier| tier.keeps()) else {
                 // A hot tier gets it when somebody asks.
                 return Ok(());
@@ -220,7 +230,10 @@ impl Fsck<'_> {
             return Ok(());
         };
         let at = key.clone();
-        let text = self.storage.on_disk(move |folder| read_hash(folder, &at)).await?;
+        let text = self
+            .storage
+            .on_disk(move |folder| read_hash(folder, &at))
+            .await?;
         let Some(text) = text.filter(|text| *text != h1) else {
             return Ok(());
         };
@@ -251,7 +264,9 @@ async fn set_aside(storage: &Storage, key: &Key, place: &Place) -> Result<(), Ca
     match place {
         Place::Disk => {
             let key = key.clone();
-            storage.on_disk(move |folder| folder.set_aside(&key)).await?;
+            storage
+                .on_disk(move |folder| folder.set_aside(&key))
+                .await?;
         }
         Place::Tier(tier) => match &**tier {
             Tier::Object(object) => object.quarantine(key).await?,
