@@ -347,7 +347,7 @@ impl Fsck<'_> {
             Ok(
                 match zip::check(file, len, &module, &version, &limits, zip::Want::Hash) {
                     Ok(report) => report.h1.map(|h1| h1.to_string()).ok_or_else(String::new),
-                    Err(zip::ZipError::Io(error)) => return Err(error),
+                    Err(zip::ZipError::Io(error)) if !is_of_the_bytes(&error) => return Err(error),
                     Err(error) => Err(error.to_string()),
                 },
             )
@@ -388,6 +388,12 @@ pub(super) fn hash(file: &mut File, pace: &Pace) -> io::Result<Digest> {
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Whether a zip cannot be read because of what it is, not because of the disk.
+fn is_of_the_bytes(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof)
 }
 
 fn is_corrupt(error: &TierError) -> bool {
