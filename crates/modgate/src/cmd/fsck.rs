@@ -154,7 +154,7 @@ impl Anew<'_> {
         };
         let store = Store::open(&settings).map_err(|error| error.to_string())?;
         let gateway = Gateway::new(
-            wire::settings(&config, "")?,
+            wire::settings(&config, "", None)?,
             Tiers::alone(Arc::new(store)),
             Arc::clone(&self.records),
             Arc::new(Metrics::new()),
