@@ -37,10 +37,15 @@ pub enum Target {
     },
 }
 
+/// `20261126T045300.123Z-0a1b2c`.
+const ID_BYTES: usize = 27;
+
 /// A name that a backup of ours has, and no other.
 fn is_id(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-.".contains(&byte);
-    name.len() == 26 && name.starts_with(|c: char| c.is_ascii_digit()) && name.bytes().all(allowed)
+    name.len() == ID_BYTES
+        && name.starts_with(|c: char| c.is_ascii_digit())
+        && name.bytes().all(allowed)
 }
 
 fn absent(error: &io::Error) -> bool {
