@@ -77,7 +77,8 @@ pub fn find(folder: &Path) -> io::Result<Vec<Found>> {
     Ok(found)
 }
 
-fn artifact(root: &Path, path: &Path) -> Option<Artifact> {
+/// What a file in a folder in GOPROXY layout is.
+pub(crate) fn artifact(root: &Path, path: &Path) -> Option<Artifact> {
     let (module, file) = path
         .strip_prefix(root)
         .ok()?

@@ -3,6 +3,7 @@
 //! [`http`] is the door; [`Gateway`] is what is behind it. See `ARCHITECTURE.md` for the map.
 
 mod access_log;
+mod anew;
 mod answer;
 mod artifact;
 mod background;

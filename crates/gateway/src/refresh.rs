@@ -308,10 +308,16 @@ impl Gateway {
         info.map_err(|refused| (*refused.refusal).clone())
     }
 
-    /// A version more is kept: what clients get as its list changes.
-    pub(crate) fn changed(&self, module: &ModulePath) {
+    /// What clients get as the module's list is made anew. Returns the list's key.
+    pub(crate) fn list_changed(&self, module: &ModulePath) -> String {
         let list = key(module, &What::List);
         self.changeables.forget(&list);
+        list
+    }
+
+    /// A version more is kept: what clients get as its list changes.
+    pub(crate) fn changed(&self, module: &ModulePath) {
+        let list = self.list_changed(module);
         if self.records.shared() {
             let records = Arc::clone(&self.records);
             self.tasks.spawn(async move {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use records::ChangeKind;
 use replicas::{Replicas, Told};
 
-use crate::gateway::Gateway;
+use crate::{anew::artifact_of, gateway::Gateway};
 
 impl Gateway {
     /// Follows what is told, until the replica leaves or the gateway goes.
@@ -34,7 +34,7 @@ impl Gateway {
                 self.compare_heads().await;
             }
             Told::Change(ChangeKind::Tombstones, _) => self.reload_tombstones().await,
-            Told::Change(ChangeKind::Forget, key) => self.store.let_go(&key),
+            Told::Change(ChangeKind::Forget, key) => self.forget(&key).await,
             Told::Change(ChangeKind::Answer, key) => self.changeables.forget(&key),
             // Of a process that is alone, nobody else changes these.
             Told::Change(ChangeKind::Head, _) => self.compare_heads().await,
@@ -45,6 +45,19 @@ impl Gateway {
                 | ChangeKind::Unknown,
                 _,
             ) => {}
+        }
+    }
+
+    /// Another process removed a kept file, or put another one in its place.
+    async fn forget(self: &Arc<Self>, key: &str) {
+        self.store.let_go(key);
+        let Some(artifact) = artifact_of(key) else {
+            return;
+        };
+        self.list_changed(&artifact.module);
+        let relisted = self.on_disk(move |gateway| gateway.relist(vec![artifact.module]));
+        if let Err(refusal) = relisted.await {
+            tracing::error!(%refusal, "cannot write a list");
         }
     }
 }

@@ -3,13 +3,13 @@
 //! Flags that set configuration stay texts here: [`crate::config`] checks them
 //! together with the file and the environment, and reports all mistakes at once.
 
-use std::{path::PathBuf, str::FromStr};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-use gomod::{ModulePath, Version};
+use gomod::{ModulePath, Version, pattern::Patterns};
 
-use crate::config::{Env, Flags, Sources};
+use crate::config::{BackupTarget, Env, Flags, Sources, parse_duration, parse_size};
 
 /// Longest reason of a tombstone, in bytes: clients see it in one line.
 const MAX_REASON_BYTES: usize = 500;
@@ -45,6 +45,18 @@ pub enum Command {
     Retire(RetireArgs),
     /// Take back a retirement
     Unretire(UnretireArgs),
+    /// Compare everything that is kept with its hashes, in every tier, and put right what is wrong
+    Fsck(FsckArgs),
+    /// Remove versions that were not used for long
+    Gc(GcArgs),
+    /// Keep versions whatever is cleaned up
+    Pin(PinArgs),
+    /// Take back a pin
+    Unpin(UnpinArgs),
+    /// Write a backup of the records and of the index of what is kept
+    Backup(BackupArgs),
+    /// Restore a backup, or the state of a moment
+    Restore(RestoreArgs),
     /// Print completions for a shell
     Completions(CompletionsArgs),
 }
@@ -172,6 +184,183 @@ pub struct UnretireArgs {
     pub config: ConfigArgs,
 }
 
+/// Flags of `fsck`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "It works beside a running server, and reads no faster than --rate. Without --repair nothing is changed. \
+Exits with 1 if something is wrong and was not put right.
+
+Examples:
+  modgate fsck
+  modgate fsck --repair --rate 200MiB
+  modgate fsck --resume                   go on after an interruption
+  modgate fsck --json | jq .findings"
+)]
+pub struct FsckArgs {
+    /// Put right what is wrong: from another tier, or from upstream
+    #[arg(long)]
+    pub repair: bool,
+    /// Bytes that are read in a second, or `off`
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = rate)]
+    pub rate: Rate,
+    /// Go on where the last one was interrupted
+    #[arg(long)]
+    pub resume: bool,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print the report as JSON, for machines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Bytes in a second; `None` is as fast as it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate(pub Option<u64>);
+
+fn rate(text: &str) -> Result<Rate, String> {
+    match text {
+        "off" => Ok(Rate(None)),
+        text => match parse_size(text) {
+            Ok(0) => Err("it would never end".to_owned()),
+            Ok(bytes) => Ok(Rate(Some(bytes))),
+            Err(error) => Err(error.to_string()),
+        },
+    }
+}
+
+/// Flags of `gc`.
+#[derive(Debug, Args)]
+#[command(
+    group = clap::ArgGroup::new("what").required(true).multiple(true),
+    after_help = "Of several bounds each must be met. What is pinned stays. Without --yes nothing is removed.
+
+Examples:
+  modgate gc --older-than 180d
+  modgate gc --max-size 200GiB --yes
+  modgate gc --match 'corp.example/old/*' --yes
+  modgate gc --older-than 90d --json | jq .removed_bytes"
+)]
+pub struct GcArgs {
+    /// Versions that were not used for so long
+    #[arg(long, value_name = "TIME", group = "what", value_parser = duration)]
+    pub older_than: Option<Duration>,
+    /// The longest unused versions, until no more than this is kept
+    #[arg(long, value_name = "SIZE", group = "what", value_parser = size)]
+    pub max_size: Option<u64>,
+    /// Versions of modules that match, in GOPRIVATE's syntax
+    #[arg(long = "match", value_name = "PATTERNS", group = "what", value_parser = patterns)]
+    pub matching: Option<Patterns>,
+    /// Do it
+    #[arg(long)]
+    pub yes: bool,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print the report as JSON, for machines
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).map_err(|error| error.to_string())
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    parse_size(text).map_err(|error| error.to_string())
+}
+
+fn patterns(text: &str) -> Result<Patterns, String> {
+    let patterns = Patterns::parse(text).map_err(|error| error.to_string())?;
+    if patterns.is_empty() {
+        return Err("it matches nothing".to_owned());
+    }
+    Ok(patterns)
+}
+
+/// Flags of `pin`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  modgate pin github.com/user/repo@v1.2.3
+  modgate pin corp.example/base           all versions that are kept now")]
+pub struct PinArgs {
+    /// A version, or a module with all its kept versions
+    #[arg(value_name = "MODULE[@VERSION]")]
+    pub what: ModuleVersions,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+/// Flags of `unpin`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  modgate unpin github.com/user/repo@v1.2.3")]
+pub struct UnpinArgs {
+    /// A version, or a module with all its kept versions
+    #[arg(value_name = "MODULE[@VERSION]")]
+    pub what: ModuleVersions,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+/// Flags of `backup`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The files of modules are not in it: those are in the tiers that keep. A bucket is reached with the address and keys of the \
+[[storage]] of that kind.
+
+Examples:
+  modgate backup /var/backups/modgate
+  modgate backup --incremental s3://modgate/backups
+  modgate backup                          to where backup.to says"
+)]
+pub struct BackupArgs {
+    /// A folder, or s3://bucket/prefix (gs://, az://); without it what `backup.to` says
+    #[arg(value_name = "TO", value_parser = backup_target)]
+    pub to: Option<BackupTarget>,
+    /// Only what changed since the last one there
+    #[arg(long)]
+    pub incremental: bool,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print what was written as JSON, for machines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `restore`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Everything is verified before anything is changed. A running server takes it over at once. Afterwards \
+`modgate fsck --repair` brings index and files together.
+
+Examples:
+  modgate restore /var/backups/modgate
+  modgate restore s3://modgate/backups --at 2026-11-26T04:53:00Z"
+)]
+pub struct RestoreArgs {
+    /// A folder, or s3://bucket/prefix (gs://, az://); without it what `backup.to` says
+    #[arg(value_name = "FROM", value_parser = backup_target)]
+    pub from: Option<BackupTarget>,
+    /// The moment to go back to; without it the last backup
+    #[arg(long, value_name = "TIME", value_parser = care::backup::parse_time)]
+    pub at: Option<i64>,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print what was restored as JSON, for machines
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn backup_target(text: &str) -> Result<BackupTarget, String> {
+    BackupTarget::parse(text)
+        .ok_or_else(|| "write a folder, or s3://bucket/prefix (gs://, az://)".to_owned())
+}
+
 /// Flags of `completions`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -191,6 +380,33 @@ pub struct ModuleVersion {
     pub module: ModulePath,
     /// Its version.
     pub version: Version,
+}
+
+/// `MODULE` or `MODULE@VERSION`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModuleVersions {
+    /// The module.
+    pub module: ModulePath,
+    /// One version; none is all of them.
+    pub version: Option<Version>,
+}
+
+impl FromStr for ModuleVersions {
+    type Err = ModuleVersionError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.contains('@') {
+            let ModuleVersion { module, version } = text.parse()?;
+            let version = Some(version);
+            return Ok(Self { module, version });
+        }
+        let module = ModulePath::parse(text)
+            .map_err(|error| ModuleVersionError::Module(text.to_owned(), error.to_string()))?;
+        Ok(Self {
+            module,
+            version: None,
+        })
+    }
 }
 
 /// Why a text is not `MODULE@VERSION`.

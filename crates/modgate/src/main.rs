@@ -16,11 +16,17 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let env = Env::of_process();
     let done = match &cli.command {
+        Command::Backup(args) => cmd::backup::backup(args, env),
         Command::Check(args) => cmd::check::run(args, env),
         Command::Completions(args) => cmd::completions::run(args),
+        Command::Fsck(args) => cmd::fsck::run(args, env),
+        Command::Gc(args) => cmd::gc::run(args, env),
         Command::Import(args) => cmd::import::run(args, env),
+        Command::Pin(args) => cmd::gc::pin(args, env),
+        Command::Restore(args) => cmd::backup::restore(args, env),
         Command::Retire(args) => cmd::retire::retire(args, env),
         Command::Serve(args) => cmd::serve::run(args, env),
+        Command::Unpin(args) => cmd::gc::unpin(args, env),
         Command::Unretire(args) => cmd::retire::unretire(args, env),
     };
     match done {

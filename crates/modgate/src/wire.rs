@@ -21,7 +21,9 @@ use crate::config::{self, Config, LogFormat, LogLevel};
 
 mod storage;
 
-pub use storage::{coordinate, open_records, records, store, store_folder, tiers};
+pub use storage::{
+    backups, cared_for, coordinate, open_records, records, store, store_folder, tiers,
+};
 
 /// The settings of a gateway. `via` is what it writes into `Via`. `before` is the direct fetch of a gateway that runs:
 /// the new one works on over its mirrors.

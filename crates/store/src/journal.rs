@@ -5,7 +5,7 @@
 //! `.json` goes. A `.data` alone is a leftover and is removed at the start. Bounded by entries and bytes.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt,
     fs::{self, File},
     io,
@@ -425,6 +425,26 @@ impl Journal {
     fn path(&self, id: u64, ending: &str) -> PathBuf {
         self.folder.join(format!("{id:016x}.{ending}"))
     }
+}
+
+/// What waits in the journal of a data folder, read beside its owner. Waits for the disk.
+pub(crate) fn waiting(data: &Path) -> io::Result<HashSet<(String, Key)>> {
+    let entries = match fs::read_dir(data.join("journal")) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(HashSet::new()),
+        Err(error) => return Err(error),
+    };
+    let mut waiting = HashSet::new();
+    for entry in entries {
+        let path = entry?.path();
+        // One that cannot be read was written to its tier in the meantime, or is the owner's to tell of.
+        if path.extension().is_some_and(|ending| ending == "json")
+            && let Some(entry) = id_of(&path).and_then(|id| read(&path, id))
+        {
+            waiting.insert((entry.tier.as_ref().to_owned(), entry.key));
+        }
+    }
+    Ok(waiting)
 }
 
 fn id_of(path: &Path) -> Option<u64> {

@@ -16,6 +16,7 @@
 
 mod breaker;
 mod digest;
+pub mod folder;
 mod frames;
 mod hot;
 mod journal;
@@ -31,6 +32,7 @@ mod tiers;
 mod window;
 
 pub use digest::{Digest, Hasher};
+pub use folder::Folder;
 pub use frames::{Block, FrameError, Frames};
 pub use journal::JournalSnapshot;
 pub use kept::Kept;

@@ -60,13 +60,7 @@ impl Notes {
         if flags.is_empty() {
             return File::open(path);
         }
-        let mut options = OpenOptions::new();
-        let flags = i32::try_from(flags.bits()).map_err(io::Error::other)?;
-        match options.read(true).custom_flags(flags).open(path) {
-            // The file of another user.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => File::open(path),
-            opened => opened,
-        }
+        open_with(path, flags)
     }
 
     /// The file is new.
@@ -79,6 +73,21 @@ impl Notes {
             // Without it the file counts as used once, that is all.
             let _ = futimens(file, &accessed(never));
         }
+    }
+}
+
+/// Opens a file so that this is no use of it, where the system allows that.
+pub(crate) fn open_unused(path: &Path) -> io::Result<File> {
+    open_with(path, OFlags::NOATIME)
+}
+
+fn open_with(path: &Path, flags: OFlags) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let flags = i32::try_from(flags.bits()).map_err(io::Error::other)?;
+    match options.read(true).custom_flags(flags).open(path) {
+        // The file of another user.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => File::open(path),
+        opened => opened,
     }
 }
 

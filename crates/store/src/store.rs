@@ -266,7 +266,7 @@ impl Store {
         self.notes.arrived(spooled.windows().file());
         spooled.sync()?;
         let temp = std::mem::replace(&mut spooled.temp, TempPath(None));
-        self.place(temp, key, false)
+        place(&self.folder, temp, key, false)
     }
 
     /// Keeps `bytes` under `key` for ever. Waits for the disk. What is there already stays.
@@ -282,7 +282,7 @@ impl Store {
         digest: Option<&Digest>,
     ) -> io::Result<Committed> {
         let temp = self.write_temp(bytes, digest)?;
-        self.place(temp, key, false)
+        place(&self.folder, temp, key, false)
     }
 
     /// The digest that was noted at the file when it was kept; `None` if there is none. Waits for the disk.
@@ -344,7 +344,7 @@ impl Store {
     /// Writes `bytes` under `key`, over what is there. For state, never for what is kept for ever. Waits for the disk.
     pub fn replace_small(&self, key: &Key, bytes: &[u8]) -> io::Result<()> {
         let temp = self.write_temp(bytes, None)?;
-        self.place(temp, key, true)?;
+        place(&self.folder, temp, key, true)?;
         self.hot.remove(key.as_str());
         Ok(())
     }
@@ -377,36 +377,6 @@ impl Store {
         Ok(temp)
     }
 
-    /// Renames a synced temporary file to its final name and syncs the folders that changed.
-    fn place(&self, mut temp: TempPath, key: &Key, replace: bool) -> io::Result<Committed> {
-        let target = self.path(key);
-        let parent = target.parent().ok_or(io::ErrorKind::InvalidInput)?;
-        let made = make_folders(&self.folder, parent)?;
-        let source = temp.0.as_ref().ok_or(io::ErrorKind::NotFound)?;
-        let flags = if replace {
-            RenameFlags::empty()
-        } else {
-            RenameFlags::NOREPLACE
-        };
-        match renameat_with(CWD, source, CWD, &target, flags) {
-            Ok(()) => temp.0 = None,
-            Err(rustix::io::Errno::EXIST) => return Ok(Committed::Present),
-            // A file system without RENAME_NOREPLACE: a hard link does not replace either.
-            Err(rustix::io::Errno::INVAL) if !replace => match fs::hard_link(source, &target) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    return Ok(Committed::Present);
-                }
-                linked => linked?,
-            },
-            Err(error) => return Err(error.into()),
-        }
-        File::open(parent)?.sync_all()?;
-        for folder in made {
-            File::open(folder)?.sync_all()?;
-        }
-        Ok(Committed::New)
-    }
-
     /// A new file under `tmp/`.
     fn temp(&self) -> io::Result<(File, TempPath)> {
         let mut name = [0; 16];
@@ -427,6 +397,41 @@ impl Store {
     }
 }
 
+/// Renames a synced temporary file to its final name below `root` and syncs the folders that changed.
+pub(crate) fn place(
+    root: &Path,
+    mut temp: TempPath,
+    key: &Key,
+    replace: bool,
+) -> io::Result<Committed> {
+    let target = root.join(key.as_str());
+    let parent = target.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let made = make_folders(root, parent)?;
+    let source = temp.0.as_ref().ok_or(io::ErrorKind::NotFound)?;
+    let flags = if replace {
+        RenameFlags::empty()
+    } else {
+        RenameFlags::NOREPLACE
+    };
+    match renameat_with(CWD, source, CWD, &target, flags) {
+        Ok(()) => temp.0 = None,
+        Err(rustix::io::Errno::EXIST) => return Ok(Committed::Present),
+        // A file system without RENAME_NOREPLACE: a hard link does not replace either.
+        Err(rustix::io::Errno::INVAL) if !replace => match fs::hard_link(source, &target) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Ok(Committed::Present);
+            }
+            linked => linked?,
+        },
+        Err(error) => return Err(error.into()),
+    }
+    File::open(parent)?.sync_all()?;
+    for folder in made {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(Committed::New)
+}
+
 /// Makes the missing folders from `root` down to `folder`; returns the parents in which a new one stands.
 fn make_folders(root: &Path, folder: &Path) -> io::Result<Vec<PathBuf>> {
     let missing: Vec<&Path> = folder
@@ -444,7 +449,7 @@ fn make_folders(root: &Path, folder: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// A name that cannot exist is absent like one that does not.
-fn is_absent(error: &io::Error) -> bool {
+pub(crate) fn is_absent(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidFilename, IsADirectory, NotADirectory, NotFound};
     matches!(
         error.kind(),

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     cli::ServeArgs,
-    cmd::{check, watch::Watch},
+    cmd::{check, schedule, watch::Watch},
     config::{Config, Env, Loaded, Sources, changes_needing_restart},
     wire,
 };
@@ -91,6 +91,11 @@ async fn serve(
     let coordinate = wire::coordinate(config)?;
     let replicas = Arc::new(Replicas::start(coordinate, &records, &via));
     gateway.follow(Arc::clone(&replicas));
+    let backups = tokio::spawn(schedule::run(
+        config.clone(),
+        Arc::clone(&records),
+        Arc::clone(&replicas),
+    ));
     let log = AccessLog::to(io::stderr()).map_err(text)?;
     let recorder = Arc::new(Recorder::new(Arc::clone(&metrics), log, json));
     recorder.set_logging(config.log.access);
@@ -145,6 +150,8 @@ async fn serve(
     if !gateway.settle(left.max(LAST_WRITES)).await {
         tracing::warn!("some fetches were not finished within the drain time, and are not kept");
     }
+    // An unfinished one is no backup.
+    backups.abort();
     replicas.leave(LAST_WRITES).await;
     records.close().await;
     tracing::info!("stopped");

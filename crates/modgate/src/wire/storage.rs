@@ -1,16 +1,16 @@
 //! The data folder, the tiers beside it, and the records.
 
-use std::{fs, io, path::Path};
+use std::{fs, io, path::Path, sync::Arc};
 
 use object_store::path::Path as ObjectPath;
 use records::{PostgresUrl, Records, RecordsSettings};
 use replicas::Coordinate;
 use store::{
-    DiskSettings, StoreSettings, TiersSettings,
+    DiskSettings, Folder, StoreSettings, TiersSettings,
     tier::{ObjectSettings, Persist, RedisSettings, Secret, Service, TierSettings},
 };
 
-use crate::config::{self, Config, ObjectService, ObjectTier, RedisTier, Tier};
+use crate::config::{self, BackupTarget, Config, ObjectService, ObjectTier, RedisTier, Tier};
 
 /// The file with the records, where they are in no server.
 const RECORDS_FILE: &str = "records.db";
@@ -212,6 +212,53 @@ pub async fn open_records(config: &Config) -> io::Result<Records> {
     Records::open(&settings)
         .await
         .map_err(|error| io::Error::other(format!("{place}: {error}")))
+}
+
+/// Everything that is kept, for who cares for it beside a server. Call it within the runtime.
+///
+/// # Errors
+/// A tier that cannot be what it is said to be.
+pub fn cared_for(config: &Config, records: Arc<Records>) -> Result<care::Storage, String> {
+    let settings = tiers(config);
+    let all = settings.above.iter().chain(&settings.below);
+    let tiers = all.map(|tier| Ok(Arc::new(store::tier::Tier::new(tier)?)));
+    let tiers = tiers.collect::<Result<_, store::tier::TierError>>();
+    Ok(care::Storage {
+        folder: Folder::new(store_folder(config)),
+        disk: settings.disk.is_some(),
+        tiers: tiers.map_err(|error| error.to_string())?,
+        records,
+    })
+}
+
+/// Where backups are.
+///
+/// # Errors
+/// A bucket of a kind that no `[[storage]]` says how to reach.
+pub fn backups(config: &Config, target: &BackupTarget) -> Result<care::backup::Target, String> {
+    let (service, bucket, prefix) = match target {
+        BackupTarget::Folder(folder) => return Ok(care::backup::Target::Folder(folder.clone())),
+        BackupTarget::Bucket {
+            service,
+            bucket,
+            prefix,
+        } => (service, bucket, prefix),
+    };
+    let reached = config.storage.iter().filter_map(|tier| match tier {
+        Tier::Object(tier) if tier.service == *service => Some(tier),
+        _ => None,
+    });
+    // One of several of a kind may have keys for this bucket alone.
+    let tier = reached.max_by_key(|tier| tier.bucket == *bucket);
+    let word = service.as_str();
+    let tier = tier
+        .ok_or_else(|| format!("no [[storage]] with tier = \"{word}\" says how to reach {word}"))?;
+    let mut settings = object(tier, name(config, tier), extra_ca(config));
+    settings.bucket.clone_from(bucket);
+    Ok(care::backup::Target::Bucket {
+        store: settings.storage().map_err(|error| error.to_string())?,
+        prefix: ObjectPath::parse(prefix).map_err(|error| error.to_string())?,
+    })
 }
 
 #[cfg(test)]

@@ -246,6 +246,15 @@ impl ObjectTier {
         tracing::error!(tier = %self.settings.name, %key, copied = copied.is_ok(), "SECURITY: bytes that are not what they should be, twice; in quarantine");
     }
 
+    /// What lies there is not what it should be: a copy of it goes into quarantine, and it may be replaced by the next
+    /// [`put`](super::Tier::put) of this process.
+    pub async fn quarantine(&self, key: &Key) -> Result<(), TierError> {
+        if let Some(head) = self.head(key).await? {
+            self.set_aside(key, head.mark).await;
+        }
+        Ok(())
+    }
+
     /// Whether this very object was bad.
     fn was_bad(&self, key: &Key, mark: Option<&str>) -> bool {
         let bad = self.bad.get(key);

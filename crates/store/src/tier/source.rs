@@ -30,8 +30,8 @@ impl From<&Spooled> for Source {
 }
 
 impl Source {
-    /// A file under its final name, or one in the journal. Waits for the disk.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+    /// A file that nobody writes any more. Waits for the disk.
+    pub fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
         let len = file.metadata()?.len();
         Ok(Self(Inner::File(Arc::new(Windows::new(file)), len)))

@@ -4,7 +4,7 @@ use ::records::PostgresUrl;
 
 use super::{
     super::{
-        checked::{Backup, BackupTarget, Coordinate, ObjectService, Records, Replicas, Tier},
+        checked::{Backup, BackupTarget, Coordinate, Records, Replicas, Tier},
         kinds::{self, Checked, shown},
         layers::Scope,
         origin::Origin,
@@ -126,37 +126,15 @@ pub(super) fn backup(reader: &mut Reader<'_>, scope: &Scope, tiers: &[Tier]) -> 
 /// A folder, or a bucket as `s3://bucket/prefix`.
 fn backup_target(_: &mut Reader<'_>, node: &Node, kind: &Kind) -> Checked<BackupTarget> {
     let text = kinds::text(node, kind)?;
-    let Some((scheme, rest)) = text.split_once("://") else {
+    if !text.contains("://") {
         return kinds::path(node, kind).map(BackupTarget::Folder);
-    };
-    let services = [ObjectService::S3, ObjectService::Gcs, ObjectService::Azure];
-    let service = services
-        .into_iter()
-        .find(|service| service.scheme() == scheme);
-    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-    let prefix = prefix.trim_matches('/');
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "-._+=/".contains(c);
-    let elements = prefix
-        .split('/')
-        .all(|element| !matches!(element, "." | ".."));
-    match service {
-        Some(service)
-            if !bucket.is_empty()
-                && elements
-                && rest.chars().all(allowed)
-                && !prefix.contains("//") =>
-        {
-            Ok(BackupTarget::Bucket {
-                service,
-                bucket: bucket.to_owned(),
-                prefix: prefix.to_owned(),
-            })
-        }
-        _ => {
-            let message = format!("`{}` is neither a folder nor a bucket", shown(text));
-            Err(vec![node.mistake(message).hint(
-                "write \"/var/backups/modgate\" or \"s3://bucket/prefix\" (`gs://`, `az://`)",
-            )])
-        }
     }
+    BackupTarget::parse(text).ok_or_else(|| {
+        let message = format!("`{}` is neither a folder nor a bucket", shown(text));
+        vec![
+            node.mistake(message).hint(
+                "write \"/var/backups/modgate\" or \"s3://bucket/prefix\" (`gs://`, `az://`)",
+            ),
+        ]
+    })
 }

@@ -188,3 +188,29 @@ pub enum BackupTarget {
         prefix: String,
     },
 }
+
+impl BackupTarget {
+    /// Reads `"/var/backups"` or `"s3://bucket/prefix"` (`gs://`, `az://`); `None` is neither.
+    pub fn parse(text: &str) -> Option<Self> {
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return (!text.is_empty()).then(|| Self::Folder(PathBuf::from(text)));
+        };
+        let services = [ObjectService::S3, ObjectService::Gcs, ObjectService::Azure];
+        let service = services
+            .into_iter()
+            .find(|service| service.scheme() == scheme)?;
+        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let prefix = prefix.trim_matches('/');
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "-._+=/".contains(c);
+        let elements = prefix
+            .split('/')
+            .all(|element| !matches!(element, "." | ".."));
+        let good =
+            !bucket.is_empty() && elements && rest.chars().all(allowed) && !prefix.contains("//");
+        good.then(|| Self::Bucket {
+            service,
+            bucket: bucket.to_owned(),
+            prefix: prefix.to_owned(),
+        })
+    }
+}

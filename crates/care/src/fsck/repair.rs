@@ -1,0 +1,332 @@
+//! What is wrong with an object, told and put right.
+
+use std::{fs, io, path::PathBuf, sync::Arc};
+
+use records::{ChangeKind, Object};
+use store::{
+    Digest, Key,
+    folder::Temp,
+    tier::{Source, Tier, TierErrorKind},
+};
+
+use super::{
+    Finding, Fsck, Kind,
+    look::{Look, Place, hash, read_hash},
+    row_of,
+};
+use crate::{CareError, Pace, Storage, now_ms};
+
+/// Where good bytes are taken from. The file goes with it.
+struct Good {
+    path: PathBuf,
+    _temp: Option<Arc<Temp>>,
+    digest: Digest,
+    from: String,
+}
+
+impl Fsck<'_> {
+    /// Compares one object in all tiers, tells what is wrong, and puts it right where that is wanted.
+    pub(super) async fn check(&mut self, key: &Key, row: Option<Object>) -> Result<(), CareError> {
+        let look = self.look(key, row.as_ref()).await?;
+        if look.is_clean() && row.is_some() {
+            return Ok(());
+        }
+        // Once more: it may have been removed or noted just now, or altered on the way only.
+        let before = row;
+        let row = self.storage.records.object(key.as_str()).await?;
+        if row.is_none() && before.is_some() {
+            return Ok(());
+        }
+        let look = self.look(key, row.as_ref()).await?;
+        let mut findings = findings(key, row.as_ref(), &look);
+        if self.options.repair && !findings.is_empty() {
+            self.repair(key, row, &look, &mut findings).await?;
+        }
+        for finding in findings {
+            self.found(finding);
+        }
+        Ok(())
+    }
+
+    /// Puts right what can be; what was is told in the findings.
+    async fn repair(
+        &mut self,
+        key: &Key,
+        row: Option<Object>,
+        look: &Look,
+        findings: &mut [Finding],
+    ) -> Result<(), CareError> {
+        if look.truth.is_none() && !look.unreadable.is_empty() {
+            // There may be a good copy, so nothing is thrown away.
+            return Ok(());
+        }
+        for copy in look.copies.iter().filter(|copy| copy.bad.is_some()) {
+            set_aside(self.storage, key, &copy.place).await?;
+        }
+        let good = match self.good(key, look).await? {
+            Some(good) => Ok(good),
+            None => self.fetch_anew(key, row.as_ref()).await,
+        };
+        let good = match good {
+            Ok(good) => good,
+            Err(why) => {
+                // What is bad must not be found again; what is nowhere is fetched when somebody asks for it.
+                for copy in look.copies.iter().filter(|copy| copy.bad.is_some()) {
+                    if let Place::Tier(tier) = &copy.place {
+                        tier.remove(key).await?;
+                    }
+                }
+                self.tell(key).await?;
+                for finding in findings {
+                    finding.detail = format!("{}; {why}", finding.detail);
+                }
+                return Ok(());
+            }
+        };
+        for finding in findings.iter_mut() {
+            let done = match finding.kind {
+                Kind::NotIndexed | Kind::IndexDiffers => Ok("noted in the index".to_owned()),
+                Kind::Unreadable => continue,
+                Kind::Altered | Kind::Missing | Kind::Lost | Kind::Partial | Kind::Stray => {
+                    let put = self.put_back(key, &finding.place, &good).await;
+                    put.map(|()| good.from.clone())
+                }
+            };
+            match done {
+                Ok(done) => finding.repaired = Some(done),
+                Err(error) => finding.detail = format!("{}; {error}", finding.detail),
+            }
+        }
+        let kept_at_ms = row.as_ref().map_or_else(now_ms, |row| row.kept_at_ms);
+        let wanted = row_of(key, &good.digest, kept_at_ms);
+        self.storage.records.note(&[wanted]).await?;
+        self.tell(key).await
+    }
+
+    /// Tells every server to let go of what it has in memory.
+    async fn tell(&self, key: &Key) -> Result<(), CareError> {
+        let records = &self.storage.records;
+        records.announce(ChangeKind::Forget, key.as_str()).await?;
+        Ok(())
+    }
+
+    /// A good copy as a file here.
+    async fn good(&mut self, key: &Key, look: &Look) -> Result<Option<Good>, CareError> {
+        let (Some(copy), Some(digest)) = (look.good(), look.truth.clone()) else {
+            return Ok(None);
+        };
+        let from = format!("from {}", copy.place.name());
+        let mut temp = copy.temp.clone();
+        let path = match &copy.place {
+            Place::Disk => self.storage.folder.path().join(key.as_str()),
+            Place::Tier(tier) => {
+                if temp.is_none() {
+                    temp = self.bring(tier, key, &digest).await?;
+                }
+                let Some(temp) = &temp else {
+                    return Ok(None);
+                };
+                temp.path()?.to_owned()
+            }
+        };
+        Ok(Some(Good {
+            path,
+            _temp: temp,
+            digest,
+            from,
+        }))
+    }
+
+    /// Fetches it anew, and makes sure that it is what it was.
+    async fn fetch_anew(&self, key: &Key, row: Option<&Object>) -> Result<Good, String> {
+        let upstream = self.upstream.ok_or("nowhere else, and not fetched anew")?;
+        let path = upstream.fetch(key).await?;
+        let read = path.clone();
+        let digest = self.storage.on_disk(move |_| {
+            let digest = hash(&mut fs::File::open(&read)?, &Pace::new(None))?;
+            let beside = read.with_extension("ziphash");
+            let is_zip = read.extension().is_some_and(|ending| ending == "zip");
+            let h1 = if is_zip {
+                fs::read_to_string(beside).ok()
+            } else {
+                None
+            };
+            Ok(match h1 {
+                Some(h1) => digest.with_h1(h1.trim()),
+                None => digest,
+            })
+        });
+        let digest = digest.await.map_err(|error| error.to_string())?;
+        if let Some(wanted) = row.and_then(|row| row.h1.as_deref())
+            && digest.h1.as_deref() != Some(wanted)
+        {
+            let h1 = digest.h1.as_deref().unwrap_or("none");
+            return Err(format!(
+                "upstream has another version of it now, with the hash {h1}"
+            ));
+        }
+        Ok(Good {
+            path,
+            _temp: None,
+            digest,
+            from: "fetched anew from upstream".to_owned(),
+        })
+    }
+
+    /// Writes it where it was bad or missing.
+    async fn put_back(&self, key: &Key, place: &str, good: &Good) -> Result<(), CareError> {
+        let (path, digest) = (good.path.clone(), good.digest.clone());
+        let source = move || Source::open(&path);
+        if place != "disk" && place != "index" {
+            let tier = self
+                .storage
+                .tiers
+                .iter()
+                .find(|tier| **tier.name() == *place);
+            let Some(tier) = tier.filter(|tier| tier.keeps()) else {
+                // A hot tier gets it when somebody asks.
+                return Ok(());
+            };
+            let source = self.storage.on_disk(move |_| source()).await?;
+            return Ok(put(tier, key, &source, &digest).await?);
+        }
+        let keeps_elsewhere = self.storage.keepers().next().is_some();
+        if place == "index" {
+            // It was nowhere.
+            for tier in self.storage.keepers() {
+                let source = source.clone();
+                let source = self.storage.on_disk(move |_| source()).await?;
+                put(tier, key, &source, &digest).await?;
+            }
+            if !self.storage.disk && keeps_elsewhere {
+                return Ok(());
+            }
+        }
+        let (path, key) = (good.path.clone(), key.clone());
+        let placed = self.storage.on_disk(move |folder| {
+            let mut temp = folder.temp()?;
+            io::copy(&mut fs::File::open(&path)?, &mut temp.file)?;
+            folder.place(temp, &key, keeps_elsewhere.then_some(&digest))
+        });
+        placed.await?;
+        Ok(())
+    }
+
+    async fn bring(
+        &mut self,
+        tier: &Arc<Tier>,
+        key: &Key,
+        digest: &Digest,
+    ) -> Result<Option<Arc<Temp>>, CareError> {
+        let seen = self.look_at_tier(tier, key, true).await?;
+        let seen = seen.filter(|seen| seen.digest.same_bytes(digest));
+        Ok(seen.and_then(|seen| seen.temp))
+    }
+
+    /// The `.ziphash` beside a zip: in step with the index, or written anew.
+    pub(super) async fn check_hash(&mut self, key: &Key, stem: &str) -> Result<(), CareError> {
+        let row = self.storage.records.object(&format!("{stem}.zip")).await?;
+        let Some(h1) = row.and_then(|row| row.h1) else {
+            return Ok(());
+        };
+        let at = key.clone();
+        let text = self
+            .storage
+            .on_disk(move |folder| read_hash(folder, &at))
+            .await?;
+        let Some(text) = text.filter(|text| *text != h1) else {
+            return Ok(());
+        };
+        let mut finding = Finding {
+            kind: Kind::Altered,
+            key: key.to_string(),
+            place: "disk".to_owned(),
+            detail: format!("it says {text:.60?}, and the zip's hash is {h1}"),
+            repaired: None,
+        };
+        if self.options.repair {
+            let at = key.clone();
+            let written = self.storage.on_disk(move |folder| {
+                folder.set_aside(&at)?;
+                folder.replace_small(&at, h1.as_bytes())
+            });
+            written.await?;
+            finding.repaired = Some("written anew".to_owned());
+            self.tell(key).await?;
+        }
+        self.found(finding);
+        Ok(())
+    }
+}
+
+/// Moves a bad copy out of the way.
+async fn set_aside(storage: &Storage, key: &Key, place: &Place) -> Result<(), CareError> {
+    match place {
+        Place::Disk => {
+            let key = key.clone();
+            storage
+                .on_disk(move |folder| folder.set_aside(&key))
+                .await?;
+        }
+        Place::Tier(tier) => match &**tier {
+            Tier::Object(object) => object.quarantine(key).await?,
+            Tier::Redis(_) => tier.remove(key).await?,
+        },
+    }
+    Ok(())
+}
+
+/// Writes good bytes over bad ones that were set aside.
+async fn put(
+    tier: &Tier,
+    key: &Key,
+    source: &Source,
+    digest: &Digest,
+) -> Result<(), store::tier::TierError> {
+    match tier.put(key, source, digest).await {
+        Err(error) if error.kind == TierErrorKind::Differs => {
+            tier.remove(key).await?;
+            tier.put(key, source, digest).await.map(drop)
+        }
+        put => put.map(drop),
+    }
+}
+
+fn findings(key: &Key, row: Option<&Object>, look: &Look) -> Vec<Finding> {
+    let finding = |kind, place: String, detail: String| Finding {
+        kind,
+        key: key.to_string(),
+        place,
+        detail,
+        repaired: None,
+    };
+    let mut findings = Vec::new();
+    for copy in &look.copies {
+        if let Some(why) = &copy.bad {
+            findings.push(finding(Kind::Altered, copy.place.name(), why.clone()));
+        }
+    }
+    for (place, why) in &look.unreadable {
+        findings.push(finding(Kind::Unreadable, place.name(), why.clone()));
+    }
+    if look.copies.is_empty() {
+        if look.unreadable.is_empty() && row.is_some() {
+            let detail = "in the index, and in no tier".to_owned();
+            findings.push(finding(Kind::Lost, "index".to_owned(), detail));
+        }
+        return findings;
+    }
+    for place in &look.missing {
+        let detail = "another tier has it".to_owned();
+        findings.push(finding(Kind::Missing, place.name(), detail));
+    }
+    let index = "index".to_owned();
+    if row.is_none() && look.truth.is_some() {
+        let detail = "kept, and not in the index".to_owned();
+        findings.push(finding(Kind::NotIndexed, index, detail));
+    } else if look.index_differs {
+        let detail = "the bytes are right by the zip's own hash".to_owned();
+        findings.push(finding(Kind::IndexDiffers, index, detail));
+    }
+    findings
+}

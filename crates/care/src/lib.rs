@@ -1,0 +1,113 @@
+//! Care of what is kept, beside a running server: [`fsck`] compares every object with what it must be, [`gc`] removes
+//! what was not used for long, [`backup`] writes down what is known.
+//!
+//! Nothing here owns the data folder. What is changed is told to all servers by the records.
+
+pub mod backup;
+pub mod fsck;
+pub mod gc;
+mod names;
+mod pace;
+
+use std::{io, sync::Arc};
+
+use records::{Records, RecordsError};
+use rustix::fs::{FlockOperation, flock};
+use store::{
+    Folder, Key,
+    tier::{Tier, TierError},
+};
+
+pub use names::{Part, parse as parse_key};
+pub use pace::Pace;
+
+/// Everything that is cared for.
+#[derive(Clone, Debug)]
+pub struct Storage {
+    /// The data folder.
+    pub folder: Folder,
+    /// Whether it is a tier of its own, or a place for work only.
+    pub disk: bool,
+    /// The tiers beside it.
+    pub tiers: Vec<Arc<Tier>>,
+    /// The index, and by whom changes are told.
+    pub records: Arc<Records>,
+}
+
+impl Storage {
+    /// The tiers that keep everything.
+    pub fn keepers(&self) -> impl Iterator<Item = &Arc<Tier>> {
+        self.tiers.iter().filter(|tier| tier.keeps())
+    }
+
+    /// Does something with the data folder off the runtime's threads.
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Folder) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let folder = self.folder.clone();
+        tokio::task::spawn_blocking(move || work(&folder))
+            .await
+            .map_err(io::Error::other)?
+    }
+
+    /// Only one at a time checks or cleans up: held until it is dropped.
+    async fn alone(&self) -> Result<std::fs::File, CareError> {
+        let locked = self.on_disk(|folder| {
+            let path = folder.work()?.join("lock");
+            let file = std::fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(path)?;
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => Ok(Some(file)),
+                Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        });
+        locked.await?.ok_or(CareError::Busy)
+    }
+
+    /// Removes an object everywhere, and tells everybody.
+    async fn remove(&self, key: &Key) -> Result<(), CareError> {
+        for tier in &self.tiers {
+            tier.remove(key).await?;
+        }
+        let removed = key.clone();
+        self.on_disk(move |folder| folder.remove(&removed)).await?;
+        self.records.forget(key.as_str()).await?;
+        Ok(())
+    }
+}
+
+/// Why care was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum CareError {
+    /// Another one does.
+    #[error("another `modgate fsck` or `modgate gc` works on this data folder")]
+    Busy,
+    /// The disk.
+    #[error(transparent)]
+    Disk(#[from] io::Error),
+    /// A tier.
+    #[error(transparent)]
+    Tier(#[from] TierError),
+    /// The records.
+    #[error(transparent)]
+    Records(#[from] RecordsError),
+    /// Object storage that backups are in.
+    #[error("the bucket of the backups: {0}")]
+    Bucket(#[from] object_store::Error),
+    /// A backup that is not what it should be, or is not there.
+    #[error("{0}")]
+    Backup(String),
+}
+
+/// Milliseconds since 1970.
+fn now_ms() -> i64 {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,106 @@
+//! `modgate backup` and `modgate restore`.
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    process::ExitCode,
+};
+
+use care::backup::{self, Target};
+use records::Records;
+use serde_json::json;
+use store::Folder;
+
+use crate::{
+    cli::{BackupArgs, ConfigArgs, RestoreArgs},
+    cmd::check,
+    config::{BackupTarget, Config, Env},
+    wire,
+};
+
+/// Writes a backup.
+pub fn backup(args: &BackupArgs, env: Env) -> io::Result<ExitCode> {
+    let Some(config) = load(&args.config, env)? else {
+        return Ok(ExitCode::FAILURE);
+    };
+    let written = runtime()?.block_on(async {
+        let (records, target) = open(&config, args.to.as_ref()).await?;
+        let work = Folder::new(wire::store_folder(&config)).work()?;
+        let written = backup::write(&records, &target, args.incremental, &work).await;
+        records.close().await;
+        written.map_err(io::Error::other)
+    })?;
+    let mut out = io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_value(&written)?)?;
+    } else {
+        let what = match &written.base {
+            Some(base) => format!("what changed since {base}"),
+            None => "everything".to_owned(),
+        };
+        let (id, rows, bytes) = (&written.id, written.rows, written.bytes);
+        writeln!(out, "{id}: {what}; {rows} rows, {bytes} bytes")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Restores a backup.
+pub fn restore(args: &RestoreArgs, env: Env) -> io::Result<ExitCode> {
+    let Some(config) = load(&args.config, env)? else {
+        return Ok(ExitCode::FAILURE);
+    };
+    let restored = runtime()?.block_on(async {
+        let (records, target) = open(&config, args.from.as_ref()).await?;
+        let work = Folder::new(wire::store_folder(&config)).work()?;
+        let restored = backup::restore(&records, &target, args.at, &work).await;
+        records.close().await;
+        restored.map_err(io::Error::other)
+    })?;
+    let (id, rows) = (&restored.backup.id, restored.backup.rows);
+    let at = backup::format_time(restored.backup.at_ms);
+    let mut out = io::stdout().lock();
+    if args.json {
+        let unchanged = restored.unchanged;
+        let json =
+            json!({"id": id, "at": at, "rows": rows, "verified": true, "unchanged": unchanged});
+        return writeln!(out, "{json}").map(|()| ExitCode::SUCCESS);
+    }
+    writeln!(
+        out,
+        "restored {id}, the state of {at}: {rows} rows, verified"
+    )?;
+    if !restored.unchanged {
+        writeln!(out, "the records have changed since: a server is at work")?;
+    }
+    writeln!(
+        out,
+        "`modgate fsck --repair` brings index and files together"
+    )?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn open(config: &Config, named: Option<&BackupTarget>) -> io::Result<(Records, Target)> {
+    let target = named.or(config.backup.to.as_ref());
+    let target = target.ok_or_else(|| io::Error::other("no backup.to is set: say where"))?;
+    let target = wire::backups(config, target).map_err(io::Error::other)?;
+    Ok((wire::open_records(config).await?, target))
+}
+
+fn load(args: &ConfigArgs, env: Env) -> io::Result<Option<Config>> {
+    let colours = check::colours(&env, io::stderr().is_terminal());
+    match Config::load(&args.sources(env)) {
+        Ok(loaded) => {
+            wire::logs(&loaded.config, wire::json_logs(&loaded.config));
+            Ok(Some(loaded.config))
+        }
+        Err(mistakes) => {
+            check::report(&mistakes, colours)?;
+            Ok(None)
+        }
+    }
+}
+
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+}

@@ -1,0 +1,177 @@
+//! `modgate fsck`.
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+};
+
+use care::fsck::{self, Finding, Options, Report, Upstream};
+use futures_util::{FutureExt as _, future::BoxFuture};
+use gateway::{Gateway, Metrics};
+use indicatif::{ProgressBar, ProgressStyle};
+use records::Records;
+use store::{Key, Store, StoreSettings, Tiers};
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    cli::FsckArgs,
+    cmd::check,
+    config::{Config, Env, Mode},
+    wire,
+};
+
+/// In the data folder: where what is fetched anew is until it is put in its place.
+const FETCHED: &str = "fetched";
+
+/// Compares everything, and fails if something is wrong and stays so.
+pub fn run(args: &FsckArgs, env: Env) -> io::Result<ExitCode> {
+    let colours = check::colours(&env, io::stderr().is_terminal());
+    let config = match Config::load(&args.config.sources(env)) {
+        Ok(loaded) => loaded.config,
+        Err(mistakes) => {
+            check::report(&mistakes, colours)?;
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    wire::logs(&config, wire::json_logs(&config));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let report = runtime.block_on(check_all(args, &config))?;
+    print(args, &report)?;
+    Ok(if report.good() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+async fn check_all(args: &FsckArgs, config: &Config) -> io::Result<Report> {
+    let records = Arc::new(wire::open_records(config).await?);
+    let storage = wire::cared_for(config, Arc::clone(&records)).map_err(io::Error::other)?;
+    let folder = storage.folder.work()?.join(FETCHED);
+    let anew = Anew {
+        config,
+        records: Arc::clone(&records),
+        folder: folder.clone(),
+        gateway: OnceCell::new(),
+    };
+    let options = Options {
+        repair: args.repair,
+        rate: args.rate.0,
+        resume: args.resume,
+    };
+    // Not drawn unless it is a terminal.
+    let bar = ProgressBar::new(0);
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {eta} {wide_msg}")
+        .map_err(io::Error::other)?;
+    bar.set_style(style);
+    let watch = |progress: fsck::Progress<'_>| {
+        bar.set_length(progress.total);
+        bar.set_position(progress.checked);
+        let (walk, key, wrong) = (progress.walk, progress.key, progress.findings);
+        bar.set_message(if wrong == 0 {
+            format!("{walk}: {key}")
+        } else {
+            format!("{wrong} wrong; {walk}: {key}")
+        });
+    };
+    let done = fsck::run(&storage, &options, Some(&anew), &watch).await;
+    bar.finish_and_clear();
+    drop(anew);
+    if let Err(error) = std::fs::remove_dir_all(&folder)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(%error, folder = %folder.display(), "cannot be removed");
+    }
+    records.close().await;
+    done.map_err(io::Error::other)
+}
+
+fn print(args: &FsckArgs, report: &Report) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if args.json {
+        let mut json = serde_json::to_value(report)?;
+        json["good"] = report.good().into();
+        return writeln!(out, "{json}");
+    }
+    for Finding {
+        kind,
+        key,
+        place,
+        detail,
+        repaired,
+    } in &report.findings
+    {
+        let state = match repaired {
+            Some(how) => format!("repaired, {how}"),
+            None if args.repair => "NOT repaired".to_owned(),
+            None => "not repaired".to_owned(),
+        };
+        writeln!(out, "{}: {key} in {place}: {detail} ({state})", kind.name())?;
+    }
+    let wrong = report.findings.len() as u64 + report.more;
+    writeln!(
+        out,
+        "{} objects compared, {} MiB read; {wrong} wrong, {} repaired",
+        report.checked,
+        report.bytes >> 20,
+        report.repaired
+    )?;
+    if wrong > report.repaired && !args.repair {
+        writeln!(out, "`modgate fsck --repair` puts right what it can")?;
+    }
+    Ok(())
+}
+
+/// A gateway that fetches into a folder of its own, as the server does into its: verified in the same way. It is made
+/// when it is needed.
+struct Anew<'a> {
+    config: &'a Config,
+    records: Arc<Records>,
+    folder: PathBuf,
+    gateway: OnceCell<Arc<Gateway>>,
+}
+
+impl Anew<'_> {
+    async fn start(&self) -> Result<Arc<Gateway>, String> {
+        let mut config = self.config.clone();
+        // Whoever repairs waits for the fetch, as nobody else may want to.
+        let waiting = |mode: Mode| match mode {
+            Mode::None => Mode::None,
+            Mode::Sync | Mode::Async | Mode::Redirect | Mode::AsyncRedirect => Mode::Sync,
+        };
+        config.mode = waiting(config.mode);
+        for route in &mut config.routes {
+            route.mode = waiting(route.mode);
+        }
+        let settings = StoreSettings {
+            folder: self.folder.clone(),
+            hot_bytes: 0,
+        };
+        let store = Store::open(&settings).map_err(|error| error.to_string())?;
+        let gateway = Gateway::new(
+            wire::settings(&config, "", None)?,
+            Tiers::alone(Arc::new(store)),
+            Arc::clone(&self.records),
+            Arc::new(Metrics::new()),
+            String::new(),
+            CancellationToken::new(),
+        );
+        gateway.await.map_err(|error| error.to_string())
+    }
+}
+
+impl Upstream for Anew<'_> {
+    fn fetch<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<PathBuf, String>> {
+        async move {
+            let gateway = self.gateway.get_or_try_init(|| self.start()).await?;
+            let fetched = gateway.fetch_anew(key).await;
+            fetched.map_err(|refusal| refusal.to_string())
+        }
+        .boxed()
+    }
+}
