@@ -228,7 +228,8 @@ impl Gateway {
                 None => Ok(()),
             };
         }
-        let zip = (artifact.part == Part::Zip).then(|| Cursor::new(verified.content().clone()));
+        let hashed = artifact.part == Part::Zip && (self.hashes_zips() || hash.is_some());
+        let zip = hashed.then(|| Cursor::new(verified.content().clone()));
         let hash = match zip {
             Some(content) => Some(self.zip_hash(artifact, hash, content).await?),
             None => None,

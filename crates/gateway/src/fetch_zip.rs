@@ -226,11 +226,20 @@ impl Gateway {
                 None => Ok(()),
             };
         }
-        let content = verified.content().reader();
-        let hash = self.zip_hash(artifact, hash, content).await?;
+        let hash = if self.hashes_zips() {
+            let content = verified.content().reader();
+            Some(self.zip_hash(artifact, hash, content).await?)
+        } else {
+            hash
+        };
         let committed = self.keep_zip(artifact, verified, hash).await?;
         self.committed(artifact, committed);
         Ok(())
+    }
+
+    /// Whether each zip's hash is kept beside it. Where there is no checksum database at all nobody asked for any.
+    pub(crate) fn hashes_zips(&self) -> bool {
+        self.sumdb.load().is_some()
     }
 
     /// The hash of a zip that passed, to be kept beside it. Where nothing was compared it is made now, when nobody waits.
@@ -257,15 +266,16 @@ impl Gateway {
         self: &Arc<Self>,
         artifact: &Artifact,
         verified: Verified<Spooled>,
-        hash: H1,
+        hash: Option<H1>,
     ) -> Result<std::io::Result<Committed>, Refusal> {
         let key = artifact.key()?;
         let hash_key = crate::artifact::key(format!("{key}hash"), || artifact.to_string())?;
         self.on_disk(move |gateway| {
             let committed = gateway.store.commit(verified.into_content(), &key)?;
-            gateway
-                .store
-                .put_small(&hash_key, &Bytes::from(hash.to_string()))?;
+            if let Some(hash) = hash {
+                let hash = Bytes::from(hash.to_string());
+                gateway.store.put_small(&hash_key, &hash)?;
+            }
             Ok(committed)
         })
         .await

@@ -251,7 +251,7 @@ impl Gateway {
             return self.import_into_tiers(artifact, content, Some(hash)).await;
         }
         let committed = self
-            .keep_zip(artifact, verified, hash)
+            .keep_zip(artifact, verified, Some(hash))
             .await?
             .map_err(failed)?;
         self.changed(&artifact.module);

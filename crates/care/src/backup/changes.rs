@@ -183,7 +183,9 @@ mod tests {
         }
         let sha256 = hex::encode(Sha256::digest(&text));
         let count = rows.len();
-        text += &format!("{{\"end\":{{\"rows\":{count},\"sha256\":\"{sha256}\"}}}}\n");
+        text.push_str(&format!(
+            "{{\"end\":{{\"rows\":{count},\"sha256\":\"{sha256}\"}}}}\n"
+        ));
         std::fs::write(path, text).unwrap();
     }
 
