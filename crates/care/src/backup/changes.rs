@@ -183,9 +183,8 @@ mod tests {
         }
         let sha256 = hex::encode(Sha256::digest(&text));
         let count = rows.len();
-        text.push_str(&format!(
-            "{{\"end\":{{\"rows\":{count},\"sha256\":\"{sha256}\"}}}}\n"
-        ));
+        let end = format!("{{\"end\":{{\"rows\":{count},\"sha256\":\"{sha256}\"}}}}\n");
+        text += &end;
         std::fs::write(path, text).unwrap();
     }
 
