@@ -212,7 +212,7 @@ impl Peer {
     ) -> Result<Fetched, Miss> {
         let begin = Instant::now();
         let mut left = if retry { self.settings.retries } else { 0 };
-        let mut waited = false;
+        let mut waits = 0;
         loop {
             let judged = self.health.judged.notified();
             tokio::pin!(judged);
@@ -221,8 +221,10 @@ impl Peer {
             let probe = match admission {
                 Admission::Normal => false,
                 Admission::Probe => true,
-                Admission::Refused if !waited => {
-                    waited = true;
+                // The probe that was under way may have begun before the upstream was back: its failure says nothing
+                // of now, so one more is waited for.
+                Admission::Refused if waits < 2 => {
+                    waits += 1;
                     // Over in vain, the next look says so.
                     let _ = tokio::time::timeout(self.settings.connect_timeout, judged).await;
                     continue;

@@ -18,7 +18,10 @@ use super::{
     SumDb,
     source::{Fault, Source},
 };
-use crate::{refusal::Refusal, settings::Settings};
+use crate::{
+    refusal::{Code, Refusal},
+    settings::Settings,
+};
 
 /// A tile's content, and whether it came from the network.
 type Content = (Bytes, bool);
@@ -83,9 +86,28 @@ impl SumDb {
         if let Some(refusal) = self.negatives.get(key.as_str()) {
             return Err((*refusal).clone());
         }
+        let (told, joined) = self.look_up(settings, &key, module, version).await;
+        match told {
+            // It may have begun while there was an outage that is over: its failure says nothing of now.
+            Err(refusal) if joined && refusal.code == Code::ChecksumDatabaseUnreachable => {
+                self.look_up(settings, &key, module, version).await.0
+            }
+            told => told,
+        }
+        .map_err(|refusal| (*refusal).clone())
+    }
+
+    /// The lookup under way, or a new one. The second value says whether it was under way.
+    async fn look_up(
+        self: &Arc<Self>,
+        settings: &Settings,
+        key: &Key,
+        module: &ModulePath,
+        version: &Version,
+    ) -> (Result<Arc<Lookup>, Arc<Refusal>>, bool) {
         let (sumdb, module, version) = (Arc::clone(self), module.clone(), version.clone());
         let settings = settings.clone();
-        let (mut waiter, _) = self.lookups.join(key.as_str(), {
+        let (mut waiter, joined) = self.lookups.join(key.as_str(), {
             let key = key.clone();
             move |teller| async move {
                 let proven = sumdb
@@ -100,7 +122,7 @@ impl SumDb {
                 teller.tell(proven.map(Arc::new));
             }
         });
-        waiter.told().await.map_err(|refusal| (*refusal).clone())
+        (waiter.told().await, joined)
     }
 
     /// Asks one source after the other until one proves the record.

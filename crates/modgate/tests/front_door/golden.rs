@@ -203,7 +203,6 @@ async fn govcs_refuses_as_go_does() {
             ("golden.test/plain", "v1.0.0"),
             ("plain.golden.test/mercurial", "v1.0.0"),
             ("plain.golden.test/subversion", "latest"),
-            ("plain.golden.test/fossil", "v1.0.0"),
             ("plain.golden.test/bazaar", "v1.0.0"),
         ] {
             let asked = forge::truth::Questions {
