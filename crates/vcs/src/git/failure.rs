@@ -103,6 +103,10 @@ impl Page {
             error.kind,
             ErrorKind::NotFound | ErrorKind::Unauthorized | ErrorKind::Unavailable
         );
+        // A credential that is refused says nothing of what there is; it may be renewed, and asked with again.
+        if error.kind == ErrorKind::Unauthorized && way.grant.is_some() {
+            return error;
+        }
         let Ok(url) = way.url.parse::<reqwest::Url>() else {
             return error;
         };
