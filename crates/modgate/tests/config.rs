@@ -10,6 +10,7 @@ use std::{
 
 use modgate::config::{
     Config, Env, Flags, Loaded, Mistakes, Mode, Origin, Sources, changes_needing_restart,
+    lost_its_file,
 };
 use testkit::tls::{Certificate, Pem};
 
@@ -449,4 +450,19 @@ fn restarts_are_for_few_settings() {
         &format!("[tls]\ncert = {cert:?}\nkey = {key:?}"),
     );
     assert_eq!(changes_needing_restart(&old, &bench.loaded()), ["tls"]);
+}
+
+#[test]
+fn a_file_that_was_emptied_is_told_from_one_that_changed() {
+    let bench = Bench::new("private = [\"git.corp.example/*\"]");
+    let old = bench.loaded();
+    bench.write("modgate.toml", "chain = \"off\"");
+    let changed = bench.loaded();
+    assert!(!lost_its_file(&old, &changed));
+    for empty in ["", "\n# private = []\n", "[sumdb]\n"] {
+        bench.write("modgate.toml", empty);
+        assert!(lost_its_file(&old, &bench.loaded()), "{empty:?}");
+    }
+    let none = bench.loaded();
+    assert!(!lost_its_file(&none, &none) && !lost_its_file(&none, &old));
 }

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     cli::ServeArgs,
     cmd::{check, schedule, watch::Watch},
-    config::{Config, Env, Loaded, Sources, changes_needing_restart},
+    config::{Config, Env, Loaded, Sources, changes_needing_restart, lost_its_file},
     wire,
 };
 
@@ -168,7 +168,7 @@ fn announce(loaded: &Loaded, address: &str, tls: bool) {
         .database
         .as_ref()
         .map_or("off", |database| database.key.name());
-    tracing::info!(chain = %config.chain, from = ?loaded.origins.get("chain").map(ToString::to_string), "upstreams");
+    tracing::info!(chain = %config.chain, from = loaded.origins.get("chain").map(tracing::field::display), "upstreams");
     tracing::info!(data = %config.data.display(), sumdb, "keeping and verifying");
     let scheme = if tls { "https" } else { "http" };
     tracing::info!(
@@ -297,6 +297,13 @@ impl Running {
                 return false;
             }
         };
+        if lost_its_file(&self.loaded, &loaded) {
+            Metrics::count(&self.metrics.reloads, "refused");
+            tracing::error!(
+                "the configuration file is empty, the old configuration stays: start anew to run without"
+            );
+            return false;
+        }
         let direct = self.gateway.direct();
         let settings = match wire::settings(&loaded.config, &self.via, Some(&direct)) {
             Ok(settings) => settings,

@@ -144,18 +144,45 @@ fn read_file(path: &Path, mistakes: &mut Vec<Mistake>) -> Option<Node> {
 
 /// Which paths of keys hold secrets.
 fn is_secret_path(path: &[&str]) -> bool {
+    // Where a secret is to be found is none.
+    if let [holder @ .., "env" | "file" | "command"] = path
+        && holds_secret(holder)
+    {
+        return false;
+    }
+    holds_secret(path) || is_misspelt_in_secrets(path)
+}
+
+fn holds_secret(path: &[&str]) -> bool {
     match path {
         // In the last ones a password may stand anywhere.
-        ["upstream", _, "headers", _]
-        | ["credential", "password"]
-        | ["storage" | "records", "url"]
-        | ["records.url"] => true,
+        ["upstream", _, "headers", _, ..]
+        | ["credential", "password" | "header", ..]
+        | ["storage" | "records", "url", ..]
+        | ["records.url", ..] => true,
         // Misplaced ones too: a mistake near them would show them.
-        [.., last] => ["password", "token", "secret", "authorization"]
-            .iter()
-            .any(|word| last.to_ascii_lowercase().contains(word)),
-        [] => false,
+        _ => path.iter().any(|key| {
+            ["password", "token", "secret", "authorization"]
+                .iter()
+                .any(|word| key.to_ascii_lowercase().contains(word))
+        }),
     }
+}
+
+/// Whether a key is unknown where secrets stand beside it: `pasword` is one too.
+fn is_misspelt_in_secrets(path: &[&str]) -> bool {
+    let (section, key) = match path {
+        [section @ ("credential" | "storage"), key, ..] | [section @ "upstream", _, key, ..] => {
+            (*section, *key)
+        }
+        _ => return false,
+    };
+    SETTINGS
+        .iter()
+        .filter(|setting| setting.name == section)
+        .filter_map(Setting::items)
+        .flatten()
+        .all(|item| item.name != key)
 }
 
 fn from_file(root: &Node, setting: &Setting) -> Option<Node> {

@@ -42,7 +42,7 @@ pub use layers::{Flags, Sources};
 pub use mistake::{Mistake, Mistakes, Spot};
 pub use origin::{Effective, Origin, Origins};
 pub use reference::reference;
-pub use reload::changes_needing_restart;
+pub use reload::{changes_needing_restart, lost_its_file};
 pub use secret::{Secret, SecretSource};
 pub use setting::{Fallback, Kind, Setting};
 pub use source::Place;

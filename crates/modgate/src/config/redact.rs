@@ -1,7 +1,8 @@
 //! Takes what may be secret out of texts that are shown.
 //!
 //! Everything between `://` and `@` of a URL counts as secret, also where the URL
-//! is wrong: a password with an unescaped `/` or `,` must not end in an error.
+//! is wrong: a password with an unescaped `/` or `,` must not end in an error. So does
+//! its query, which is where some services want their key.
 
 use std::ops::Range;
 
@@ -30,7 +31,28 @@ pub(super) fn secrets_of_urls(text: &str) -> Vec<Range<usize>> {
         }
         start += word.len();
     }
+    ranges.extend(queries_of_urls(text));
+    ranges.sort_by_key(|range| range.start);
+    ranges.dedup_by(|later, earlier| {
+        let overlap = later.start < earlier.end;
+        if overlap {
+            earlier.end = earlier.end.max(later.end);
+        }
+        overlap
+    });
     ranges
+}
+
+/// What stands behind the `?` of a URL.
+fn queries_of_urls(text: &str) -> impl Iterator<Item = Range<usize>> {
+    text.match_indices("://").filter_map(|(at, _)| {
+        let url = &text[at..];
+        let end = url
+            .find(|c: char| c.is_whitespace() || "\"'`,|".contains(c))
+            .unwrap_or(url.len());
+        let query = url[..end].find('?')? + 1;
+        (query < end).then(|| at + query..at + end)
+    })
 }
 
 fn secret_of_word(word: &str) -> Option<Range<usize>> {
@@ -74,6 +96,10 @@ mod tests {
             ("https://u:pa,ss@a.example", "https://u:***,***@a.example"),
             ("https://u:pa=ss@a.example", "https://u:***=***@a.example"),
             ("`https://u:p@a` and u:p@b|x", "`https://***@a` and ***@b|x"),
+            ("https://a/x?key=p#q,direct", "https://a/x?***,direct"),
+            ("https://u:p@a/?p@q=r and b", "https://***@a/?*** and b"),
+            ("https://u:p?q@a", "https://u:***"),
+            ("https://a/?", "https://a/?"),
             ("https://u:", "https://u:"),
             ("", ""),
         ] {

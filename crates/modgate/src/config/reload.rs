@@ -1,6 +1,6 @@
-//! What a running server cannot take over from a new configuration.
+//! What a running server does not take over from a new configuration.
 
-use super::{check::Loaded, table::SETTINGS};
+use super::{check::Loaded, origin::Origin, table::SETTINGS};
 
 /// The settings that differ and need a new process, by name; `tls` is TLS
 /// switched on or off. Everything else can be applied while serving.
@@ -28,4 +28,16 @@ pub fn changes_needing_restart(old: &Loaded, new: &Loaded) -> Vec<&'static str> 
         changed.push("tls");
     }
     changed
+}
+
+/// Whether the file set something before and now sets nothing: it is being written, or was lost. Its chain and
+/// private patterns would be gone, and with them what keeps private names inside.
+pub fn lost_its_file(old: &Loaded, new: &Loaded) -> bool {
+    let by_file = |loaded: &Loaded| {
+        loaded
+            .origins
+            .iter()
+            .any(|effective| matches!(effective.origin, Origin::File { .. }))
+    };
+    by_file(old) && !by_file(new)
 }

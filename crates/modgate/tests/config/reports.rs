@@ -113,6 +113,17 @@ fn no_mistake_shows_a_secret() {
         "[upstream.\"a://u:hunter2@a.example\"]",
         "[upstream.\"https://a.example\"]\nheaders = { A = \"hunter2\" ",
         "password = \"hunter2\"",
+        "[[credential]]\nmatch = \"https://a.example\"\npassword = { value = \"hunter2\" }",
+        "[[credential]]\nmatch = \"https://a.example\"\npassword = { value = [\"hunter2\"] }",
+        "[[credential]]\nmatch = \"https://a.example\"\npasword = \"hunter2\"",
+        "[[credential]]\nmatch = \"https://a.example\"\nheaders = { A = \"hunter2\" }",
+        "[[credential]]\nmatch = \"https://a.example\"\nheader = \"A: hunter2\"",
+        "[upstream.\"https://a.example\"]\nheaders = { A = { value = \"hunter2\" } }",
+        "[upstream.\"https://a.example\"]\nheader = { A = \"hunter2\" }",
+        "[[storage]]\ntier = \"s3\"\nsecret_key = { value = \"hunter2\" }",
+        "[[storage]]\ntier = \"s3\"\npasswd = \"hunter2\"",
+        "chain = \"https://a.example/?key=hunter2,direct\"",
+        "public_url = \"https://a.example/?key=hunter2#hunter2\"",
     ] {
         let mistakes = Bench::new(toml).load().unwrap_err();
         let json = serde_json::to_string(&mistakes.to_json()).unwrap();

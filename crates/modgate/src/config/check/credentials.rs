@@ -262,7 +262,8 @@ fn header(reader: &mut Reader<'_>, item: &Scope) -> Option<String> {
         if http::HeaderName::try_from(text).is_ok() {
             return Ok(text.to_owned());
         }
-        let mistake = node.mistake(format!("`{}` is no name of a header", shown(text)));
+        // Some write the value behind it, so it is not repeated.
+        let mistake = node.mistake("this is no name of a header");
         Err(vec![
             mistake.hint("write the name alone, such as \"Private-Token\""),
         ])
