@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use egress::{Egress, EgressError, EgressErrorKind, Grant, MAX_REDIRECTS, explain, redirect};
-use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, VIA};
+use http::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue, VIA,
+};
 use reqwest::{Response, Url};
 
 use crate::chain::BaseUrl;
@@ -13,6 +15,9 @@ use crate::settings::UpstreamSettings;
 
 /// Longest outcome text, in bytes.
 const MAX_TEXT: usize = 119;
+
+/// The coding of a body that is what it is.
+const IDENTITY: &str = "identity";
 
 /// A request without an answer to show for it.
 #[derive(Debug)]
@@ -57,6 +62,13 @@ pub(crate) struct Sent {
     pub(crate) grant: Option<Grant>,
     /// Who it was asked as, in words for an error; none if as nobody.
     pub(crate) user: Option<String>,
+}
+
+/// The coding of an answer, such as `gzip`, if it has one: its bytes are not those of the file then.
+pub(crate) fn coding(response: &Response) -> Option<String> {
+    let coding = response.headers().get(CONTENT_ENCODING)?.as_bytes();
+    let plain = coding.is_empty() || coding.eq_ignore_ascii_case(IDENTITY.as_bytes());
+    (!plain).then(|| String::from_utf8_lossy(coding).into_owned())
 }
 
 /// Whether an upstream is asked without a credential.
@@ -106,7 +118,8 @@ pub(crate) async fn get_path(
                 .await
                 .map_err(astray)?
         };
-        let mut request = client.get(url.clone());
+        // Bytes are passed on as they come, so they must be the file's own.
+        let mut request = client.get(url.clone()).header(ACCEPT_ENCODING, IDENTITY);
         if let Some((name, value)) = granted.and_then(Grant::header)
             && !(own && name == AUTHORIZATION)
         {

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::breaker::Admission;
 use crate::chain::BaseUrl;
-use crate::client::{SendError, Sent, get_path, seconds, tidy};
+use crate::client::{SendError, Sent, coding, get_path, seconds, tidy};
 use crate::failure::{Cause, Miss, Trouble};
 use crate::health::{
     ABSENT, BAD_CONTENT, BROKEN, CONNECT, Health, OK, OVERLOADED, SKIPPED, STATUS, Snapshot,
@@ -303,6 +303,12 @@ impl Peer {
             .copied()
             .unwrap_or(actual.as_u16());
         if actual == StatusCode::OK && status == 200 {
+            if let Some(coding) = coding(&response) {
+                self.health.count(BAD_CONTENT);
+                pass.failed(false);
+                let text = format!("answered in the coding `{coding}`, which was not asked for");
+                return Err((self.miss(&SendError::new(Cause::Content, &text)), false));
+            }
             self.health.count(OK);
             pass.answered();
             let length = response.content_length();
@@ -358,7 +364,7 @@ impl Peer {
 
     fn miss(&self, error: &SendError) -> Miss {
         Miss::Trouble {
-            answered: error.cause == Cause::Broken,
+            answered: matches!(error.cause, Cause::Broken | Cause::Content),
             trouble: Trouble {
                 cause: error.cause,
                 status: None,

@@ -247,6 +247,17 @@ async fn faults_of_a_single_upstream() {
     let got = line(&upstreams(quick()), &stall.url()).await;
     assert_eq!(got, "body: the body stalled for 0.3 s");
 
+    let coded = Server::always(Reply::Coded("gzip"));
+    let got = line(&upstreams(quick()), &coded.url()).await;
+    assert_eq!(
+        got,
+        "Content: answered in the coding `gzip`, which was not asked for"
+    );
+    let head = coded.heads.lock().unwrap()[0].to_ascii_lowercase();
+    assert!(head.contains("accept-encoding: identity"), "{head}");
+    let plain = Server::always(Reply::Coded("Identity"));
+    assert_eq!(line(&upstreams(quick()), &plain.url()).await, "file");
+
     let reset = Server::always(Reply::Reset);
     let got = line(&upstreams(quick()), &reset.url()).await;
     assert_eq!(got, "Connect: connection reset before an answer");
