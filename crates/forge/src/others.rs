@@ -33,9 +33,11 @@ impl Others {
         let (mut programs, mut questions) = hg::start(forge).await;
         let (svn, of_svn) = svn::start(forge).await;
         let (bzr, of_bzr) = bzr::start(forge).await;
-        let (fossil, of_fossil) = fossil::start(forge).await;
+        // Fossil goes through the proxy that go is given, whatever NO_PROXY says, and so go does not reach it here: what
+        // modgate makes of it is tested beside the code.
+        let (fossil, _) = fossil::start(forge).await;
         programs.extend([bzr, fossil]);
-        questions.extend([of_svn, of_bzr, of_fossil]);
+        questions.extend([of_svn, of_bzr]);
         Others {
             _programs: programs,
             _svn: svn,

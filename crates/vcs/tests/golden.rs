@@ -96,6 +96,21 @@ const DELIBERATE: &[Deliberate] = &[
         what: "zip v1.0.16",
         why: "that it is too new for this go is for the client to say",
     },
+    Deliberate {
+        module: "plain.golden.test/bazaar/lib",
+        what: "zip v0.1.0",
+        why: "go makes a zip without any file for a module in a folder of Bazaar's; this one has them",
+    },
+    Deliberate {
+        module: "plain.golden.test/bazaar/lib",
+        what: "zip v0.0.0-20240101010000-000000000002",
+        why: "go makes a zip without any file for a module in a folder of Bazaar's; this one has them",
+    },
+    Deliberate {
+        module: "plain.golden.test/bazaar/lib",
+        what: "zip v0.0.0-20240101020000-000000000003",
+        why: "go makes a zip without any file for a module in a folder of Bazaar's; this one has them",
+    },
 ];
 
 impl Deliberate {
@@ -117,10 +132,12 @@ enum Answer {
     },
 }
 
-/// Refusals whose kind is not compared. The first two end a search of `go`, though there is just no such version: a proxy says
+/// Refusals whose kind is not compared. All but the last end a search of `go`, though there is just no such version: a proxy says
 /// so (protocol.md 2.2, 3). By the last `go` takes all trouble with a page for absence; an outage is never that, nor is an
 /// address that is not asked.
-const OTHER_KINDS: [&str; 3] = [
+const OTHER_KINDS: [&str; 5] = [
+    "invalid module version",
+    "no matching versions for query",
     "invalid pseudo-version",
     "invalid version",
     "unrecognized import path",
