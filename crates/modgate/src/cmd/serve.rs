@@ -21,7 +21,7 @@ use gateway::{
 use replicas::Replicas;
 use store::{Store, Tiers};
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -115,6 +115,12 @@ async fn serve(
         .map_err(|error| error.to_string())?;
     let listener = server::bind(config.listen)
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
+    // Before anybody can know that it runs, so that none is lost.
+    let signals = (
+        signal(SignalKind::terminate()).map_err(text)?,
+        signal(SignalKind::interrupt()).map_err(text)?,
+        signal(SignalKind::hangup()).map_err(text)?,
+    );
     announce(
         &loaded,
         &listener.local_addr().map_err(text)?.to_string(),
@@ -139,7 +145,7 @@ async fn serve(
         replicas: Arc::clone(&replicas),
         wal: records.wal().map(|wal| absolute(&wal)),
     };
-    let drain = running.attend(&stop, level).await.map_err(text)?;
+    let drain = running.attend(&stop, signals, level).await.map_err(text)?;
     tracing::info!("told to stop: finishing what is under way");
     // One limit for answers and for fetches that nobody waits for: an upstream that dribbles must not hold up the end.
     let end = Instant::now() + drain;
@@ -237,13 +243,10 @@ impl Running {
     async fn attend(
         mut self,
         stop: &CancellationToken,
+        signals: (Signal, Signal, Signal),
         level: &wire::LogLevelHandle,
     ) -> io::Result<Duration> {
-        let (mut term, mut int, mut hup) = (
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::hangup())?,
-        );
+        let (mut term, mut int, mut hup) = signals;
         let mut watch = Watch::new();
         self.watch(&mut watch).await;
         loop {
