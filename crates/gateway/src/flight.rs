@@ -11,10 +11,10 @@ use std::{
 };
 
 use tokio::sync::watch;
-use tokio_util::task::TaskTracker;
 
 use crate::{
     refusal::{Code, Refusal},
+    tasks::Tasks,
     via::Via,
 };
 
@@ -29,7 +29,7 @@ type Told<T> = Result<T, Arc<Refusal>>;
 #[derive(Debug)]
 pub(crate) struct Flights<T> {
     table: Table<T>,
-    tasks: TaskTracker,
+    tasks: Tasks,
 }
 
 /// What a fetch tells those who wait, as soon as there is something to tell.
@@ -88,7 +88,7 @@ impl<T> Drop for Leave<T> {
 
 impl<T: Clone + Send + Sync + 'static> Flights<T> {
     /// No fetches yet; they will run on `tasks`.
-    pub(crate) fn new(tasks: TaskTracker) -> Self {
+    pub(crate) fn new(tasks: Tasks) -> Self {
         Self {
             table: Table::default(),
             tasks,
@@ -171,7 +171,7 @@ mod tests {
 
     #[tokio::test]
     async fn many_askers_one_fetch_and_a_leaver_harms_nobody() {
-        let flights = Flights::new(TaskTracker::new());
+        let flights = Flights::new(Tasks::here());
         let count = Arc::new(AtomicU32::new(0));
         let (open, gate) = oneshot::channel::<()>();
         let mut gate = Some(gate);
@@ -198,7 +198,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_that_was_told_is_not_joined() {
-        let flights = Flights::<u8>::new(TaskTracker::new());
+        let flights = Flights::<u8>::new(Tasks::here());
         let (end, ended) = oneshot::channel::<()>();
         let (mut failed, _) = flights.join("k", |teller| async move {
             teller.tell(Err(lost()));
@@ -222,11 +222,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_frees_the_key() {
-        let flights = Flights::<u8>::new(TaskTracker::new());
+        let flights = Flights::<u8>::new(Tasks::here());
         let (mut waiter, _) = flights.join("k", |_teller| async { panic!("on purpose") });
         assert_eq!(waiter.told().await.unwrap_err().code, Code::InternalError);
-        flights.tasks.close();
-        flights.tasks.wait().await;
+        flights.tasks.ended().await;
         assert!(flights.find("k").is_none());
         let (mut waiter, joined) = flights.join("k", |teller| async move { teller.tell(Ok(1)) });
         assert!(!joined);

@@ -12,7 +12,7 @@ use replicas::Replicas;
 use serde_json::json;
 use store::{Store, Tiers};
 use tokio::{sync::Semaphore, time::timeout};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 use vcs::Direct;
 
 use crate::{
@@ -27,6 +27,7 @@ use crate::{
     refusal::Refusal,
     settings::Settings,
     sumdb::SumDb,
+    tasks::Tasks,
     tombstone::Tombstones,
     unverified::Unverified,
 };
@@ -95,7 +96,7 @@ pub struct Gateway {
     /// Zips that may be checked at once: each takes memory for its names.
     pub(crate) zip_checks: Semaphore,
     /// Fetches and commits; waited for before the process ends.
-    pub(crate) tasks: TaskTracker,
+    pub(crate) tasks: Tasks,
     via: String,
     draining: CancellationToken,
 }
@@ -131,7 +132,7 @@ impl Gateway {
         via: String,
         draining: CancellationToken,
     ) -> std::io::Result<Arc<Self>> {
-        let tasks = TaskTracker::new();
+        let tasks = Tasks::here();
         let store = Arc::clone(tiers.store());
         if !tiers.is_alone() {
             tokio::spawn(Arc::clone(&tiers).run());
@@ -226,8 +227,7 @@ impl Gateway {
     /// Waits until running fetches are kept, though for no longer than `limit`, and until lists are written. Returns
     /// whether all fetches ended.
     pub async fn settle(self: &Arc<Self>, limit: Duration) -> bool {
-        self.tasks.close();
-        let ended = timeout(limit, self.tasks.wait()).await.is_ok();
+        let ended = timeout(limit, self.tasks.ended()).await.is_ok();
         self.write_lists().await;
         if !self.tiers.flush(limit.max(LAST_NOTES)).await {
             tracing::warn!(

@@ -29,6 +29,7 @@ pub mod settings;
 mod shared;
 mod source;
 mod sumdb;
+mod tasks;
 mod tier_samples;
 mod told;
 pub mod tombstone;

@@ -145,8 +145,8 @@ async fn start(
             metrics_page: false,
         },
     );
-    let listener = server::bind("127.0.0.1:0".parse()?)?;
-    let address = listener.local_addr()?;
+    let listeners = server::bind("127.0.0.1:0".parse()?, 1)?;
+    let address = listeners[0].local_addr()?;
     let limits = ServerLimits {
         max_connections: 64,
         max_header_bytes: 16 << 10,
@@ -156,7 +156,7 @@ async fn start(
             write_stall_timeout: seconds(10),
         },
     };
-    let serving = server::serve(listener, Arc::new(door), None, limits, stop.clone());
+    let serving = server::serve(listeners, Arc::new(door), None, limits, stop.clone())?;
     tokio::spawn(serving);
     Ok(format!("http://{address}"))
 }

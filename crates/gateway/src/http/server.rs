@@ -1,6 +1,12 @@
 //! Connections: accepting, TLS, limits, and an orderly end.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use hyper::service::service_fn;
 use hyper_util::{
@@ -9,9 +15,10 @@ use hyper_util::{
 };
 use rustls::ServerConfig;
 use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream},
-    sync::Semaphore,
-    time::{interval, timeout},
+    net::{TcpSocket, TcpStream},
+    runtime,
+    sync::{Semaphore, oneshot},
+    time::{Instant, interval_at, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -22,6 +29,11 @@ use super::{
     socket::Socket,
 };
 use crate::metrics::Metrics;
+
+/// Connections that the system holds for each worker until they are accepted.
+const BACKLOG: u32 = 4096;
+/// Of each worker: they open files that are not in memory, and read them.
+const BLOCKING_THREADS: usize = 64;
 
 /// Bounds of the server.
 #[derive(Clone, Copy, Debug)]
@@ -34,81 +46,154 @@ pub struct ServerLimits {
     pub connection: ConnectionLimits,
 }
 
-/// Binds the address; the port is open when this returns.
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+/// Binds the address once for each worker of [`serve`]: the system divides the connections among them. The port is open
+/// when this returns.
+pub fn bind(mut address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
+    let shared = workers > 1;
+    if shared && address.port() != 0 {
+        // A port that another process has would be shared with it without a word, so it is asked for alone first.
+        socket(address)?.bind(address)?;
+    }
+    let mut listeners = Vec::new();
+    for _ in 0..workers {
+        let socket = socket(address)?;
+        if shared {
+            socket.set_reuseport(true)?;
+        }
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG)?.into_std()?;
+        address = listener.local_addr()?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() {
         TcpSocket::new_v4()?
     } else {
         TcpSocket::new_v6()?
     };
     socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(4096)
+    Ok(socket)
 }
 
-/// Accepts and answers until `stop`, then waits for running answers. How long is for the caller to limit.
-pub async fn serve(
-    listener: TcpListener,
+/// Accepts and answers until `stop`. What is returned ends when the running answers have, and cuts them off when it is
+/// dropped: how long to wait is for the caller to limit.
+///
+/// Each listener has a thread and a runtime of its own, so that an answer from what is kept wakes no other thread.
+pub fn serve(
+    listeners: Vec<TcpListener>,
     door: Arc<Door>,
     tls: Option<Arc<ServerConfig>>,
     limits: ServerLimits,
     stop: CancellationToken,
-) {
-    let places = Arc::new(Semaphore::new(limits.max_connections));
-    let connections = TaskTracker::new();
-    let tls = tls.map(TlsAcceptor::from);
-    let builder = Arc::new(http_builder(&limits));
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = accept(&listener, &places) => accepted,
-        };
-        let Some((stream, client, place)) = accepted else {
-            continue;
-        };
-        let connection = Connection {
-            door: Arc::clone(&door),
-            builder: Arc::clone(&builder),
-            limits: limits.connection,
-            client,
-            pulse: Arc::new(Pulse::new()),
-            stop: stop.clone(),
-        };
-        let tls = tls.clone();
-        connections.spawn(async move {
-            let metrics = Arc::clone(connection.door.metrics());
-            metrics.connections.inc();
-            connection.run(stream, tls).await;
-            metrics.connections.dec();
-            drop(place);
-        });
+) -> io::Result<impl Future<Output = ()>> {
+    let worker = Arc::new(Worker {
+        door,
+        tls: tls.map(TlsAcceptor::from),
+        builder: http_builder(&limits),
+        places: Arc::new(Semaphore::new(limits.max_connections)),
+        limits: limits.connection,
+        stop,
+        cut: CancellationToken::new(),
+    });
+    let cut = worker.cut.clone().drop_guard();
+    let mut ends = Vec::new();
+    for (number, listener) in listeners.into_iter().enumerate() {
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(BLOCKING_THREADS)
+            .build()?;
+        let (ended, end) = oneshot::channel::<()>();
+        let worker = Arc::clone(&worker);
+        thread::Builder::new()
+            .name(format!("http-{number}"))
+            .spawn(move || {
+                if let Err(error) = runtime.block_on(worker.serve(listener)) {
+                    tracing::error!(%error, "cannot accept connections");
+                }
+                runtime.shutdown_background();
+                drop(ended);
+            })?;
+        ends.push(end);
     }
-    drop(listener);
-    connections.close();
-    connections.wait().await;
+    Ok(async move {
+        for end in ends {
+            // Nothing is ever sent.
+            let _ = end.await;
+        }
+        drop(cut);
+    })
+}
+
+/// What all workers have.
+struct Worker {
+    door: Arc<Door>,
+    tls: Option<TlsAcceptor>,
+    builder: auto::Builder<TokioExecutor>,
+    places: Arc<Semaphore>,
+    limits: ConnectionLimits,
+    stop: CancellationToken,
+    /// Nobody waits for running answers any more.
+    cut: CancellationToken,
+}
+
+impl Worker {
+    async fn serve(self: &Arc<Self>, listener: TcpListener) -> io::Result<()> {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let connections = TaskTracker::new();
+        loop {
+            let accepted = tokio::select! {
+                () = self.stop.cancelled() => break,
+                accepted = self.accept(&listener) => accepted,
+            };
+            let Some((stream, client, place)) = accepted else {
+                continue;
+            };
+            let connection = Connection {
+                worker: Arc::clone(self),
+                client,
+                pulse: Arc::new(Pulse::new()),
+            };
+            connections.spawn(async move {
+                let metrics = Arc::clone(connection.worker.door.metrics());
+                metrics.connections.inc();
+                connection.run(stream).await;
+                metrics.connections.dec();
+                drop(place);
+            });
+        }
+        drop(listener);
+        connections.close();
+        self.cut.run_until_cancelled(connections.wait()).await;
+        Ok(())
+    }
+
+    /// The next connection, and its place among those that may be. One waits here for its place; more wait in the
+    /// system's queue.
+    async fn accept(
+        &self,
+        listener: &tokio::net::TcpListener,
+    ) -> Option<(TcpStream, SocketAddr, Place)> {
+        match listener.accept().await {
+            Ok((stream, client)) => {
+                let place = Arc::clone(&self.places).acquire_owned().await.ok()?;
+                // Without it small answers would wait for the client's acknowledgements. A socket that refuses is gone.
+                let _ = stream.set_nodelay(true);
+                Some((stream, client, place))
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                // Out of files or memory: asking again at once would only burn the CPU.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                None
+            }
+        }
+    }
 }
 
 type Place = tokio::sync::OwnedSemaphorePermit;
-
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, Place)> {
-    let place = Arc::clone(places).acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, client)) => {
-            // Without it small answers would wait for the client's acknowledgements. A socket that refuses is gone.
-            let _ = stream.set_nodelay(true);
-            Some((stream, client, place))
-        }
-        Err(error) => {
-            tracing::warn!(%error, "cannot accept a connection");
-            // Out of files or memory: asking again at once would only burn the CPU.
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            None
-        }
-    }
-}
 
 fn http_builder(limits: &ServerLimits) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -128,22 +213,19 @@ fn http_builder(limits: &ServerLimits) -> auto::Builder<TokioExecutor> {
 }
 
 struct Connection {
-    door: Arc<Door>,
-    builder: Arc<auto::Builder<TokioExecutor>>,
-    limits: ConnectionLimits,
+    worker: Arc<Worker>,
     client: SocketAddr,
     pulse: Arc<Pulse>,
-    stop: CancellationToken,
 }
 
 impl Connection {
-    async fn run(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
-        let Some(tls) = tls else {
+    async fn run(self, stream: TcpStream) {
+        let Some(tls) = &self.worker.tls else {
             let socket = Socket::plain(stream, &self.pulse.announced);
             return self.http(socket, false).await;
         };
         // A handshake is part of the head as far as patience goes.
-        match timeout(self.limits.header_timeout, tls.accept(stream)).await {
+        match timeout(self.worker.limits.header_timeout, tls.accept(stream)).await {
             Ok(Ok(stream)) => {
                 if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
                     self.pulse.is_shared();
@@ -158,20 +240,22 @@ impl Connection {
     }
 
     fn cut(&self, why: &'static str) {
-        Metrics::count(&self.door.metrics().connections_cut, why);
+        Metrics::count(&self.worker.door.metrics().connections_cut, why);
     }
 
     async fn http(self, socket: Socket, encrypted: bool) {
         let service = service_fn(|request| {
-            self.door
+            self.worker
+                .door
                 .answer(request, self.client, encrypted, &self.pulse)
         });
         self.pulse.ready();
         let connection = self
+            .worker
             .builder
             .serve_connection(Guarded::new(socket, Arc::clone(&self.pulse)), service);
         tokio::pin!(connection);
-        let mut look = interval(LOOK);
+        let mut look = interval_at(Instant::now() + LOOK, LOOK);
         let mut patience = Patience::default();
         let mut stopping = false;
         loop {
@@ -185,11 +269,11 @@ impl Connection {
                 }
                 _ = look.tick() => {
                     // Looked at now and then, not waited for: all connections would queue for one lock at every request.
-                    if self.stop.is_cancelled() && !stopping {
+                    if self.worker.stop.is_cancelled() && !stopping {
                         stopping = true;
                         connection.as_mut().graceful_shutdown();
                     }
-                    match self.pulse.look(&self.limits, &mut patience) {
+                    match self.pulse.look(&self.worker.limits, &mut patience) {
                         Verdict::Fine => {}
                         Verdict::Idle if stopping => return,
                         Verdict::Idle if patience.closing => {}
@@ -202,6 +286,25 @@ impl Connection {
                     }
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_is_shared_among_workers_alone() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listeners = bind(any, 3).unwrap();
+        let address = listeners[0].local_addr().unwrap();
+        for listener in &listeners {
+            assert_eq!(listener.local_addr().unwrap(), address);
+        }
+        for workers in [1, 3] {
+            let other = bind(address, workers).unwrap_err();
+            assert_eq!(other.kind(), io::ErrorKind::AddrInUse, "{workers}");
         }
     }
 }

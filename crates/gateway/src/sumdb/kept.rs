@@ -15,7 +15,8 @@ use bytes::Bytes;
 use store::{Content, Digest, KeepError, Key, Store, Tiers};
 use tlog::{head::SignedHead, note::VerifierKey};
 use tokio::runtime::Handle;
-use tokio_util::task::TaskTracker;
+
+use crate::tasks::Tasks;
 
 const MAX_HEAD_BYTES: u64 = 1 << 20;
 /// Tiles and lookups that may wait to be written.
@@ -146,18 +147,18 @@ impl Kept {
     }
 
     /// Has a proven tile written.
-    pub(super) fn keep_tile(self: &Arc<Self>, tasks: &TaskTracker, key: &Key, content: Bytes) {
+    pub(super) fn keep_tile(self: &Arc<Self>, tasks: &Tasks, key: &Key, content: Bytes) {
         self.keep(tasks, key, content, |state| &mut state.tiles);
     }
 
     /// Has a proven lookup written. Its tiles must have been given before.
-    pub(super) fn keep_lookup(self: &Arc<Self>, tasks: &TaskTracker, key: &Key, body: Bytes) {
+    pub(super) fn keep_lookup(self: &Arc<Self>, tasks: &Tasks, key: &Key, body: Bytes) {
         self.keep(tasks, key, body, |state| &mut state.lookups);
     }
 
     fn keep(
         self: &Arc<Self>,
-        tasks: &TaskTracker,
+        tasks: &Tasks,
         key: &Key,
         bytes: Bytes,
         list: fn(&mut State) -> &mut BTreeMap<String, Bytes>,
@@ -173,12 +174,12 @@ impl Kept {
     }
 
     /// Has the head written.
-    pub(super) fn keep_head(self: &Arc<Self>, tasks: &TaskTracker) {
+    pub(super) fn keep_head(self: &Arc<Self>, tasks: &Tasks) {
         self.write(self.lock(), tasks);
     }
 
     /// Starts to write what waits, unless somebody does.
-    fn write(self: &Arc<Self>, mut state: MutexGuard<'_, State>, tasks: &TaskTracker) {
+    fn write(self: &Arc<Self>, mut state: MutexGuard<'_, State>, tasks: &Tasks) {
         if std::mem::replace(&mut state.writing, true) {
             return;
         }

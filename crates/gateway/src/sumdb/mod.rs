@@ -22,13 +22,13 @@ use gomod::ModulePath;
 use moka::sync::Cache;
 use store::{Key, Tiers};
 use tlog::{head::SignedHead, lookup::Lookup};
-use tokio_util::task::TaskTracker;
 
 use crate::{
     flight::Flights,
     negative::Negatives,
     refusal::{Code, Refusal},
     settings::SumDbSettings,
+    tasks::Tasks,
 };
 
 use kept::Kept;
@@ -46,7 +46,7 @@ pub(crate) struct SumDb {
     settings: SumDbSettings,
     kept: Arc<Kept>,
     tiers: Arc<Tiers>,
-    tasks: TaskTracker,
+    tasks: Tasks,
     lookups: Flights<Arc<Lookup>>,
     fetches: Flights<Result<Bytes, Fault>>,
     refreshes: Flights<()>,
@@ -66,7 +66,7 @@ impl SumDb {
         settings: SumDbSettings,
         before: Option<&Self>,
         tiers: Arc<Tiers>,
-        tasks: TaskTracker,
+        tasks: Tasks,
     ) -> Self {
         let same =
             before.filter(|before| before.settings.key.to_string() == settings.key.to_string());

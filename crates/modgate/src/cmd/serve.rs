@@ -3,9 +3,12 @@
 use std::{
     collections::HashMap,
     io::{self, IsTerminal as _},
+    net::TcpListener,
+    num::NonZero,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
+    thread,
     time::Duration,
 };
 
@@ -113,7 +116,7 @@ async fn serve(
         .map(Certificate::server_config)
         .transpose()
         .map_err(|error| error.to_string())?;
-    let listener = server::bind(config.listen)
+    let listeners = server::bind(config.listen, workers())
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
     // Before anybody can know that it runs, so that none is lost.
     let signals = (
@@ -121,18 +124,18 @@ async fn serve(
         signal(SignalKind::interrupt()).map_err(text)?,
         signal(SignalKind::hangup()).map_err(text)?,
     );
-    announce(
-        &loaded,
-        &listener.local_addr().map_err(text)?.to_string(),
-        tls.is_some(),
-    );
-    let serving = tokio::spawn(server::serve(
-        listener,
+    let address = listeners
+        .first()
+        .map_or(Ok(config.listen), TcpListener::local_addr);
+    announce(&loaded, &address.map_err(text)?.to_string(), tls.is_some());
+    let serving = server::serve(
+        listeners,
         Arc::clone(&door),
         tls,
         limits(config),
         stop.clone(),
-    ));
+    )
+    .map_err(text)?;
     let running = Running {
         sources,
         loaded,
@@ -181,6 +184,11 @@ fn announce(loaded: &Loaded, address: &str, tls: bool) {
         listening = address,
         "listening; use it with GOPROXY={scheme}://{address}"
     );
+}
+
+/// One for each core, as far as this process may use them.
+fn workers() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 fn limits(config: &Config) -> ServerLimits {
