@@ -1,16 +1,23 @@
 //! Care of what is kept, beside a running server: [`fsck`] compares every object with what it must be, [`gc`] removes
-//! what was not used for long, [`backup`] writes down what is known.
+//! what was not used for long, [`backup`] writes down what is known, [`bundle`] is what carries versions to a network
+//! without a line.
 //!
 //! Nothing here owns the data folder. What is changed is told to all servers by the records.
 
 pub mod backup;
+pub mod bundle;
+pub mod copy;
 pub mod fsck;
 pub mod gc;
 mod names;
 mod pace;
 
-use std::{io, sync::Arc};
+use std::{
+    io::{self, Read as _},
+    sync::Arc,
+};
 
+use gomod::zip;
 use records::{Records, RecordsError};
 use rustix::fs::{FlockOperation, flock};
 use store::{
@@ -102,6 +109,42 @@ pub enum CareError {
     /// A backup that is not what it should be, or is not there.
     #[error("{0}")]
     Backup(String),
+    /// A bundle that is not what it should be.
+    #[error("the bundle is refused: {0}")]
+    Bundle(String),
+}
+
+/// What stands in a `.ziphash`. Waits for the disk.
+fn read_hash(folder: &Folder, key: &Key) -> io::Result<Option<String>> {
+    /// The longest one.
+    const MAX_BYTES: u64 = 128;
+    let Some(file) = folder.open(key)? else {
+        return Ok(None);
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES).read_to_end(&mut bytes)?;
+    Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned()))
+}
+
+/// The `h1:` of the zip under `key`, or what is wrong with it. Waits for the disk.
+fn zip_hash(file: std::fs::File, key: &Key) -> io::Result<Result<String, String>> {
+    use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    let Some((_, module, version, Part::Zip)) = parse_key(key.as_str()) else {
+        return Ok(Err("no zip of a module".to_owned()));
+    };
+    let len = file.metadata()?.len();
+    let limits = zip::Limits::default();
+    Ok(
+        match zip::check(file, len, &module, &version, &limits, zip::Want::Hash) {
+            Ok(report) => report.h1.map(|h1| h1.to_string()).ok_or_else(String::new),
+            Err(zip::ZipError::Io(error))
+                if !matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof) =>
+            {
+                return Err(error);
+            }
+            Err(error) => Err(error.to_string()),
+        },
+    )
 }
 
 /// Milliseconds since 1970.

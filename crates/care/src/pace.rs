@@ -1,11 +1,15 @@
 //! How fast bytes are read, so that those who are served do not notice.
 
 use std::{
-    io::{self, Read},
+    fs::File,
+    io::{self, Read, Write},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
+use store::{Digest, Hasher};
+
+const BLOCK_BYTES: usize = 256 << 10;
 /// What may be read at once after a pause.
 const BURST: Duration = Duration::from_millis(100);
 
@@ -56,6 +60,28 @@ impl<R: Read> Read for Paced<'_, R> {
             std::thread::sleep(wait);
         }
         Ok(read)
+    }
+}
+
+/// The digest of a file. Waits for the disk, and for its turn.
+pub(crate) fn hash(file: &mut File, pace: &Pace) -> io::Result<Digest> {
+    hash_into(file, pace, &mut io::sink())
+}
+
+/// The same, and its bytes go into `to`.
+pub(crate) fn hash_into(file: &mut File, pace: &Pace, to: &mut impl Write) -> io::Result<Digest> {
+    let (mut hasher, mut block) = (Hasher::default(), vec![0; BLOCK_BYTES]);
+    let mut paced = Paced { reader: file, pace };
+    loop {
+        match paced.read(&mut block) {
+            Ok(0) => return Ok(hasher.finish()),
+            Ok(read) => {
+                hasher.update(&block[..read]);
+                to.write_all(&block[..read])?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use crate::{
-    artifact::Artifact, gateway::Gateway, metrics::Metrics, pipeline::Want, settings::Route,
+    artifact::Artifact, gateway::Gateway, metrics::Metrics, pipeline::Want, settings::Route, uses,
 };
 
 /// Lists of folders are written this long after a version came, once for many.
@@ -57,6 +57,9 @@ impl Background {
         tokio::spawn(verify_again(Arc::downgrade(gateway)));
         if gateway.records.shared() {
             tokio::spawn(compare_heads(Arc::downgrade(gateway)));
+        }
+        if gateway.tiers.keeps_elsewhere() {
+            tokio::spawn(uses::note_all(Arc::downgrade(gateway)));
         }
         tokio::spawn(tidy(Arc::downgrade(gateway)));
     }

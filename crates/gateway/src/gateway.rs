@@ -30,6 +30,7 @@ use crate::{
     tasks::Tasks,
     tombstone::Tombstones,
     unverified::Unverified,
+    uses::NotedUses,
 };
 
 /// At least so long the index may take at the end.
@@ -93,6 +94,7 @@ pub struct Gateway {
     pub(crate) background: Background,
     pub(crate) lists: Lists,
     pub(crate) unverified: Unverified,
+    pub(crate) noted_uses: NotedUses,
     /// Zips that may be checked at once: each takes memory for its names.
     pub(crate) zip_checks: Semaphore,
     /// Fetches and commits; waited for before the process ends.
@@ -152,6 +154,7 @@ impl Gateway {
             background: Background::new(),
             lists: Lists::default(),
             unverified: Unverified::load(Arc::clone(&store)),
+            noted_uses: NotedUses::default(),
             zip_checks: Semaphore::new(
                 std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             ),
@@ -242,6 +245,13 @@ impl Gateway {
             tracing::warn!(
                 "some of what is kept is not in the index; `modgate fsck` makes up for it"
             );
+        }
+        if self.tiers.keeps_elsewhere()
+            && timeout(limit.max(LAST_NOTES), self.note_uses())
+                .await
+                .is_err()
+        {
+            tracing::warn!("not all that was used last is noted: `modgate gc` takes it for older");
         }
         ended
     }

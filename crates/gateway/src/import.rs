@@ -1,17 +1,24 @@
-//! Taking over a Go module cache, or a folder in GOPROXY layout: nothing in it is trusted.
+//! Taking over a Go module cache, a folder in GOPROXY layout or what was carried here in a bundle: nothing in it is
+//! trusted.
 
 use std::{
     fs::{self, File},
     io::{self, Read},
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use bytes::Bytes;
-use gomod::{ModulePath, Version, gomod_file, h1, info};
+use gomod::{
+    ModulePath, Version, gomod_file,
+    h1::{self, H1},
+    info::{self, Info},
+};
 use store::Committed;
 
 use crate::{
+    anew::artifact_of,
     artifact::{Artifact, Part},
     gateway::Gateway,
     refusal::{Code, Refusal},
@@ -20,12 +27,102 @@ use crate::{
 
 const BLOCK_BYTES: usize = 256 << 10;
 const MAX_DEPTH: usize = 64;
+/// Longest `.ziphash`.
+const MAX_HASH_BYTES: u64 = 128;
 
 /// One file to take over.
 #[derive(Clone, Debug)]
 pub struct Found {
     pub(crate) artifact: Artifact,
-    path: PathBuf,
+    place: Place,
+    /// What somebody said its hash is.
+    noted: Option<H1>,
+}
+
+/// Where its bytes are.
+#[derive(Clone, Debug)]
+enum Place {
+    /// In a file of its own.
+    File(PathBuf),
+    /// In a part of another one.
+    Part { file: Arc<File>, at: u64, size: u64 },
+}
+
+impl Place {
+    /// Opens it, and says how long it is. Waits for the disk.
+    fn open(&self) -> io::Result<(Box<dyn Read + Send>, u64)> {
+        Ok(match self {
+            Self::File(path) => {
+                let file = File::open(path)?;
+                let len = file.metadata()?.len();
+                (Box::new(file), len)
+            }
+            Self::Part { file, at, size } => {
+                let (file, at, left) = (Arc::clone(file), *at, *size);
+                (Box::new(PartReader { file, at, left }), *size)
+            }
+        })
+    }
+}
+
+/// Reads a part of a file that others read too.
+struct PartReader {
+    file: Arc<File>,
+    at: u64,
+    left: u64,
+}
+
+impl Read for PartReader {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX);
+        let most = most.min(into.len());
+        let read = self.file.read_at(&mut into[..most], self.at)?;
+        self.at += read as u64;
+        self.left -= read as u64;
+        Ok(read)
+    }
+}
+
+impl Found {
+    /// A file of a version that lies in a part of another file, under its key; `None` if the key names something else.
+    pub fn part(key: &str, file: Arc<File>, at: u64, size: u64, noted: Option<H1>) -> Option<Self> {
+        Some(Self {
+            artifact: artifact_of(key)?,
+            place: Place::Part { file, at, size },
+            noted,
+        })
+    }
+
+    /// The module it is of.
+    pub fn module(&self) -> &ModulePath {
+        &self.artifact.module
+    }
+
+    /// Its version.
+    pub fn version(&self) -> &Version {
+        &self.artifact.version
+    }
+
+    /// Where it comes from, for people.
+    fn origin(&self) -> String {
+        match &self.place {
+            Place::File(path) => path.display().to_string(),
+            Place::Part { .. } => "the bundle".to_owned(),
+        }
+    }
+}
+
+/// Puts files in the order in which they can vouch for each other: of each version what has a hash comes first.
+pub fn sort(found: &mut [Found]) {
+    let rank = |part| match part {
+        Part::Mod => 0,
+        Part::Zip => 1,
+        Part::Info => 2,
+    };
+    found.sort_by_cached_key(|found| {
+        let file = &found.artifact;
+        (file.module.clone(), file.version.clone(), rank(file.part))
+    });
 }
 
 impl std::fmt::Display for Found {
@@ -46,7 +143,7 @@ pub enum Imported {
 }
 
 /// Finds what can be taken over below `folder`, which may be a module cache (`$GOMODCACHE`), its `cache/download`, or any
-/// folder in GOPROXY layout. Sorted, so that a version's zip comes last.
+/// folder in GOPROXY layout. [Sorted](sort).
 ///
 /// # Errors
 /// A folder that cannot be read.
@@ -68,12 +165,13 @@ pub fn find(folder: &Path) -> io::Result<Vec<Found>> {
             } else if kind.is_file() && folder.ends_with("@v") {
                 found.extend(artifact(&root, &entry.path()).map(|artifact| Found {
                     artifact,
-                    path: entry.path(),
+                    place: Place::File(entry.path()),
+                    noted: None,
                 }));
             }
         }
     }
-    found.sort_by(|a, b| a.path.cmp(&b.path));
+    sort(&mut found);
     Ok(found)
 }
 
@@ -126,47 +224,33 @@ impl Gateway {
         if self.is_kept(&key).await {
             return Ok(Committed::Present);
         }
+        let origin = found.origin();
         let failed = |error: io::Error| {
-            Refusal::new(
-                Code::StorageError,
-                artifact.to_string(),
-                format!("{}: {error}", found.path.display()),
-            )
+            let why = format!("{origin}: {error}");
+            Refusal::new(Code::StorageError, artifact.to_string(), why)
         };
         let settings = self.settings.load_full();
         let route = settings.routes.resolve(&artifact.module);
-        let origin = found.path.display().to_string();
         let max = match artifact.part {
             Part::Zip => return self.import_zip(found).await,
             Part::Info => info::MAX_BYTES,
             Part::Mod => gomod_file::MAX_BYTES,
         };
-        let path = found.path.clone();
+        let place = found.place.clone();
         let body = self
-            .on_disk(move |_| read_small(&path, max))
+            .on_disk(move |_| read_small(&place, max))
             .await?
             .map_err(failed)?;
         let verified = if artifact.part == Part::Info {
-            let kept =
-                info::keepable(&body, &artifact.module, &artifact.version).map_err(|error| {
-                    Refusal::new(
-                        Code::UpstreamInvalid,
-                        artifact.to_string(),
-                        error.to_string(),
-                    )
-                })?;
-            Verified::info(Bytes::copy_from_slice(&kept))
+            self.check_info(artifact, &body).await?
         } else {
             let proof = self.proof(&settings, artifact, &route).await?;
+            let hash = h1::hash_go_mod(&body);
+            as_noted(artifact, found.noted, hash)?;
             self.check_go_mod(&settings, artifact, &origin, &body, &proof)?;
-            self.judge(
-                &settings,
-                artifact,
-                &origin,
-                &h1::hash_go_mod(&body),
-                proof,
-                |proof| Verified::go_mod(body, proof),
-            )?
+            self.judge(&settings, artifact, &origin, &hash, proof, |proof| {
+                Verified::go_mod(body, proof)
+            })?
         };
         verified_or(artifact, verified.warning())?;
         if self.tiers.keeps_elsewhere() {
@@ -186,20 +270,56 @@ impl Gateway {
         Ok(committed)
     }
 
+    /// An `.info` has no hash that anybody knows. It is taken if what has one is kept of its version, and if the time
+    /// that a pseudo-version names is its own.
+    async fn check_info(
+        self: &Arc<Self>,
+        artifact: &Artifact,
+        body: &[u8],
+    ) -> Result<Verified<Bytes>, Refusal> {
+        let refused = |why: String| {
+            let code = Code::UpstreamInvalid;
+            Refusal::new(code, artifact.to_string(), why)
+        };
+        let (module, version) = (&artifact.module, &artifact.version);
+        let kept = info::keepable(body, module, version);
+        let kept = kept.map_err(|error| refused(error.to_string()))?;
+        let info = Info::parse(body, module).map_err(|error| refused(error.to_string()))?;
+        let named = version.pseudo().and_then(|pseudo| pseudo.time());
+        if let (Some(named), Some(time)) = (named, info.time)
+            && named.unix_timestamp() != time.unix_timestamp()
+        {
+            return Err(refused(format!(
+                "its Time is {time}, and its version says {named}"
+            )));
+        }
+        for part in [Part::Mod, Part::Zip] {
+            let beside = Artifact {
+                part,
+                ..artifact.clone()
+            };
+            if self.is_kept(&beside.key()?).await {
+                return Ok(Verified::info(Bytes::copy_from_slice(&kept)));
+            }
+        }
+        Err(
+            refused("nothing vouches for an .info alone: neither .mod nor .zip is kept".to_owned())
+                .hint("take over the .mod or the .zip of this version too"),
+        )
+    }
+
     async fn import_zip(self: &Arc<Self>, found: &Found) -> Result<Committed, Refusal> {
         let artifact = &found.artifact;
+        let origin = found.origin();
         let failed = |error: io::Error| {
-            Refusal::new(
-                Code::StorageError,
-                artifact.to_string(),
-                format!("{}: {error}", found.path.display()),
-            )
+            let why = format!("{origin}: {error}");
+            Refusal::new(Code::StorageError, artifact.to_string(), why)
         };
         let settings = self.settings.load_full();
         let route = settings.routes.resolve(&artifact.module);
-        let origin = found.path.display().to_string();
-        let mut file = File::open(&found.path).map_err(failed)?;
-        let len = file.metadata().map_err(failed)?.len();
+        let place = found.place.clone();
+        let opened = self.on_disk(move |_| place.open()).await?;
+        let (mut file, len) = opened.map_err(failed)?;
         if len > settings.max_zip_bytes {
             return Err(Refusal::new(
                 Code::UpstreamInvalid,
@@ -221,9 +341,10 @@ impl Gateway {
         }
         let spooled = writer.finish();
         let proof = self.proof(&settings, artifact, &route).await?;
-        let noted = fs::read_to_string(found.path.with_extension("ziphash"))
-            .ok()
-            .and_then(|text| text.trim().parse::<h1::H1>().ok());
+        let noted = match &found.place {
+            Place::File(path) => hash_beside(path),
+            Place::Part { .. } => found.noted,
+        };
         let content = spooled.reader();
         let hash = self
             .check_zip(&settings, artifact, &origin, content, true)
@@ -235,13 +356,7 @@ impl Gateway {
                 "no hash",
             ));
         };
-        if noted.is_some_and(|noted| noted != hash) {
-            return Err(Refusal::new(
-                Code::ChecksumMismatch,
-                artifact.to_string(),
-                format!("the zip ({hash}) is not what its .ziphash says"),
-            ));
-        }
+        as_noted(artifact, noted, hash)?;
         let mut verified =
             self.judge_zip(&settings, artifact, &origin, Some(hash), &proof, spooled)?;
         verified_or(artifact, verified.warning())?;
@@ -269,18 +384,39 @@ fn verified_or(artifact: &Artifact, warning: Option<&'static str>) -> Result<(),
     })
 }
 
-fn read_small(path: &Path, max: usize) -> io::Result<Bytes> {
+/// Compares a file with what was said of it where it comes from.
+fn as_noted(artifact: &Artifact, noted: Option<H1>, hash: H1) -> Result<(), Refusal> {
+    if noted.is_none_or(|noted| noted == hash) {
+        return Ok(());
+    }
+    let ending = artifact.part.ending();
+    let why = format!("the {ending} ({hash}) is not what is written beside it");
+    Err(Refusal::new(
+        Code::ChecksumMismatch,
+        artifact.to_string(),
+        why,
+    ))
+}
+
+/// What stands in the `.ziphash` beside a zip.
+fn hash_beside(zip: &Path) -> Option<H1> {
+    let mut text = String::new();
+    let file = File::open(zip.with_extension("ziphash")).ok()?;
+    file.take(MAX_HASH_BYTES).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+fn read_small(place: &Place, max: usize) -> io::Result<Bytes> {
+    let (file, _) = place.open()?;
     let mut bytes = Vec::new();
-    File::open(path)?
-        .take(max as u64 + 1)
-        .read_to_end(&mut bytes)?;
+    file.take(max as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > max {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     Ok(bytes.into())
 }
 
-fn read_block(mut file: File) -> io::Result<(Bytes, File)> {
+fn read_block(mut file: Box<dyn Read + Send>) -> io::Result<(Bytes, Box<dyn Read + Send>)> {
     let mut block = vec![0; BLOCK_BYTES];
     let read = file.read(&mut block)?;
     block.truncate(read);

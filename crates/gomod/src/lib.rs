@@ -2,6 +2,7 @@
 //!
 //! No I/O, no clock, no async: values in, values out. Equal to `golang.org/x/mod` where that has the rule.
 
+pub mod build_list;
 mod escape;
 pub mod gomod_file;
 pub mod h1;

@@ -11,6 +11,10 @@ use gomod::{ModulePath, Version, pattern::Patterns};
 
 use crate::config::{BackupTarget, Env, Flags, Sources, parse_duration, parse_size};
 
+mod carry;
+
+pub use carry::{CopyArgs, ExportArgs, ImportArgs};
+
 /// Longest reason of a tombstone, in bytes: clients see it in one line.
 const MAX_REASON_BYTES: usize = 500;
 
@@ -39,8 +43,12 @@ pub enum Command {
     Serve(ServeArgs),
     /// Validate a configuration and print it in effect, with the origin of each value
     Check(CheckArgs),
-    /// Take over a Go module cache or a folder in file:// GOPROXY layout
+    /// Take over a bundle, a Go module cache, or a folder in file:// GOPROXY layout
     Import(ImportArgs),
+    /// Write versions and their proofs into one file, for a network without a line
+    Export(ExportArgs),
+    /// Copy everything that is kept to another storage, while servers go on
+    Copy(CopyArgs),
     /// Retire a version: it disappears from lists and answers 410 with the reason
     Retire(RetireArgs),
     /// Take back a retirement
@@ -126,27 +134,6 @@ pub struct CheckArgs {
     #[command(flatten)]
     pub config: ConfigArgs,
     /// Print JSON, for machines
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Flags of `import`.
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Every zip is hashed and verified before it is kept. What is there already stays.
-
-Examples:
-  modgate import \"$(go env GOMODCACHE)/cache/download\"
-  modgate import /mnt/usb/goproxy --data /var/lib/modgate --json"
-)]
-pub struct ImportArgs {
-    /// Folder to take over
-    #[arg(value_name = "DIR")]
-    pub dir: PathBuf,
-    /// Where the configuration comes from.
-    #[command(flatten)]
-    pub config: ConfigArgs,
-    /// Print the report as JSON, for machines
     #[arg(long)]
     pub json: bool,
 }

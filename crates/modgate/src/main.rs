@@ -19,6 +19,8 @@ fn main() -> ExitCode {
         Command::Backup(args) => cmd::backup::backup(args, env),
         Command::Check(args) => cmd::check::run(args, env),
         Command::Completions(args) => cmd::completions::run(args),
+        Command::Copy(args) => cmd::copy::run(args, env),
+        Command::Export(args) => cmd::export::run(args, env),
         Command::Fsck(args) => cmd::fsck::run(args, env),
         Command::Gc(args) => cmd::gc::run(args, env),
         Command::Import(args) => cmd::import::run(args, env),

@@ -22,7 +22,7 @@ use crate::config::{self, Config, LogFormat, LogLevel};
 mod storage;
 
 pub use storage::{
-    backups, cared_for, coordinate, open_records, records, store, store_folder, tiers,
+    backups, cared_for, coordinate, open_records, place, records, store, store_folder, tiers,
 };
 
 /// The settings of a gateway. `via` is what it writes into `Via`. `before` is the direct fetch of a gateway that runs:
@@ -72,6 +72,23 @@ pub fn settings(config: &Config, via: &str, before: Option<&Direct>) -> Result<S
         async_queue: config.background.queue,
         async_workers: config.background.workers,
     })
+}
+
+/// The same configuration for a command that waits for what it fetches, whatever clients get.
+pub fn fetching_at_once(config: &Config) -> Config {
+    let at_once = |mode: config::Mode| match mode {
+        config::Mode::None => config::Mode::None,
+        config::Mode::Sync
+        | config::Mode::Async
+        | config::Mode::Redirect
+        | config::Mode::AsyncRedirect => config::Mode::Sync,
+    };
+    let mut config = config.clone();
+    config.mode = at_once(config.mode);
+    for route in &mut config.routes {
+        route.mode = at_once(route.mode);
+    }
+    config
 }
 
 fn mode(mode: config::Mode) -> Mode {

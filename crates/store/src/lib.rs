@@ -29,6 +29,7 @@ mod spool;
 mod store;
 pub mod tier;
 mod tiers;
+mod uses;
 mod window;
 
 pub use digest::{Digest, Hasher};

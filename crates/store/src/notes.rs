@@ -41,6 +41,11 @@ impl Notes {
         self.uses.store(true, Relaxed);
     }
 
+    /// Whether uses are noted at the files.
+    pub(crate) fn has_uses(&self) -> bool {
+        self.uses.load(Relaxed)
+    }
+
     pub(crate) fn has_digests(&self) -> bool {
         self.digests.load(Relaxed)
     }

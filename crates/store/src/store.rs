@@ -299,12 +299,17 @@ impl Store {
         &self.notes
     }
 
-    /// Notes at their files what was sent since the last time. Waits for the disk.
-    pub(crate) fn flush_use(&self) {
-        for key in self.hot.take_used() {
-            // An object that is in memory alone has no file.
-            let _ = notes::used_now(&self.path(&key));
+    /// What was sent out of memory since the last time; noted at the files too, where that is wanted. Waits for the
+    /// disk.
+    pub(crate) fn take_used(&self) -> Vec<Arc<Key>> {
+        let used = self.hot.take_used();
+        if self.notes.has_uses() {
+            for key in &used {
+                // An object that is in memory alone has no file.
+                let _ = notes::used_now(&self.path(key));
+            }
         }
+        used
     }
 
     /// Makes an object of another tier ready to send.

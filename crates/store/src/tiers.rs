@@ -26,6 +26,7 @@ use crate::{
     Digest, Kept, Key, Pull, Spooled, Store,
     journal::{Journal, JournalSnapshot},
     tier::{Persist, Source, Tier, TierError, TierSettings, TierSnapshot},
+    uses::Uses,
 };
 
 mod background;
@@ -194,6 +195,8 @@ pub struct Tiers {
     tasks: TaskTracker,
     /// The mark of each object that was compared as a whole: parts of that very object may be sent on.
     marks: moka::sync::Cache<Key, Box<str>>,
+    /// What was used, where whoever cleans up cannot see it at the files of one machine.
+    uses: Uses,
     counters: Counters,
 }
 
@@ -259,6 +262,7 @@ impl Tiers {
             crowded: Notify::new(),
             tasks: TaskTracker::new(),
             marks: moka::sync::Cache::new(MARKS),
+            uses: Uses::default(),
             counters: Counters::default(),
         }
     }
@@ -297,6 +301,37 @@ impl Tiers {
 
     fn keepers(&self) -> impl Iterator<Item = &Arc<Tier>> {
         self.tiers().filter(|tier| tier.keeps())
+    }
+
+    /// What was used since this was asked last, where a tier beside the disk keeps. Waits for the disk.
+    pub fn take_uses(&self) -> Vec<Key> {
+        self.mark_uses();
+        self.uses.take()
+    }
+
+    /// Uses that could not be noted: they are asked for again.
+    pub fn give_back_uses<'a>(&self, keys: impl IntoIterator<Item = &'a Key>) {
+        for key in keys {
+            self.uses.note(key);
+        }
+    }
+
+    /// Waits until so much was used that it should be [taken](Self::take_uses).
+    pub async fn many_uses(&self) {
+        self.uses.many().await;
+    }
+
+    /// Gathers what was sent out of memory.
+    fn mark_uses(&self) {
+        for key in self.store.take_used() {
+            self.used(&key);
+        }
+    }
+
+    fn used(&self, key: &Key) {
+        if self.keeps_elsewhere() {
+            self.uses.note(key);
+        }
     }
 
     /// What metrics show.

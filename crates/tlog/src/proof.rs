@@ -108,6 +108,12 @@ pub struct Continuation {
     old: TreeHead,
 }
 
+/// The goal of a plan: what root the tree had when it was smaller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beginning {
+    size: u64,
+}
+
 /// A proof to be made: which tiles it needs under which head, and what it shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan<Goal> {
@@ -199,14 +205,7 @@ impl Plan<Continuation> {
     ) -> Result<(), ProofError> {
         self.authenticate(tiles)?;
         let Continuation { old } = self.goal;
-        // The old tree's edge tiles are prefixes of the same tiles in the new one.
-        let edge: Vec<&[u8]> = tree::edge_tiles(old.size)
-            .filter_map(|narrow| {
-                let position = self.position(narrow.level(), narrow.index())?;
-                tiles.get(position)?.as_ref().get(..narrow.byte_len())
-            })
-            .collect();
-        let computed = tree::root_of_edge(edge.into_iter());
+        let computed = self.root_at(tiles, old.size);
         if computed == old.root {
             Ok(())
         } else {
@@ -221,6 +220,36 @@ impl Plan<Continuation> {
     /// The head that is to be shown a beginning of [`head`](Plan::head).
     pub fn old(&self) -> &TreeHead {
         &self.goal.old
+    }
+}
+
+impl Plan<Beginning> {
+    /// Plans to compute the root that the log had at `size`. Whoever has the tiles can prove to anyone whose head is of
+    /// that size that this head continues it, without knowing theirs.
+    ///
+    /// # Errors
+    /// [`ProofError::Shrunk`] if the log is smaller.
+    pub fn beginning(size: u64, head: &TreeHead) -> Result<Plan<Beginning>, ProofError> {
+        if head.size < size {
+            return Err(ProofError::Shrunk {
+                old: size,
+                new: head.size,
+            });
+        }
+        let mut plan = Plan::edge(head, Beginning { size });
+        for tile in tree::edge_tiles(size) {
+            plan.add(tile.level(), tile.index());
+        }
+        Ok(plan)
+    }
+
+    /// Authenticates the tiles, given in the order of [`tiles`](Plan::tiles), and computes the root.
+    ///
+    /// # Errors
+    /// [`ProofError`]; nothing of `tiles` may be kept then.
+    pub fn root<Content: AsRef<[u8]>>(&self, tiles: &[Content]) -> Result<Hash, ProofError> {
+        self.authenticate(tiles)?;
+        Ok(self.root_at(tiles, self.goal.size))
     }
 }
 
@@ -312,6 +341,18 @@ impl<Goal> Plan<Goal> {
             }
         }
         Ok(())
+    }
+
+    /// The root of the tree as it was at `size`, from tiles already authenticated.
+    fn root_at<Content: AsRef<[u8]>>(&self, tiles: &[Content], size: u64) -> Hash {
+        // The old tree's edge tiles are prefixes of the same tiles in the new one.
+        let edge: Vec<&[u8]> = tree::edge_tiles(size)
+            .filter_map(|narrow| {
+                let position = self.position(narrow.level(), narrow.index())?;
+                tiles.get(position)?.as_ref().get(..narrow.byte_len())
+            })
+            .collect();
+        tree::root_of_edge(edge.into_iter())
     }
 
     /// Node number `node` of tile level `level`, from tiles already authenticated.

@@ -2,12 +2,11 @@
 
 use std::{
     fs::File,
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     sync::Arc,
 };
 
 use futures_util::TryStreamExt as _;
-use gomod::zip;
 use records::Object;
 use store::{
     Digest, Folder, Hasher, Key,
@@ -17,13 +16,10 @@ use store::{
 use tokio::task::spawn_blocking;
 
 use super::Fsck;
-use crate::{CareError, Pace, Part, pace::Paced, parse_key};
+use crate::{CareError, Part, pace::hash, parse_key, read_hash, zip_hash};
 
-const BLOCK_BYTES: usize = 256 << 10;
 /// What a tier sends is written in pieces of about this length.
 const WRITE_BYTES: usize = 1 << 20;
-/// Longest `.ziphash`.
-const MAX_HASH_BYTES: u64 = 128;
 
 /// Where a copy lies.
 #[derive(Clone, Debug)]
@@ -323,9 +319,6 @@ impl Fsck<'_> {
         key: &Key,
         copy: &mut Seen,
     ) -> Result<Result<String, String>, CareError> {
-        let Some((_, module, version, _)) = parse_key(key.as_str()) else {
-            return Ok(Err("no zip of a module".to_owned()));
-        };
         if copy.temp.is_none()
             && let Place::Tier(tier) = copy.place.clone()
             && let Some(again) = self.look_at_tier(&tier, key, true).await?
@@ -342,15 +335,7 @@ impl Fsck<'_> {
             let Some(file) = file else {
                 return Ok(Err("it is gone".to_owned()));
             };
-            let len = file.metadata()?.len();
-            let limits = zip::Limits::default();
-            Ok(
-                match zip::check(file, len, &module, &version, &limits, zip::Want::Hash) {
-                    Ok(report) => report.h1.map(|h1| h1.to_string()).ok_or_else(String::new),
-                    Err(zip::ZipError::Io(error)) if !is_of_the_bytes(&error) => return Err(error),
-                    Err(error) => Err(error.to_string()),
-                },
-            )
+            zip_hash(file, &key)
         });
         Ok(hashed.await?)
     }
@@ -365,35 +350,6 @@ impl Fsck<'_> {
             .on_disk(move |folder| read_hash(folder, &beside));
         Ok(read.await?.filter(|text| text.starts_with("h1:")))
     }
-}
-
-pub(super) fn read_hash(folder: &Folder, key: &Key) -> io::Result<Option<String>> {
-    let Some(file) = folder.open(key)? else {
-        return Ok(None);
-    };
-    let mut bytes = Vec::new();
-    file.take(MAX_HASH_BYTES).read_to_end(&mut bytes)?;
-    Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned()))
-}
-
-/// The digest of a file. Waits for the disk, and for its turn.
-pub(super) fn hash(file: &mut File, pace: &Pace) -> io::Result<Digest> {
-    let (mut hasher, mut block) = (Hasher::default(), vec![0; BLOCK_BYTES]);
-    let mut paced = Paced { reader: file, pace };
-    loop {
-        match paced.read(&mut block) {
-            Ok(0) => return Ok(hasher.finish()),
-            Ok(read) => hasher.update(&block[..read]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// Whether a zip cannot be read because of what it is, not because of the disk.
-fn is_of_the_bytes(error: &io::Error) -> bool {
-    use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
-    matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof)
 }
 
 fn is_corrupt(error: &TierError) -> bool {

@@ -11,10 +11,10 @@ use store::{
 
 use super::{
     Finding, Fsck, Kind,
-    look::{Look, Place, hash, read_hash},
+    look::{Look, Place},
     row_of,
 };
-use crate::{CareError, Pace, Storage, now_ms};
+use crate::{CareError, Pace, Storage, now_ms, pace::hash, read_hash, zip_hash};
 
 /// Where good bytes are taken from. The file goes with it.
 struct Good {
@@ -37,10 +37,27 @@ impl Fsck<'_> {
         if row.is_none() && before.is_some() {
             return Ok(());
         }
+        // What is bad in a tier that forgets goes as soon as it is read.
+        let went = look.copies.into_iter().filter(|copy| {
+            copy.bad.is_some() && matches!(&copy.place, Place::Tier(tier) if !tier.keeps())
+        });
+        let went: Vec<_> = went.collect();
         let look = self.look(key, row.as_ref()).await?;
         let mut findings = findings(key, row.as_ref(), &look);
         if self.options.repair && !findings.is_empty() {
             self.repair(key, row, &look, &mut findings).await?;
+        }
+        for copy in went {
+            let name = copy.place.name();
+            if findings.iter().all(|finding| finding.place != name) {
+                findings.push(Finding {
+                    kind: Kind::Altered,
+                    key: key.to_string(),
+                    place: name,
+                    detail: copy.bad.unwrap_or_default(),
+                    repaired: Some("moved out of the way when it was read".to_owned()),
+                });
+            }
         }
         for finding in findings {
             self.found(finding);
@@ -141,20 +158,14 @@ impl Fsck<'_> {
     async fn fetch_anew(&self, key: &Key, row: Option<&Object>) -> Result<Good, String> {
         let upstream = self.upstream.ok_or("nowhere else, and not fetched anew")?;
         let path = upstream.fetch(key).await?;
-        let read = path.clone();
+        let (read, of) = (path.clone(), key.clone());
         let digest = self.storage.on_disk(move |_| {
             let digest = hash(&mut fs::File::open(&read)?, &Pace::new(None))?;
-            let beside = read.with_extension("ziphash");
-            let is_zip = read.extension().is_some_and(|ending| ending == "zip");
-            let h1 = if is_zip {
-                fs::read_to_string(beside).ok()
-            } else {
-                None
-            };
-            Ok(match h1 {
-                Some(h1) => digest.with_h1(h1.trim()),
-                None => digest,
-            })
+            if read.extension().is_none_or(|ending| ending != "zip") {
+                return Ok(digest);
+            }
+            let h1 = zip_hash(fs::File::open(&read)?, &of)?;
+            Ok(digest.with_h1(h1.map_err(io::Error::other)?))
         });
         let digest = digest.await.map_err(|error| error.to_string())?;
         if let Some(wanted) = row.and_then(|row| row.h1.as_deref())

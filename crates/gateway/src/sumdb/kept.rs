@@ -212,6 +212,13 @@ impl Kept {
         true
     }
 
+    /// Writes what waits, before this returns. False if not all of it could be written. Waits for the disk.
+    pub(super) fn write_now(&self) -> bool {
+        while self.write_batch() {}
+        let state = self.lock();
+        state.tiles.is_empty() && state.lookups.is_empty() && !state.head_waits
+    }
+
     fn write_all(
         &self,
         files: &BTreeMap<String, Bytes>,

@@ -4,6 +4,7 @@
 //! `kept` is what stays. All proofs run against one newest head. Their tiles are kept, and every lookup is served with
 //! that head, so what was proven once can be proven again by any client, also offline (see `tlog::proof`).
 
+mod carried;
 mod kept;
 mod prove;
 mod records;
@@ -13,7 +14,7 @@ mod source;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::Instant,
 };
 
@@ -32,7 +33,9 @@ use crate::{
 };
 
 use kept::Kept;
-use source::Fault;
+use source::{Fault, Source};
+
+pub use carried::Carried;
 
 /// Authenticated tiles that are held in memory, in bytes.
 const TILE_MEMORY_BYTES: u64 = 4 << 20;
@@ -58,6 +61,8 @@ pub(crate) struct SumDb {
     aside: Mutex<HashMap<String, Instant>>,
     refreshed: Mutex<Refreshed>,
     compared: Mutex<shared::Compared>,
+    /// The one source there is, while a bundle is taken over.
+    carried: OnceLock<Source>,
 }
 
 impl SumDb {
@@ -93,6 +98,7 @@ impl SumDb {
             aside: Mutex::default(),
             refreshed: Mutex::default(),
             compared: Mutex::default(),
+            carried: OnceLock::new(),
             settings,
         }
     }

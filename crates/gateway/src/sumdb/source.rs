@@ -17,7 +17,10 @@ use upstream::{
     chain::{Chain, Target},
 };
 
-use super::SumDb;
+use super::{
+    SumDb,
+    carried::{Carried, ask_carried},
+};
 use crate::{
     refusal::{Code, Refusal},
     settings::Settings,
@@ -33,17 +36,25 @@ const MAX_ANSWER_BYTES: usize = 1 << 20;
 
 /// One who may have the database's answers.
 #[derive(Clone, Debug)]
-pub(super) struct Source {
-    chain: Arc<Chain>,
-    /// What comes before the database's own paths.
-    prefix: String,
-    /// Whether it is the database itself, so that its "no" counts.
-    authority: bool,
+pub(super) enum Source {
+    /// Somebody at the other end of a line.
+    Line {
+        chain: Arc<Chain>,
+        /// What comes before the database's own paths.
+        prefix: String,
+        /// Whether it is the database itself, so that its "no" counts.
+        authority: bool,
+    },
+    /// What somebody carried here.
+    Carried(Arc<dyn Carried>),
 }
 
 impl Source {
     pub(super) fn name(&self) -> String {
-        self.chain.to_string()
+        match self {
+            Self::Line { chain, .. } => chain.to_string(),
+            Self::Carried(_) => "the bundle".to_owned(),
+        }
     }
 }
 
@@ -97,9 +108,20 @@ impl Round {
         let name = source.name();
         match fault {
             Fault::Final(refusal) => return Err(refusal),
-            Fault::Absent if source.authority => {
+            Fault::Absent
+                if matches!(
+                    source,
+                    Source::Line {
+                        authority: true,
+                        ..
+                    }
+                ) =>
+            {
                 let why = "the checksum database does not have it";
                 return Err(Refusal::new(Code::RecordNotFound, what, why));
+            }
+            Fault::Absent if matches!(source, Source::Carried(_)) => {
+                self.trouble.push(format!("{name} has no proof of {what}"));
             }
             Fault::Absent => self.trouble.push(format!("{name}: answered 404")),
             Fault::Trouble(why) => self.trouble.push(format!("{name}: {why}")),
@@ -123,6 +145,11 @@ impl Round {
         } else {
             self.trouble.join("; ")
         };
+        if sumdb.carried.get().is_some() {
+            let code = Code::ChecksumDatabaseUnreachable;
+            return Refusal::new(code, what, format!("not proven: {trouble}"))
+                .hint("export it where there is a line, with its proof; what can have none belongs into `private` or `sumdb.exempt` here too");
+        }
         Refusal::new(Code::ChecksumDatabaseUnreachable, what, format!("cannot be reached ({trouble})"))
             .hint("new versions are not served without it; an operator may set `sumdb.url` (also to a mirror's `/sumdb/NAME`), or `sumdb.unreachable = \"serve-unverified\"`")
     }
@@ -157,11 +184,15 @@ impl SumDb {
         source: &Source,
         path: &str,
     ) -> Result<Bytes, Fault> {
+        let (chain, prefix) = match source {
+            Source::Line { chain, prefix, .. } => (chain, prefix),
+            Source::Carried(carried) => return ask_carried(carried, path).await,
+        };
         let ask = Ask {
-            path: format!("{}{path}", source.prefix),
+            path: format!("{prefix}{path}"),
             hedge: false,
         };
-        match settings.upstreams.fetch(&source.chain, &ask).await {
+        match settings.upstreams.fetch(chain, &ask).await {
             Ok(fetched) => match fetched.body.into_bytes(MAX_ANSWER_BYTES).await {
                 Ok(body) => Ok(body),
                 Err(error @ upstream::BodyError::TooLarge(_)) => Err(Fault::invalid(error)),
@@ -181,7 +212,10 @@ impl SumDb {
     }
 
     pub(super) async fn sources(self: &Arc<Self>, settings: &Settings) -> Vec<Source> {
-        let authority = |chain: &Arc<Chain>| Source {
+        if let Some(carried) = self.carried.get() {
+            return vec![carried.clone()];
+        }
+        let authority = |chain: &Arc<Chain>| Source::Line {
             chain: Arc::clone(chain),
             prefix: String::new(),
             authority: true,
@@ -196,7 +230,7 @@ impl SumDb {
             };
             let chain = Arc::new(Chain::single(base.clone()));
             if self.supports(settings, &chain).await {
-                sources.push(Source {
+                sources.push(Source::Line {
                     chain,
                     prefix: format!("/sumdb/{}", self.name()),
                     authority: false,

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     cli::FsckArgs,
     cmd::check,
-    config::{Config, Env, Mode},
+    config::{Config, Env},
     wire,
 };
 
@@ -138,16 +138,8 @@ struct Anew<'a> {
 
 impl Anew<'_> {
     async fn start(&self) -> Result<Arc<Gateway>, String> {
-        let mut config = self.config.clone();
         // Whoever repairs waits for the fetch, as nobody else may want to.
-        let waiting = |mode: Mode| match mode {
-            Mode::None => Mode::None,
-            Mode::Sync | Mode::Async | Mode::Redirect | Mode::AsyncRedirect => Mode::Sync,
-        };
-        config.mode = waiting(config.mode);
-        for route in &mut config.routes {
-            route.mode = waiting(route.mode);
-        }
+        let config = wire::fetching_at_once(self.config);
         let settings = StoreSettings {
             folder: self.folder.clone(),
             hot_bytes: 0,

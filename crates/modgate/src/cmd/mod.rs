@@ -3,6 +3,8 @@
 pub mod backup;
 pub mod check;
 pub mod completions;
+pub mod copy;
+pub mod export;
 pub mod fsck;
 pub mod gc;
 pub mod import;

@@ -191,7 +191,7 @@ fn workers() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
 }
 
-fn limits(config: &Config) -> ServerLimits {
+pub(super) fn limits(config: &Config) -> ServerLimits {
     ServerLimits {
         max_connections: config.limits.max_connections,
         max_header_bytes: config.limits.max_header_bytes,
@@ -203,7 +203,7 @@ fn limits(config: &Config) -> ServerLimits {
     }
 }
 
-fn door_settings(config: &Config) -> DoorSettings {
+pub(super) fn door_settings(config: &Config) -> DoorSettings {
     let public_url = config.public_url.as_ref().map(ToString::to_string);
     DoorSettings {
         public_url: public_url.map(|url| url.trim_end_matches('/').to_owned()),

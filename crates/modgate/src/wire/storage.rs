@@ -231,6 +231,41 @@ pub fn cared_for(config: &Config, records: Arc<Records>) -> Result<care::Storage
     })
 }
 
+/// A storage by its name: `disk`, or that of a tier. Without a name the one that keeps: the last bucket, else the disk.
+/// Call it within the runtime.
+///
+/// # Errors
+/// No storage of that name, and those that there are; a tier that cannot be what it is said to be.
+pub fn place(config: &Config, name: Option<&str>) -> Result<care::copy::Place, String> {
+    let settings = tiers(config);
+    let buckets: Vec<&ObjectSettings> = settings
+        .below
+        .iter()
+        .filter_map(|tier| match tier {
+            TierSettings::Object(object) => Some(object),
+            TierSettings::Redis(_) => None,
+        })
+        .collect();
+    let bucket = buckets
+        .iter()
+        .rfind(|bucket| name.is_none_or(|name| name == &*bucket.name));
+    if let Some(bucket) = bucket {
+        let tier = store::tier::Tier::new(&TierSettings::Object((*bucket).clone()));
+        let tier = tier.map_err(|error| error.to_string())?;
+        return Ok(care::copy::Place::Bucket(Arc::new(tier)));
+    }
+    if settings.disk.is_some() && name.is_none_or(|name| name == "disk") {
+        return Ok(care::copy::Place::Disk(Folder::new(store_folder(config))));
+    }
+    let mut names: Vec<&str> = buckets.iter().map(|bucket| &*bucket.name).collect();
+    names.extend(settings.disk.is_some().then_some("disk"));
+    let name = name.unwrap_or_default();
+    Err(format!(
+        "no [[storage]] that keeps is called {name:?}; there are: {}",
+        names.join(", ")
+    ))
+}
+
 /// Where backups are.
 ///
 /// # Errors

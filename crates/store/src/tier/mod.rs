@@ -212,6 +212,14 @@ impl Tier {
         }
     }
 
+    /// Puts it back whenever its breaker took it out. Works until it is dropped.
+    pub async fn keep_up(self: Arc<Self>) {
+        loop {
+            self.gate().down().await;
+            self.gate().heal(|| self.probe()).await;
+        }
+    }
+
     /// Its name in the configuration.
     pub fn name(&self) -> &Arc<str> {
         self.gate().name()

@@ -22,7 +22,7 @@ impl Tiers {
     pub async fn run(self: Arc<Self>) {
         let mut work = JoinSet::new();
         for tier in self.tiers() {
-            work.spawn(heal(Arc::clone(tier)));
+            work.spawn(Arc::clone(tier).keep_up());
             if !tier.keeps() {
                 continue;
             }
@@ -112,13 +112,5 @@ impl Tiers {
                 false
             }
         }
-    }
-}
-
-/// Puts a tier back whenever it was taken out.
-async fn heal(tier: Arc<Tier>) {
-    loop {
-        tier.gate().down().await;
-        tier.gate().heal(|| tier.probe()).await;
     }
 }

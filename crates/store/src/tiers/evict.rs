@@ -69,9 +69,9 @@ impl Tiers {
         self.store.notes().uses_from_now();
         let mut walked: Option<Instant> = None;
         loop {
-            let store = Arc::clone(&self.store);
+            let tiers = Arc::clone(&self);
             // The disk's trouble is told where it is written to.
-            let _ = spawn_blocking(move || store.flush_use()).await;
+            let _ = spawn_blocking(move || tiers.mark_uses()).await;
             let due = walked.is_none_or(|at| at.elapsed() >= WALK);
             if due || self.counters.disk_bytes.load(Relaxed) > bound {
                 walked = Some(Instant::now());

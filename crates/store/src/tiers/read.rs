@@ -28,6 +28,7 @@ impl Tiers {
         }
         match self.store.get(key).await {
             Ok(Some(kept)) => {
+                self.used(key);
                 self.lift(key, &kept);
                 return Found::Kept(kept);
             }
@@ -58,7 +59,11 @@ impl Tiers {
         key: &Key,
         unknown: &mut Option<TierError>,
     ) -> Option<Found> {
-        match tier.fetch(key, WHOLE_BYTES).await {
+        let fetched = tier.fetch(key, WHOLE_BYTES).await;
+        if let Ok(Some(_)) = &fetched {
+            self.used(key);
+        }
+        match fetched {
             Ok(Some(Fetched::Whole(bytes, digest))) => {
                 let kept = Arc::new(Kept::memory(bytes.clone(), &digest));
                 self.store.make_hot(key, &kept);
@@ -200,6 +205,7 @@ impl Tiers {
             let len = range.end.saturating_sub(range.start);
             match object.open(key, Some(range.clone()), Some(&mark)).await {
                 Ok(Some(mut opened)) => {
+                    self.used(key);
                     // A client may be slow: it must not hold a slot of the tier.
                     opened.slot = None;
                     return Ok(Some(Frames::pull(PullReader::part(opened), len)));
@@ -253,6 +259,7 @@ impl Tiers {
             if let Ok(Some(_)) = object.head(key).await
                 && let Ok(Some(address)) = object.address(key).await
             {
+                self.used(key);
                 return Some(address);
             }
         }

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod copies;
+mod tiers;
+
 use std::{
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
@@ -72,10 +75,15 @@ impl Site {
             }
         }
         // Noted after the answer.
-        let wanted = 3 * names.len() as u64;
+        site.indexed(3 * names.len() as u64).await;
+        site
+    }
+
+    /// Waits until so many files are in the index.
+    async fn indexed(&self, wanted: u64) {
         for _ in 0..200 {
-            if site.json(&["fsck", "--json"])["checked"] == wanted {
-                return site;
+            if self.json(&["fsck", "--json"])["checked"] == wanted {
+                return;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -141,6 +149,19 @@ impl Site {
             "{name}.{part} is not answered {status} in time"
         );
     }
+}
+
+const DISK: &str = "[[storage]]\ntier = \"disk\"\n";
+
+/// The table of a bucket, with a prefix in it.
+fn bucket(s3: &S3, prefix: &str) -> String {
+    format!(
+        "[[storage]]\ntier = \"s3\"\nbucket = \"{}\"\nprefix = {prefix:?}\nendpoint = \"{}\"\nregion = \"{}\"\n\
+         access_key = {{ env = \"S3_KEY\" }}\nsecret_key = {{ env = \"S3_SECRET\" }}\n",
+        S3::BUCKET,
+        s3.endpoint(),
+        S3::REGION,
+    )
 }
 
 /// Changes a byte in the middle of a file where it lies, as a bad disk or a hand would.
@@ -215,14 +236,7 @@ async fn what_is_altered_or_lost_is_fetched_anew_beside_a_running_server() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_altered_in_one_tier_is_put_back_from_the_other() {
     let s3 = S3::start().await;
-    let storage = format!(
-        "[[storage]]\ntier = \"disk\"\n[[storage]]\ntier = \"s3\"\nbucket = \"{}\"\nprefix = \"p\"\n\
-         endpoint = \"{}\"\nregion = \"{}\"\naccess_key = {{ env = \"S3_KEY\" }}\n\
-         secret_key = {{ env = \"S3_SECRET\" }}\n",
-        S3::BUCKET,
-        s3.endpoint(),
-        S3::REGION,
-    );
+    let storage = format!("{DISK}{}", bucket(&s3, "p"));
     let site = Site::start(&["a", "b", "c"], &storage).await;
     site.lab.stop().await;
     let object = |name: &str| {

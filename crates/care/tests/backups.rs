@@ -1,0 +1,119 @@
+//! Backups on a schedule, and which of them stay.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{path::Path, time::Duration};
+
+use care::backup::{self, Backup, Target};
+use records::{Object, Records, RecordsSettings};
+
+async fn records(folder: &Path) -> Records {
+    let path = folder.join("records.db");
+    Records::open(&RecordsSettings::Sqlite { path })
+        .await
+        .unwrap()
+}
+
+async fn note(records: &Records, number: u64) {
+    let object = Object {
+        key: format!("go/lab.example/m{number}/@v/v1.0.0.mod"),
+        size: number,
+        sha256: [7; 32],
+        h1: None,
+        kept_at_ms: 1,
+        used_at_ms: 1,
+        pinned: false,
+    };
+    records.note(&[object]).await.unwrap();
+}
+
+/// One that is due at once.
+async fn due(records: &Records, target: &Target, keep: usize, work: &Path) -> Backup {
+    let (backup, _) = backup::on_schedule(records, target, Duration::ZERO, keep, work)
+        .await
+        .unwrap();
+    backup.unwrap()
+}
+
+fn folders(target: &Path) -> usize {
+    std::fs::read_dir(target).unwrap().count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_one_comes_from_time_to_time_and_what_is_too_old_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (to, work) = (folder.path().join("to"), folder.path().join("work"));
+    std::fs::create_dir_all(&work).unwrap();
+    let (records, target) = (records(folder.path()).await, Target::Folder(to.clone()));
+    let mut all = Vec::new();
+    for number in 0..15 {
+        note(&records, number).await;
+        all.push(due(&records, &target, 2, &work).await);
+    }
+    let whole: Vec<usize> = (0..15).filter(|at| all[*at].base.is_none()).collect();
+    assert_eq!(
+        whole,
+        [0, 7, 14],
+        "a whole one, six that build upon it, and again"
+    );
+    for at in 1..15 {
+        let base = (!whole.contains(&at)).then(|| all[at - 1].id.clone());
+        assert_eq!(all[at].base, base);
+    }
+    // Two whole ones stay, and all that build upon them.
+    let left: Vec<String> = backup::list(&target)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|b| b.id)
+        .collect();
+    let wanted: Vec<String> = all[7..].iter().map(|backup| backup.id.clone()).collect();
+    assert_eq!(left, wanted);
+    assert_eq!(
+        folders(&to),
+        left.len(),
+        "nothing is left of those that went"
+    );
+
+    // What stays can be restored, to the last of each row.
+    for at in [7, 13, 14] {
+        let restored = backup::restore(&records, &target, Some(all[at].at_ms), &work).await;
+        let restored = restored.unwrap();
+        assert_eq!(restored.backup.id, all[at].id);
+        assert_eq!(restored.backup.rows, all[at].rows);
+        let last = format!("go/lab.example/m{at}/@v/v1.0.0.mod");
+        assert!(records.object(&last).await.unwrap().is_some());
+        let later = format!("go/lab.example/m{}/@v/v1.0.0.mod", at + 1);
+        assert!(records.object(&later).await.unwrap().is_none());
+    }
+    let gone = backup::restore(&records, &target, Some(all[6].at_ms), &work).await;
+    assert!(gone.is_err());
+
+    // One that is not finished counts for nothing, and one whole one stays whatever is said.
+    std::fs::remove_file(to.join(&all[14].id).join("backup.json")).unwrap();
+    assert_eq!(backup::prune(&target, 0).await.unwrap(), 0);
+    assert_eq!(backup::list(&target).await.unwrap().len(), 7);
+    records.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_written_before_it_is_due() {
+    let folder = tempfile::tempdir().unwrap();
+    let work = folder.path().join("work");
+    std::fs::create_dir_all(&work).unwrap();
+    let target = Target::Folder(folder.path().join("to"));
+    let records = records(folder.path()).await;
+    let hour = Duration::from_hours(1);
+    let (first, next) = backup::on_schedule(&records, &target, hour, 3, &work)
+        .await
+        .unwrap();
+    assert!(first.is_some_and(|first| first.base.is_none()));
+    assert_eq!(next, hour);
+    let (second, left) = backup::on_schedule(&records, &target, hour, 3, &work)
+        .await
+        .unwrap();
+    assert!(second.is_none(), "one an hour");
+    assert!(left > Duration::from_mins(59) && left <= hour, "{left:?}");
+    assert_eq!(backup::list(&target).await.unwrap().len(), 1);
+    records.close().await;
+}
