@@ -61,11 +61,8 @@ impl Notes {
 
     /// Opens a file so that this is no use of it.
     pub(crate) fn open(&self, path: &Path) -> io::Result<File> {
-        let flags = self.flags();
-        if flags.is_empty() {
-            return File::open(path);
-        }
-        open_with(path, flags)
+        // A pipe that somebody put there must not be waited for.
+        open_with(path, OFlags::NONBLOCK | self.flags())
     }
 
     /// The file is new.
@@ -87,11 +84,16 @@ pub(crate) fn open_unused(path: &Path) -> io::Result<File> {
 }
 
 fn open_with(path: &Path, flags: OFlags) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    let flags = i32::try_from(flags.bits()).map_err(io::Error::other)?;
-    match options.read(true).custom_flags(flags).open(path) {
+    let open = |flags: OFlags| {
+        let flags = i32::try_from(flags.bits()).map_err(io::Error::other)?;
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(flags).open(path)
+    };
+    match open(flags) {
         // The file of another user.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => File::open(path),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open(flags - OFlags::NOATIME)
+        }
         opened => opened,
     }
 }

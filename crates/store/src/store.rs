@@ -135,7 +135,8 @@ impl Store {
         let file = openat2(
             &self.root,
             key.as_str(),
-            OFlags::RDONLY | OFlags::CLOEXEC | self.notes.flags(),
+            // A pipe that somebody put there must not be waited for.
+            OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | self.notes.flags(),
             Mode::empty(),
             ResolveFlags::CACHED | ResolveFlags::BENEATH,
         )?;
@@ -388,12 +389,18 @@ impl Store {
         getrandom::fill(&mut name).map_err(|error| io::Error::other(error.to_string()))?;
         let name = u128::from_le_bytes(name);
         let name = format!("{name:032x}");
-        let path = self.folder.join("tmp").join(name);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&path)?;
+        let folder = self.folder.join("tmp");
+        let path = folder.join(name);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        let file = match options.open(&path) {
+            // Somebody tidied up.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(folder)?;
+                options.open(&path)?
+            }
+            opened => opened?,
+        };
         Ok((file, TempPath(Some(path))))
     }
 

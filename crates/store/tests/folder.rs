@@ -1,0 +1,44 @@
+//! What others do to the data folder while it is in use.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{fs, sync::Arc};
+
+use bytes::Bytes;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use store::{Committed, Key, Store, StoreSettings};
+
+fn open(folder: &tempfile::TempDir) -> Arc<Store> {
+    let settings = StoreSettings {
+        folder: folder.path().to_owned(),
+        hot_bytes: 1 << 20,
+    };
+    Arc::new(Store::open(&settings).unwrap())
+}
+
+fn key(name: &str) -> Key {
+    Key::new(name.to_owned()).unwrap()
+}
+
+#[tokio::test]
+async fn a_folder_that_somebody_tidied_is_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    fs::remove_dir_all(folder.path().join("tmp")).unwrap();
+    let put = store.put_small(&key("go/a"), &Bytes::from_static(b"x"));
+    assert_eq!(put.unwrap(), Committed::New);
+    fs::remove_dir_all(folder.path().join("tmp")).unwrap();
+    store.spool(Some(10)).await.unwrap();
+    assert!(store.get(&key("go/a")).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_pipe_is_no_file_and_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    fs::create_dir(folder.path().join("go")).unwrap();
+    let pipe = folder.path().join("go/pipe");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    assert!(store.at_hand("go/pipe".to_owned()).is_none());
+    assert!(store.get(&key("go/pipe")).await.unwrap().is_none());
+}
