@@ -7,7 +7,10 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use gomod::h1::H1;
 use replicas::{LEASE, Lease, Leases};
-use store::{Committed, Content as Keeping, Digest, Found, Frames, KeepError, Key, Pull, Spooled};
+use store::{
+    Committed, Content as Keeping, Digest, Found, Frames, KeepError, Key, Pull, Spooled,
+    tier::TierError,
+};
 use tokio::time::Instant;
 
 use crate::{
@@ -54,7 +57,7 @@ impl Gateway {
                 Found::Absent => return Kept::Absent,
                 Found::Unknown(error) => {
                     tracing::warn!(%key, %error, "storage cannot be asked");
-                    return Kept::Unknown(unavailable(artifact, &error));
+                    return Kept::Unknown(unavailable(artifact, &error.brief()));
                 }
                 // Somebody else put it there, and nothing says what it must be: it is fetched as if it were not there.
                 Found::Pull(pull) if pull.digest().is_none() => {
@@ -154,23 +157,25 @@ impl Gateway {
         part: Option<(u64, u64)>,
     ) -> Result<Frames, Refusal> {
         let what = lower.key.as_str();
-        let failed = |error: &dyn std::fmt::Display| {
-            Refusal::new(Code::StorageUnavailable, what, error.to_string())
+        let failed = |why: String| Refusal::new(Code::StorageUnavailable, what, why);
+        let broken = |error: TierError| {
+            tracing::warn!(%what, %error, "storage cannot be asked");
+            failed(error.brief())
         };
         let frames = match part {
             Some((from, to)) => self
                 .tiers
                 .part(&lower.key, from..to)
                 .await
-                .map_err(|error| failed(&error))?,
+                .map_err(broken)?,
             None => match self.tiers.find(&lower.key).await {
                 Found::Kept(kept) => Some(kept.frames(0, kept.len())),
                 Found::Pull(pull) => pull.frames(),
                 Found::Absent => None,
-                Found::Unknown(error) => return Err(failed(&error)),
+                Found::Unknown(error) => return Err(broken(error)),
             },
         };
-        frames.ok_or_else(|| failed(&"it is not there any more; ask again"))
+        frames.ok_or_else(|| failed("it is not there any more; ask again".to_owned()))
     }
 
     /// Keeps what passed its check in the tiers that keep, before its last byte goes to anybody. Nothing is to be done
@@ -197,7 +202,8 @@ impl Gateway {
             }
             Err(KeepError::Storage(error)) => {
                 Metrics::count(&self.metrics.commits, "failed");
-                Err(unavailable(artifact, &error))
+                tracing::warn!(%key, %error, "not kept at the second try");
+                Err(unavailable(artifact, &error.brief()))
             }
             Err(KeepError::Disk(error)) => {
                 Metrics::count(&self.metrics.commits, "failed");

@@ -5,6 +5,7 @@
 #[expect(dead_code, reason = "what the front door's tests need more of")]
 mod common;
 mod faults;
+mod matrix;
 mod reads;
 mod replicas;
 

@@ -113,6 +113,11 @@ impl TierError {
             detail: detail.into(),
         }
     }
+
+    /// What clients may know: the details name addresses.
+    pub fn brief(&self) -> String {
+        format!("storage tier {}: {}", self.tier, self.kind)
+    }
 }
 
 /// An object that is being read from a tier.
