@@ -1,6 +1,7 @@
 //! Storage tiers and replicas, through the front door, over real Redis, PostgreSQL and object storage.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod balanced;
 #[path = "../front_door/common.rs"]
 #[expect(dead_code, reason = "what the front door's tests need more of")]
 mod common;
@@ -48,16 +49,38 @@ pub(crate) async fn gate_with(
     sumdb: &str,
     data: Option<PathBuf>,
 ) -> Modgate {
+    start(lab, bucket, config, sumdb, data, Vec::new()).await
+}
+
+/// The same with more variables.
+pub(crate) async fn gate_of(
+    lab: &Lab,
+    bucket: &S3,
+    config: &str,
+    env: Vec<(String, String)>,
+) -> Modgate {
+    start(lab, bucket, config, "off", None, env).await
+}
+
+async fn start(
+    lab: &Lab,
+    bucket: &S3,
+    config: &str,
+    sumdb: &str,
+    data: Option<PathBuf>,
+    mut env: Vec<(String, String)>,
+) -> Modgate {
     let secret = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    env.extend([
+        secret("S3_KEY", bucket.access_key()),
+        secret("S3_SECRET", bucket.secret_key()),
+    ]);
     let options = Options {
         upstream: Some(lab.url()),
         sumdb: Some(sumdb.to_owned()),
         config: Some(config.to_owned()),
         data,
-        env: vec![
-            secret("S3_KEY", bucket.access_key()),
-            secret("S3_SECRET", bucket.secret_key()),
-        ],
+        env,
         ..Options::default()
     };
     Modgate::start(common::bin(), options).await

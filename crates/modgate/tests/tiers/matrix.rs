@@ -153,7 +153,7 @@ impl Site {
             }
         }
         assert!(before.terminate().await.success());
-        let mut site = Self {
+        let site = Self {
             gate: gate(&lab, &bucket, &config, None).await,
             at_hand: (0..AT_HAND).map(|n| module(&format!("hand{n}"))).collect(),
             lab,

@@ -15,15 +15,15 @@ use crate::{
     gate, gate_with, large, redis, s3,
 };
 
-struct Site {
-    lab: Lab,
-    bucket: S3,
+pub(crate) struct Site {
+    pub(crate) lab: Lab,
+    pub(crate) bucket: S3,
     records: Postgres,
     hot: Redis,
 }
 
 impl Site {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let (lab, bucket, records, hot) =
             tokio::join!(Lab::start(), S3::start(), Postgres::start(), Redis::start());
         Self {
@@ -34,7 +34,7 @@ impl Site {
         }
     }
 
-    fn config(&self, coordinate: &str) -> String {
+    pub(crate) fn config(&self, coordinate: &str) -> String {
         format!(
             "{MEMORY}{}{DISK}{}[records]\nurl = \"{}\"\n[replicas]\ncoordinate = \"{coordinate}\"\n",
             redis(&self.hot),
@@ -43,7 +43,7 @@ impl Site {
         )
     }
 
-    async fn replicas(&self, coordinate: &str, count: usize) -> Vec<Modgate> {
+    pub(crate) async fn replicas(&self, coordinate: &str, count: usize) -> Vec<Modgate> {
         let config = self.config(coordinate);
         let mut replicas = Vec::new();
         for _ in 0..count {
@@ -54,7 +54,7 @@ impl Site {
 }
 
 /// Many clients of all replicas for the same path at once; all have the right bytes.
-async fn crowd(replicas: &[Modgate], path: &str, clients: usize, want: &[u8]) {
+pub(crate) async fn crowd(replicas: &[Modgate], path: &str, clients: usize, want: &[u8]) {
     let mut asking = tokio::task::JoinSet::new();
     for n in 0..clients {
         let replica = &replicas[n % replicas.len()];
