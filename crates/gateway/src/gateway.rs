@@ -281,8 +281,13 @@ impl Gateway {
             ),
         ));
         for tier in self.tiers.snapshot().tiers {
-            let state = if tier.up { "up" } else { "taken out" };
-            checks.push(("storage", tier.up, format!("{}: {state}", tier.name)));
+            let state = match (tier.up, tier.refuses) {
+                (false, _) => "taken out",
+                (true, true) => "refuses; the log says what",
+                (true, false) => "up",
+            };
+            let ok = tier.up && !tier.refuses;
+            checks.push(("storage", ok, format!("{}: {state}", tier.name)));
         }
         if self.records.shared() {
             let asked = self.records.probe().await;

@@ -125,3 +125,25 @@ async fn a_bucket_that_is_away_new_modules_are_journalled_and_survive_a_kill() {
     );
     assert!(std::fs::read(&zips[1]).unwrap() == big.zip());
 }
+
+#[tokio::test]
+async fn a_bucket_that_is_not_there_is_told_at_the_start() {
+    let (lab, bucket) = (Lab::start().await, S3::start().await);
+    let new = module("new");
+    lab.add(new.clone());
+    let config = format!("{MEMORY}{DISK}{}", s3(&bucket, ""));
+    let config = config.replace("bucket = \"modgate\"", "bucket = \"no-such-bucket\"");
+    let gate = gate(&lab, &bucket, &config, None).await;
+    let log = gate.logged("storage tier refuses", 1).await;
+    assert!(log.contains("no-such-bucket"), "{log}");
+    let ready = gate.get("/readyz").await;
+    assert_eq!(ready.status, 200, "what is at hand is served");
+    assert!(ready.text().contains("s3: refuses"), "{}", ready.text());
+    let refused = soon(&gate, &new.url_path("zip")).await;
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert_eq!(code(&refused), "storage_unavailable");
+    // Somebody makes it.
+    std::fs::create_dir(bucket.bucket_dir().with_file_name("no-such-bucket")).unwrap();
+    all_right(&gate, &new).await;
+    assert!(gate.get("/readyz").await.text().contains("s3: up"));
+}

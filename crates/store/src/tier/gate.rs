@@ -5,7 +5,7 @@ use std::{
     future::Future,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -50,6 +50,8 @@ pub struct TierSnapshot {
     pub name: Arc<str>,
     /// Whether work goes to it; `false` while its breaker is open.
     pub up: bool,
+    /// Whether it refused, or was full, and has taken nothing since.
+    pub refuses: bool,
     /// How often the breaker took it out.
     pub opened: u64,
     /// Reads that found the object.
@@ -80,6 +82,7 @@ pub struct TierSnapshot {
 pub(crate) struct Gate {
     name: Arc<str>,
     breaker: Mutex<Breaker>,
+    refuses: AtomicBool,
     slots: Arc<Semaphore>,
     /// Told when the tier is taken out, so that somebody begins to probe.
     taken_out: Notify,
@@ -102,6 +105,7 @@ impl Gate {
         Self {
             name,
             breaker: Mutex::default(),
+            refuses: AtomicBool::new(false),
             slots: Arc::new(Semaphore::new(concurrency.clamp(1, Semaphore::MAX_PERMITS))),
             taken_out: Notify::new(),
             put_back: Notify::new(),
@@ -200,11 +204,17 @@ impl Gate {
             }
             TierErrorKind::Full | TierErrorKind::Refused => {
                 count(&self.counters.errors);
-                tracing::error!(tier = %self.name, %error, "storage tier refuses");
+                self.refuses.store(true, Relaxed);
+                tracing::error!(tier = %self.name, %error, "storage tier refuses: is there such a bucket, with room, and may this key list, read and write it?");
             }
             TierErrorKind::Differs => count(&self.counters.differs),
             TierErrorKind::Corrupt => count(&self.counters.corrupt),
         }
+    }
+
+    /// It took something.
+    pub(crate) fn took(&self) {
+        self.refuses.store(false, Relaxed);
     }
 
     fn back(&self) {
@@ -275,6 +285,7 @@ impl Gate {
         TierSnapshot {
             name: Arc::clone(&self.name),
             up: self.is_up(),
+            refuses: self.refuses.load(Relaxed),
             opened: get(&counters.opened),
             hits: get(&counters.hits),
             misses: get(&counters.misses),

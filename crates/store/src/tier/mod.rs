@@ -13,7 +13,7 @@ mod source;
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::stream::BoxStream;
+use futures_util::{StreamExt as _, stream::BoxStream};
 use tokio::sync::OwnedSemaphorePermit;
 
 pub use self::{
@@ -32,6 +32,8 @@ use crate::{Committed, Digest, Key};
 /// Objects up to this length are read whole, longer ones are streamed.
 pub const WHOLE_BYTES: u64 = 1 << 20;
 
+/// How long a bucket may take to say that it is there.
+const LOOK_LIMIT: Duration = Duration::from_secs(10);
 /// Longest text of an error that is passed on, in bytes.
 const MAX_DETAIL: usize = 400;
 
@@ -283,6 +285,7 @@ impl Tier {
         let counters = &self.gate().counters;
         match put {
             Ok(Committed::New) => {
+                self.gate().took();
                 count(&counters.writes);
                 counters
                     .written_bytes
@@ -308,6 +311,16 @@ impl Tier {
             Self::Redis(tier) => tier.probe().await,
             Self::Object(tier) => tier.probe().await,
         }
+    }
+
+    /// Looks whether there is such a bucket. What comes of it is in the log, the breaker and the snapshot.
+    pub(crate) async fn look(&self) {
+        let Self::Object(tier) = self else { return };
+        let looked = self.gate().run(LOOK_LIMIT, async {
+            tier.list(None).next().await.transpose().map(drop)
+        });
+        // The gate has noted it.
+        let _ = looked.await;
     }
 
     /// What metrics show.

@@ -397,10 +397,21 @@ fn map(gate: &Gate, error: Error) -> TierError {
         | Error::PermissionDenied { .. }
         | Error::Unauthenticated { .. }
         | Error::UnknownConfigurationKey { .. } => TierErrorKind::Refused,
+        _ if is_refusal(&error) => TierErrorKind::Refused,
         _ if is_timeout(&error) => TierErrorKind::Timeout,
         _ => TierErrorKind::Unavailable,
     };
     gate.error(kind, error)
+}
+
+/// Errors of lists come without a kind; the status stands in their text.
+fn is_refusal(error: &Error) -> bool {
+    let Error::Generic { .. } = error else {
+        return false;
+    };
+    let text = error.to_string();
+    let refusals = ["401", "403", "404"].map(|status| format!("status code: {status} "));
+    refusals.iter().any(|refusal| text.contains(refusal))
 }
 
 fn is_timeout(error: &(dyn std::error::Error + 'static)) -> bool {

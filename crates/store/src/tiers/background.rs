@@ -26,6 +26,9 @@ impl Tiers {
             if !tier.keeps() {
                 continue;
             }
+            // Said at the start, not with the first version that cannot be kept.
+            let first = Arc::clone(tier);
+            work.spawn(async move { first.look().await });
             if let Some(journal) = &self.journal {
                 for _ in 0..WRITERS {
                     work.spawn(Arc::clone(&self).drain(Arc::clone(tier), Arc::clone(journal)));
