@@ -17,6 +17,8 @@ use store::{Key, Store};
 const MAX_AHEAD_MS: u64 = 5_000;
 /// Bound of the composed answers in memory, in bytes.
 const MAX_MEMORY_BYTES: u64 = 16 << 20;
+/// A folder of many versions takes tens of milliseconds to read. Another replica may have added to what is kept.
+const KEPT_LIFE: Duration = Duration::from_secs(2);
 /// The longest list or info that is taken from upstream, in bytes.
 pub(crate) const MAX_BODY_BYTES: usize = 16 << 20;
 
@@ -72,37 +74,57 @@ impl Changeable {
 
 /// Changeable answers in memory, by key.
 #[derive(Debug)]
-pub(crate) struct Changeables(Cache<String, Arc<Changeable>>);
+pub(crate) struct Changeables {
+    known: Cache<String, Arc<Changeable>>,
+    /// What can be said of what is kept alone, where nobody may be asked or nobody answers; empty: nothing.
+    kept: Cache<String, Bytes>,
+}
 
 impl Changeables {
     pub(crate) fn new() -> Self {
         let weigh = |key: &String, value: &Arc<Changeable>| {
             u32::try_from(key.len() + value.raw.len() + value.served.len() + 64).unwrap_or(u32::MAX)
         };
-        Self(
-            Cache::builder()
+        let weigh_kept = |key: &String, list: &Bytes| {
+            u32::try_from(key.len() + list.len() + 64).unwrap_or(u32::MAX)
+        };
+        Self {
+            known: Cache::builder()
                 .max_capacity(MAX_MEMORY_BYTES)
                 .weigher(weigh)
                 .build(),
-        )
+            kept: Cache::builder()
+                .max_capacity(MAX_MEMORY_BYTES / 4)
+                .weigher(weigh_kept)
+                .time_to_live(KEPT_LIFE)
+                .build(),
+        }
+    }
+
+    /// What can be said of what is kept alone: read once for all who ask at the same time and soon after. Waits for the
+    /// disk.
+    pub(crate) fn kept(&self, key: &str, read: impl FnOnce() -> Bytes) -> Bytes {
+        self.kept.get_with_by_ref(key, read)
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<Arc<Changeable>> {
-        self.0.get(key)
+        self.known.get(key)
     }
 
     pub(crate) fn insert(&self, key: &str, value: Arc<Changeable>) {
-        self.0.insert(key.to_owned(), value);
+        self.known.insert(key.to_owned(), value);
     }
 
     /// Forgets what is composed under `key`; what upstream said stays on disk.
     pub(crate) fn forget(&self, key: &str) {
-        self.0.invalidate(key);
+        self.known.invalidate(key);
+        self.kept.invalidate(key);
     }
 
     /// Forgets all that is composed: tombstones or rules changed.
     pub(crate) fn recompose(&self) {
-        self.0.invalidate_all();
+        self.known.invalidate_all();
+        self.kept.invalidate_all();
     }
 }
 

@@ -257,10 +257,17 @@ impl Gateway {
     /// What can be said from kept versions alone: a list, or the latest of them.
     async fn kept_only(self: &Arc<Self>, wanted: &Wanted) -> Result<Option<Bytes>, Refusal> {
         let asked = wanted.clone();
-        self.on_disk(move |gateway| match asked.what {
-            What::List => gateway.compose(&asked, b"").filter(|list| !list.is_empty()),
-            What::Latest => gateway.latest_kept(&asked.module),
-            What::Query(_) => None,
+        self.on_disk(move |gateway| {
+            let read = || {
+                let said = match asked.what {
+                    What::List => gateway.compose(&asked, b""),
+                    What::Latest => gateway.latest_kept(&asked.module),
+                    What::Query(_) => None,
+                };
+                said.unwrap_or_default()
+            };
+            let said = gateway.changeables.kept(&asked.key(), read);
+            Some(said).filter(|said| !said.is_empty())
         })
         .await
     }
