@@ -1,7 +1,7 @@
 //! `modgate backup` and `modgate restore`.
 
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     process::ExitCode,
 };
 
@@ -11,18 +11,17 @@ use serde_json::json;
 use store::Folder;
 
 use crate::{
-    cli::{BackupArgs, ConfigArgs, RestoreArgs},
-    cmd::check,
+    cli::{BackupArgs, RestoreArgs},
     config::{BackupTarget, Config, Env},
     wire,
 };
 
 /// Writes a backup.
 pub fn backup(args: &BackupArgs, env: Env) -> io::Result<ExitCode> {
-    let Some(config) = load(&args.config, env)? else {
+    let Some(config) = super::load_and_log(&args.config.sources(env))? else {
         return Ok(ExitCode::FAILURE);
     };
-    let written = runtime()?.block_on(async {
+    let written = super::runtime()?.block_on(async {
         let (records, target) = open(&config, args.to.as_ref()).await?;
         let work = Folder::new(wire::store_folder(&config)).work()?;
         let written = backup::write(&records, &target, args.incremental, &work).await;
@@ -45,10 +44,10 @@ pub fn backup(args: &BackupArgs, env: Env) -> io::Result<ExitCode> {
 
 /// Restores a backup.
 pub fn restore(args: &RestoreArgs, env: Env) -> io::Result<ExitCode> {
-    let Some(config) = load(&args.config, env)? else {
+    let Some(config) = super::load_and_log(&args.config.sources(env))? else {
         return Ok(ExitCode::FAILURE);
     };
-    let restored = runtime()?.block_on(async {
+    let restored = super::runtime()?.block_on(async {
         let (records, target) = open(&config, args.from.as_ref()).await?;
         let work = Folder::new(wire::store_folder(&config)).work()?;
         let restored = backup::restore(&records, &target, args.at, &work).await;
@@ -83,24 +82,4 @@ async fn open(config: &Config, named: Option<&BackupTarget>) -> io::Result<(Reco
     let target = target.ok_or_else(|| io::Error::other("no backup.to is set: say where"))?;
     let target = wire::backups(config, target).map_err(io::Error::other)?;
     Ok((wire::open_records(config).await?, target))
-}
-
-fn load(args: &ConfigArgs, env: Env) -> io::Result<Option<Config>> {
-    let colours = check::colours(&env, io::stderr().is_terminal());
-    match Config::load(&args.sources(env)) {
-        Ok(loaded) => {
-            wire::logs(&loaded.config, wire::json_logs(&loaded.config));
-            Ok(Some(loaded.config))
-        }
-        Err(mistakes) => {
-            check::report(&mistakes, colours)?;
-            Ok(None)
-        }
-    }
-}
-
-fn runtime() -> io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
 }

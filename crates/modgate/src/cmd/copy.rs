@@ -1,7 +1,7 @@
 //! `modgate copy`.
 
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     process::ExitCode,
     sync::Arc,
 };
@@ -12,14 +12,12 @@ use store::Folder;
 
 use crate::{
     cli::CopyArgs,
-    cmd::check,
     config::{Config, Env, Sources},
     wire,
 };
 
 /// Copies, and fails if the other place does not have everything.
 pub fn run(args: &CopyArgs, env: Env) -> io::Result<ExitCode> {
-    let colours = check::colours(&env, io::stderr().is_terminal());
     let mut sources = vec![args.config.sources(env.clone())];
     sources.extend(args.to_config.as_ref().map(|file| Sources {
         file: Some(file.clone()),
@@ -28,19 +26,14 @@ pub fn run(args: &CopyArgs, env: Env) -> io::Result<ExitCode> {
     }));
     let mut configs = Vec::new();
     for sources in &sources {
-        match Config::load(sources) {
-            Ok(loaded) => configs.push(loaded.config),
-            Err(mistakes) => {
-                check::report(&mistakes, colours)?;
-                return Ok(ExitCode::FAILURE);
-            }
-        }
+        let Some(config) = super::load(sources)? else {
+            return Ok(ExitCode::FAILURE);
+        };
+        configs.push(config);
     }
     let (config, there) = (&configs[0], &configs[configs.len() - 1]);
     wire::logs(config, wire::json_logs(config));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let runtime = super::runtime()?;
     let (names, report) = runtime.block_on(copy_all(args, config, there))?;
     print(args, &names, &report)?;
     Ok(if report.good() {

@@ -7,7 +7,7 @@ mod proofs;
 use std::{
     collections::BTreeSet,
     fs::File,
-    io::{self, IsTerminal as _, Seek as _, Write as _},
+    io::{self, Seek as _, Write as _},
     path::Path,
     process::ExitCode,
     sync::Arc,
@@ -33,7 +33,6 @@ use self::{
 };
 use crate::{
     cli::ExportArgs,
-    cmd::check,
     config::{Config, Env},
     wire,
 };
@@ -58,18 +57,10 @@ struct Report {
 
 /// Writes a bundle.
 pub fn run(args: &ExportArgs, env: Env) -> io::Result<ExitCode> {
-    let colours = check::colours(&env, io::stderr().is_terminal());
-    let config = match Config::load(&args.config.sources(env)) {
-        Ok(loaded) => loaded.config,
-        Err(mistakes) => {
-            check::report(&mistakes, colours)?;
-            return Ok(ExitCode::FAILURE);
-        }
+    let Some(config) = super::load_and_log(&args.config.sources(env))? else {
+        return Ok(ExitCode::FAILURE);
     };
-    wire::logs(&config, wire::json_logs(&config));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let runtime = super::runtime()?;
     let report = runtime.block_on(export(args, &config))?;
     print(args, &report)?;
     Ok(ExitCode::SUCCESS)

@@ -1,7 +1,7 @@
 //! `modgate fsck`.
 
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     cli::FsckArgs,
-    cmd::check,
     config::{Config, Env},
     wire,
 };
@@ -28,18 +27,10 @@ const FETCHED: &str = "fetched";
 
 /// Compares everything, and fails if something is wrong and stays so.
 pub fn run(args: &FsckArgs, env: Env) -> io::Result<ExitCode> {
-    let colours = check::colours(&env, io::stderr().is_terminal());
-    let config = match Config::load(&args.config.sources(env)) {
-        Ok(loaded) => loaded.config,
-        Err(mistakes) => {
-            check::report(&mistakes, colours)?;
-            return Ok(ExitCode::FAILURE);
-        }
+    let Some(config) = super::load_and_log(&args.config.sources(env))? else {
+        return Ok(ExitCode::FAILURE);
     };
-    wire::logs(&config, wire::json_logs(&config));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let runtime = super::runtime()?;
     let report = runtime.block_on(check_all(args, &config))?;
     print(args, &report)?;
     Ok(if report.good() {

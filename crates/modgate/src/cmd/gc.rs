@@ -1,7 +1,7 @@
 //! `modgate gc`, `modgate pin` and `modgate unpin`.
 
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     process::ExitCode,
     sync::Arc,
 };
@@ -10,14 +10,13 @@ use care::gc::{self, Gone, Options, Report};
 
 use crate::{
     cli::{ConfigArgs, GcArgs, ModuleVersions, PinArgs, UnpinArgs},
-    cmd::check,
-    config::{Config, Env},
+    config::Env,
     wire,
 };
 
 /// Removes what was not used for long, or tells what would go.
 pub fn run(args: &GcArgs, env: Env) -> io::Result<ExitCode> {
-    let Some(config) = load(&args.config, env)? else {
+    let Some(config) = super::load(&args.config.sources(env))? else {
         return Ok(ExitCode::FAILURE);
     };
     wire::logs(&config, wire::json_logs(&config));
@@ -27,7 +26,7 @@ pub fn run(args: &GcArgs, env: Env) -> io::Result<ExitCode> {
         matching: args.matching.clone(),
         really: args.yes,
     };
-    let report = runtime()?.block_on(async {
+    let report = super::runtime()?.block_on(async {
         let records = Arc::new(wire::open_records(&config).await?);
         let storage = wire::cared_for(&config, Arc::clone(&records)).map_err(io::Error::other)?;
         let report = gc::run(&storage, &options, &|_| {}).await;
@@ -88,10 +87,10 @@ pub fn unpin(args: &UnpinArgs, env: Env) -> io::Result<ExitCode> {
 }
 
 fn set(config: &ConfigArgs, env: Env, what: &ModuleVersions, pinned: bool) -> io::Result<ExitCode> {
-    let Some(config) = load(config, env)? else {
+    let Some(config) = super::load(&config.sources(env))? else {
         return Ok(ExitCode::FAILURE);
     };
-    let count = runtime()?.block_on(async {
+    let count = super::runtime()?.block_on(async {
         let records = wire::open_records(&config).await?;
         let set = gc::pin(&records, &what.module, what.version.as_ref(), pinned).await;
         records.close().await;
@@ -112,21 +111,4 @@ fn set(config: &ConfigArgs, env: Env, what: &ModuleVersions, pinned: bool) -> io
     };
     eprintln!("{name}: {count} files are {done}");
     Ok(ExitCode::SUCCESS)
-}
-
-fn load(args: &ConfigArgs, env: Env) -> io::Result<Option<Config>> {
-    let colours = check::colours(&env, io::stderr().is_terminal());
-    match Config::load(&args.sources(env)) {
-        Ok(loaded) => Ok(Some(loaded.config)),
-        Err(mistakes) => {
-            check::report(&mistakes, colours)?;
-            Ok(None)
-        }
-    }
-}
-
-fn runtime() -> io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     process::ExitCode,
     sync::Arc,
     time::Duration,
@@ -21,7 +21,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     cli::ImportArgs,
-    cmd::check,
     config::{Config, Env},
     wire,
 };
@@ -41,18 +40,10 @@ struct Report {
 
 /// Takes over a bundle or a folder and reports; fails if anything was refused, or nothing found.
 pub fn run(args: &ImportArgs, env: Env) -> io::Result<ExitCode> {
-    let colours = check::colours(&env, io::stderr().is_terminal());
-    let config = match Config::load(&args.config.sources(env)) {
-        Ok(loaded) => loaded.config,
-        Err(mistakes) => {
-            check::report(&mistakes, colours)?;
-            return Ok(ExitCode::FAILURE);
-        }
+    let Some(config) = super::load_and_log(&args.config.sources(env))? else {
+        return Ok(ExitCode::FAILURE);
     };
-    wire::logs(&config, wire::json_logs(&config));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let runtime = super::runtime()?;
     let report = runtime.block_on(import(args, &config))?;
     print(args, &report)?;
     Ok(if report.refused.is_empty() {

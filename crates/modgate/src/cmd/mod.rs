@@ -12,3 +12,37 @@ pub mod retire;
 mod schedule;
 pub mod serve;
 mod watch;
+
+use std::io::{self, IsTerminal as _};
+
+use tokio::runtime::{Builder, Runtime};
+
+use crate::{
+    config::{Config, Sources},
+    wire,
+};
+
+/// The configuration in effect; `None` if there are mistakes in it, which are told.
+fn load(sources: &Sources) -> io::Result<Option<Config>> {
+    match Config::load(sources) {
+        Ok(loaded) => Ok(Some(loaded.config)),
+        Err(mistakes) => {
+            let colours = check::colours(&sources.env, io::stderr().is_terminal());
+            check::report(&mistakes, colours)?;
+            Ok(None)
+        }
+    }
+}
+
+/// The same for a command that says in logs how it goes.
+fn load_and_log(sources: &Sources) -> io::Result<Option<Config>> {
+    let config = load(sources)?;
+    if let Some(config) = &config {
+        wire::logs(config, wire::json_logs(config));
+    }
+    Ok(config)
+}
+
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_multi_thread().enable_all().build()
+}

@@ -1,17 +1,13 @@
 //! `modgate retire` and `modgate unretire`.
 
-use std::{
-    io::{self, IsTerminal as _},
-    process::ExitCode,
-};
+use std::{io, process::ExitCode};
 
 use gateway::tombstone::{self, Tombstone};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     cli::{ModuleVersion, RetireArgs, UnretireArgs},
-    cmd::check,
-    config::{Config, Env, Sources},
+    config::{Env, Sources},
     wire,
 };
 
@@ -37,13 +33,8 @@ fn edit(
     version: &ModuleVersion,
     tombstone: Option<Tombstone>,
 ) -> io::Result<ExitCode> {
-    let colours = check::colours(&sources.env, io::stderr().is_terminal());
-    let config = match Config::load(sources) {
-        Ok(loaded) => loaded.config,
-        Err(mistakes) => {
-            check::report(&mistakes, colours)?;
-            return Ok(ExitCode::FAILURE);
-        }
+    let Some(config) = super::load(sources)? else {
+        return Ok(ExitCode::FAILURE);
     };
     let retire = tombstone.is_some();
     let runtime = tokio::runtime::Builder::new_current_thread()
