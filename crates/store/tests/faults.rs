@@ -474,6 +474,7 @@ async fn a_disk_that_takes_nothing_costs_no_answer() {
     // A folder that cannot be made stands for a disk that is full.
     fs::write(tiers.folder.path().join("go"), "in the way").unwrap();
     fs::remove_dir_all(tiers.folder.path().join("tmp")).unwrap();
+    fs::write(tiers.folder.path().join("tmp"), "in the way").unwrap();
     assert_eq!(kept(&tiers, MOD).await, small);
     assert!(tiers.store().spool(Some(10)).await.is_err());
     let frames = pull(&tiers, zip).await.frames().unwrap();
