@@ -291,7 +291,10 @@ impl Tier {
                     .written_bytes
                     .fetch_add(digest.size, std::sync::atomic::Ordering::Relaxed);
             }
-            Ok(Committed::Present) => count(&counters.present),
+            Ok(Committed::Present) => {
+                self.gate().took();
+                count(&counters.present);
+            }
             Err(_) => {}
         }
         put
