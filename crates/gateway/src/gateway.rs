@@ -19,6 +19,7 @@ use crate::{
     answer::Answer,
     background::Background,
     changeable::Changeables,
+    epoch::Epoch,
     flight::Flights,
     index::Index,
     lists::Lists,
@@ -95,6 +96,7 @@ pub struct Gateway {
     pub(crate) lists: Lists,
     pub(crate) unverified: Unverified,
     pub(crate) noted_uses: NotedUses,
+    pub(crate) epoch: Epoch,
     /// Zips that may be checked at once: each takes memory for its names.
     pub(crate) zip_checks: Semaphore,
     /// Fetches and commits; waited for before the process ends.
@@ -155,6 +157,7 @@ impl Gateway {
             lists: Lists::default(),
             unverified: Unverified::load(Arc::clone(&store)),
             noted_uses: NotedUses::default(),
+            epoch: Epoch::default(),
             zip_checks: Semaphore::new(
                 std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             ),
@@ -302,6 +305,14 @@ impl Gateway {
                 upstream.state == "closed",
                 format!("{}: breaker {}", upstream.name, upstream.state),
             ));
+        }
+        if let Some(behind) = self.epoch_is_behind() {
+            let detail = if behind {
+                "another replica took another one; the log says more"
+            } else {
+                "the newest among the replicas"
+            };
+            checks.push(("configuration", !behind, detail.to_owned()));
         }
         if let Some(sumdb) = self.sumdb.load_full() {
             let (ok, detail) = sumdb.health();

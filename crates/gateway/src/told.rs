@@ -11,7 +11,15 @@ impl Gateway {
     /// Follows what is told, until the replica leaves or the gateway goes.
     pub fn follow(self: &Arc<Self>, replicas: Arc<Replicas>) {
         let _ = self.replicas.set(Arc::clone(&replicas));
+        if !self.is_alone() {
+            self.tell_turns();
+        }
         tokio::spawn(follow(Arc::downgrade(self), replicas));
+    }
+
+    /// Whether there can be no other replica: then nobody is told anything.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.replicas.get().is_none_or(|replicas| replicas.alone)
     }
 
     /// Compares what is kept of the checksum database with the other replicas.
@@ -38,13 +46,9 @@ impl Gateway {
             Told::Change(ChangeKind::Answer, key) => self.changeables.forget(&key),
             // Of a process that is alone, nobody else changes these.
             Told::Change(ChangeKind::Head, _) => self.compare_heads().await,
-            Told::Change(
-                ChangeKind::Config
-                | ChangeKind::Breaker
-                | ChangeKind::Everything
-                | ChangeKind::Unknown,
-                _,
-            ) => {}
+            Told::Change(ChangeKind::Config, digest) => self.hear_epoch(&digest),
+            Told::Change(ChangeKind::Breaker, key) => self.hear_turn(&key),
+            Told::Change(ChangeKind::Everything | ChangeKind::Unknown, _) => {}
         }
     }
 

@@ -227,8 +227,7 @@ async fn a_running_server_is_asked_and_later_bundles_continue_earlier_ones() {
         memory.fact(&fact).await.unwrap().as_deref(),
         Some("701,1602")
     );
-    let kind = records::ChangeKind::Config;
-    memory.set_fact(&fact, "", kind).await.unwrap();
+    memory.set_fact(&fact, "").await.unwrap();
     memory.close().await;
     let done = command(&["import", &one], &folders.at("c"), &offline);
     assert!(done.status.success(), "{}", said(&done));

@@ -30,9 +30,9 @@ pub enum ChangeKind {
     Answer,
     /// An object was removed or quarantined; the key is its own.
     Forget,
-    /// The configuration's epoch; the key says what of it.
+    /// A replica took a configuration; the key is its digest.
     Config,
-    /// An upstream or a tier fell ill or well; the key says which.
+    /// A replica found an upstream ill, or well again; the key says who found what of which.
     Breaker,
     /// The records were restored: read everything anew.
     Everything,

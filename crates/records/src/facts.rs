@@ -1,7 +1,6 @@
-//! Small facts by name, such as the epoch of the configuration.
+//! Small facts by name, such as what earlier bundles were proven by.
 
 use crate::{
-    changes::{Announce as _, ChangeKind},
     db::{Records, read, write},
     error::RecordsError,
 };
@@ -17,25 +16,17 @@ impl Records {
         })
     }
 
-    /// Sets a fact, and tells everybody that `kind` changed if it was not so before.
-    pub async fn set_fact(
-        &self,
-        name: &str,
-        value: &str,
-        kind: ChangeKind,
-    ) -> Result<bool, RecordsError> {
+    /// Sets a fact.
+    pub async fn set_fact(&self, name: &str, value: &str) -> Result<(), RecordsError> {
         write!(&self.db, "writing a fact", tx => {
-            let set = sqlx::query(
+            sqlx::query(
                 "INSERT INTO facts (name, value) VALUES ($1, $2) \
-                 ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE facts.value <> excluded.value",
+                 ON CONFLICT (name) DO UPDATE SET value = excluded.value",
             )
             .bind(name)
-            .bind(value);
-            let changed = set.execute(&mut *tx).await?.rows_affected() > 0;
-            if changed {
-                tx.announce(kind, name).await?;
-            }
-            changed
+            .bind(value)
+            .execute(&mut *tx)
+            .await?;
         })
     }
 }

@@ -71,6 +71,8 @@ pub struct Replicas {
     pub leases: Leases,
     /// What changed.
     pub announcements: Announcements,
+    /// Whether there can be no others: nothing is shared, and nothing told.
+    pub alone: bool,
 }
 
 impl Replicas {
@@ -78,6 +80,7 @@ impl Replicas {
     pub fn start(coordinate: Coordinate, records: &Arc<Records>, holder: &str) -> Self {
         let line = line::Line::start(&coordinate, records, holder);
         Self {
+            alone: line.alone() && !records.shared(),
             leases: Leases::new(&coordinate, records, holder, line.released()),
             announcements: Announcements::start(records, line),
         }

@@ -157,6 +157,17 @@ impl Breaker {
         }
     }
 
+    /// Another gateway found the upstream `ill`, or well again: that is a reason to look, not a judgement. What is closed
+    /// opens for a probe that may go at once, what is open may be probed at once.
+    pub(crate) fn hint(&mut self, now: Instant, ill: bool) {
+        let wait = match self.state {
+            State::Closed if ill => FIRST,
+            State::Open { wait, .. } if !ill => wait,
+            _ => return,
+        };
+        self.state = State::Open { until: now, wait };
+    }
+
     /// The upstream answered, though its body may yet break: what was open closes, but earlier
     /// broken bodies stay counted.
     pub(crate) fn answered(&mut self, now: Instant) {
@@ -282,6 +293,27 @@ mod tests {
         assert_eq!(b.probe(now + S * 5, true), Admission::Probe);
         b.failure(now + S * 10, true, true, 0.0);
         assert_eq!(b.probe(now + S * 10, false), Admission::Probe);
+    }
+
+    #[test]
+    fn a_hint_is_a_reason_to_look() {
+        let now = Instant::now();
+        let mut b = Breaker::new(now);
+        b.hint(now, false);
+        assert!(b.is_closed(), "all is well");
+        b.hint(now, true);
+        assert_eq!(b.admit(), Admission::Refused);
+        assert_eq!(b.probe(now, false), Admission::Probe, "at once");
+        b.hint(now, true);
+        assert_eq!(b.name(), "half_open", "somebody looks already");
+        assert!(!b.failure(now, true, true, 0.0), "it was open already");
+        assert_eq!(b.probe(now, false), Admission::Refused);
+        b.hint(now, true);
+        assert_eq!(b.probe(now, false), Admission::Refused, "nothing new");
+        b.hint(now, false);
+        assert_eq!(b.probe(now, false), Admission::Probe);
+        b.success(now);
+        assert!(b.is_closed());
     }
 
     #[test]

@@ -63,6 +63,8 @@ pub(crate) struct Health {
     counts: [AtomicU64; OUTCOMES.len()],
     /// Whether somebody probes it as long as its breaker is not closed.
     pub(crate) watched: AtomicBool,
+    /// Whether this gateway itself found it ill, and not well since.
+    pub(crate) found_ill: AtomicBool,
 }
 
 impl Health {
@@ -73,6 +75,7 @@ impl Health {
             samples: Mutex::new(Samples::default()),
             counts: [const { AtomicU64::new(0) }; OUTCOMES.len()],
             watched: AtomicBool::new(false),
+            found_ill: AtomicBool::new(false),
         }
     }
 

@@ -10,6 +10,7 @@ mod failure;
 mod health;
 mod peer;
 pub mod settings;
+mod turns;
 mod walk;
 
 use std::collections::HashMap;
@@ -22,17 +23,23 @@ pub use chain::{BaseUrl, Chain, ChainError, Entry, Fall, Target};
 pub use failure::{Attempt, Cause, Failure, FailureKind, Trouble};
 pub use health::Snapshot;
 pub use settings::{NetworkSettings, UpstreamSettings};
+pub use turns::Turn;
 pub use walk::Walk;
 
 use egress::Egress;
 use health::Health;
 use http::HeaderValue;
 use peer::{Asked, Peer};
+use tokio::sync::mpsc;
+use turns::Turns;
 
 /// How long [`Upstreams::mark_bad`] lasts.
 const BAD_FOR: Duration = Duration::from_mins(1);
 /// Most marks kept; beyond that, some make room.
 const MAX_BAD: u64 = 10_000;
+/// How long a hint is believed of an upstream that was not asked yet, and most of them.
+const HINTED_FOR: Duration = Duration::from_secs(10);
+const MAX_HINTED: u64 = 1000;
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +82,9 @@ struct Shared {
     legacy: Mutex<HashMap<String, (UpstreamSettings, Arc<Health>)>>,
     /// (masked name, path) whose content was bad lately.
     bad: moka::sync::Cache<(Arc<str>, String), ()>,
+    /// Masked names of those that others found ill before they were asked here.
+    hinted: moka::sync::Cache<Arc<str>, ()>,
+    turns: Turns,
 }
 
 impl Upstreams {
@@ -98,6 +108,11 @@ impl Upstreams {
                     .max_capacity(MAX_BAD)
                     .time_to_live(BAD_FOR)
                     .build(),
+                hinted: moka::sync::Cache::builder()
+                    .max_capacity(MAX_HINTED)
+                    .time_to_live(HINTED_FOR)
+                    .build(),
+                turns: Turns::default(),
             }),
         }
     }
@@ -127,6 +142,32 @@ impl Upstreams {
         *lock(&self.shared.legacy) = legacy;
         for (marked, ()) in &before.shared.bad {
             self.shared.bad.insert((*marked).clone(), ());
+        }
+        if let Some(listener) = before.shared.turns.listener() {
+            self.shared.turns.listen(listener);
+        }
+    }
+
+    /// Tells from now on which upstreams fall ill or recover, by what this gateway sees itself. A full channel loses
+    /// some.
+    pub fn tell_turns(&self, listener: mpsc::Sender<Turn>) {
+        self.shared.turns.listen(listener);
+    }
+
+    /// What another gateway tells of an upstream. One that is `ill` is passed over until a probe, which goes out with the
+    /// next request or at once, finds it well; one that is well again is probed sooner. Must be called within a Tokio
+    /// runtime.
+    pub fn hint(&self, turn: &Turn) {
+        let peers = self.shared.read_peers();
+        let mut known = false;
+        for peer in peers.values().filter(|peer| *peer.name() == turn.upstream) {
+            known = true;
+            peer.hint(turn.ill);
+        }
+        if !known && turn.ill {
+            self.shared.hinted.insert(Arc::clone(&turn.upstream), ());
+        } else {
+            self.shared.hinted.invalidate(&turn.upstream);
         }
     }
 
@@ -209,7 +250,11 @@ impl Shared {
             settings.clone(),
             self.egress.clone(),
             before,
+            self.turns.clone(),
         ));
+        if self.hinted.remove(peer.name()).is_some() {
+            peer.hint(true);
+        }
         peers.insert(base.expose().to_owned(), Arc::clone(&peer));
         peer
     }

@@ -18,6 +18,7 @@ use crate::health::{
     TIMEOUT,
 };
 use crate::settings::UpstreamSettings;
+use crate::turns::Turns;
 use crate::{Body, Fetched};
 
 /// Back-off before a repetition, in milliseconds.
@@ -56,6 +57,7 @@ pub(crate) struct Peer {
     places: Arc<Semaphore>,
     /// What was asked for last when it was passed over or failed: a probe asks for it again.
     probing: Mutex<Option<Arc<Asked>>>,
+    turns: Turns,
 }
 
 impl Peer {
@@ -65,6 +67,7 @@ impl Peer {
         settings: UpstreamSettings,
         egress: Egress,
         before: Option<(&UpstreamSettings, &Arc<Health>)>,
+        turns: Turns,
     ) -> Self {
         let places = settings.max_concurrent.clamp(1, Semaphore::MAX_PERMITS);
         let health = match before {
@@ -80,6 +83,7 @@ impl Peer {
             health,
             places: Arc::new(Semaphore::new(places)),
             probing: Mutex::new(None),
+            turns,
         }
     }
 
@@ -158,7 +162,26 @@ impl Peer {
     /// Counts a failure.
     fn failure(self: &Arc<Self>, dead: bool, probe: bool) {
         let now = Instant::now();
-        if self.health.breaker().failure(now, dead, probe, jitter()) {
+        let opened = self.health.breaker().failure(now, dead, probe, jitter());
+        if opened {
+            self.health.found_ill.store(true, Ordering::Release);
+            self.turns.tell(&self.name, true);
+            self.watch(now);
+        }
+    }
+
+    /// It is well: others hear of it if they heard from here that it was not.
+    fn recovered(&self) {
+        if self.health.found_ill.swap(false, Ordering::AcqRel) {
+            self.turns.tell(&self.name, false);
+        }
+    }
+
+    /// Another gateway found it ill, or well again.
+    pub(crate) fn hint(self: &Arc<Self>, ill: bool) {
+        let now = Instant::now();
+        self.health.breaker().hint(now, ill);
+        if !self.is_closed() {
             self.watch(now);
         }
     }
@@ -430,12 +453,14 @@ impl Pass {
     fn answered(&mut self) {
         self.probe = false;
         self.peer.health.breaker().answered(Instant::now());
+        self.peer.recovered();
         self.peer.health.judged.notify_waiters();
     }
 
     fn succeeded(mut self) {
         self.probe = false;
         self.peer.health.breaker().success(Instant::now());
+        self.peer.recovered();
         self.peer.health.judged.notify_waiters();
     }
 

@@ -21,7 +21,7 @@ use gomod::{
     zip,
 };
 use indicatif::{ProgressBar, ProgressStyle};
-use records::{ChangeKind, Records};
+use records::Records;
 use serde::Serialize;
 use store::Key;
 use tlog::lookup::Hashes;
@@ -250,7 +250,7 @@ async fn prove(
         }
         if let Some(records) = records {
             let fact_now = remember(before, size);
-            let noted = records.set_fact(&fact, &fact_now, ChangeKind::Config).await;
+            let noted = records.set_fact(&fact, &fact_now).await;
             noted.map_err(io::Error::other)?;
         }
     }

@@ -94,6 +94,7 @@ async fn serve(
     let coordinate = wire::coordinate(config)?;
     let replicas = Arc::new(Replicas::start(coordinate, &records, &via));
     gateway.follow(Arc::clone(&replicas));
+    gateway.take_epoch(&loaded.digest());
     let backups = tokio::spawn(schedule::run(
         config.clone(),
         Arc::clone(&records),
@@ -266,6 +267,13 @@ impl Running {
                         self.watch(&mut watch).await;
                     }
                 }
+                // Its change may not be seen here yet, or not at all: not every file system tells.
+                () = self.gateway.epoch_differs() => {
+                    if self.reload(level) {
+                        self.watch(&mut watch).await;
+                    }
+                    self.gateway.compare_epoch();
+                }
                 mut changed = watch.changed() => {
                     if self.wal.as_ref().is_some_and(|wal| changed.remove(wal)) {
                         self.replicas.announcements.look();
@@ -331,6 +339,7 @@ impl Running {
             certificate.set(tls.pair.clone());
         }
         self.gateway.reconfigure(settings);
+        self.gateway.take_epoch(&loaded.digest());
         self.door.set(door_settings(&loaded.config));
         self.recorder.set_logging(loaded.config.log.access);
         self.replicas.announcements.look();

@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, fmt::Display, path::PathBuf};
 
 use gateway::http::tls::Pair;
+use sha2::{Digest as _, Sha256};
 
 use super::{
     checked::{
@@ -42,6 +43,25 @@ pub struct Loaded {
     pub notices: Vec<String>,
     /// Files a change of which is a change of the configuration, as they were just before they were read.
     pub watched_files: BTreeMap<PathBuf, Option<Stamp>>,
+}
+
+/// What each replica has of its own, however much they are one: tables and single keys.
+const OWN: [&str; 4] = ["[log]", "[tls]", "listen", "data"];
+
+impl Loaded {
+    /// What tells this configuration from others: the first half of the SHA-256, in hex, of all values as they are shown, but for
+    /// those of a single machine.
+    pub fn digest(&self) -> String {
+        let mut hasher = Sha256::new();
+        for value in self.origins.iter() {
+            let own = OWN.contains(&&*value.header)
+                || value.header.is_empty() && OWN.contains(&value.key);
+            if !own && value.key != "path" {
+                hasher.update(format!("{} = {:?}\n", value.name(), value.value));
+            }
+        }
+        hex::encode(&hasher.finalize()[..16])
+    }
 }
 
 impl Config {

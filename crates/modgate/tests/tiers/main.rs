@@ -9,6 +9,7 @@ mod faults;
 mod matrix;
 mod reads;
 mod replicas;
+mod told;
 
 use std::{path::PathBuf, time::Duration};
 

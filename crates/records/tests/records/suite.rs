@@ -282,14 +282,11 @@ pub(crate) async fn changes_are_told_in_order(database: Database) {
     one.put_answer("list", 1, b"").await.unwrap();
     one.put_answer("list", 1, b"").await.unwrap();
     one.forget("go/x").await.unwrap();
-    one.set_fact("config", "7", ChangeKind::Config)
-        .await
-        .unwrap();
-    one.set_fact("config", "7", ChangeKind::Config)
-        .await
-        .unwrap();
+    one.set_fact("trees", "6").await.unwrap();
+    one.set_fact("trees", "7").await.unwrap();
+    one.announce(ChangeKind::Config, "digest").await.unwrap();
     one.announce(ChangeKind::Breaker, "proxy").await.unwrap();
-    assert_eq!(one.fact("config").await.unwrap().as_deref(), Some("7"));
+    assert_eq!(one.fact("trees").await.unwrap().as_deref(), Some("7"));
     let news = other.changes_since(start).await.unwrap();
     let told: Vec<(ChangeKind, &str)> = news
         .changes
@@ -303,7 +300,7 @@ pub(crate) async fn changes_are_told_in_order(database: Database) {
             (ChangeKind::Head, "sum.example"),
             (ChangeKind::Answer, "list"),
             (ChangeKind::Forget, "go/x"),
-            (ChangeKind::Config, "config"),
+            (ChangeKind::Config, "digest"),
             (ChangeKind::Breaker, "proxy"),
         ]
     );
