@@ -1,4 +1,4 @@
-//! A bad line in front of a service: a TCP proxy that is slow, narrow, silent, cut, or alters bytes, as it is told and
+//! A bad line in front of a service: a TCP proxy that is slow, narrow, silent, cut, alters bytes or answers itself, as it is told and
 //! while connections run.
 
 use std::io;
@@ -31,6 +31,7 @@ struct Faults {
     altered: bool,
     cut: bool,
     cut_after: Option<u64>,
+    answer: Option<&'static [u8]>,
 }
 
 /// A proxy on a free port of 127.0.0.1, without faults at first. Dropped, it and its connections end.
@@ -95,6 +96,13 @@ impl Chaos {
         self.faults.send_modify(|faults| faults.altered = true);
     }
 
+    /// To each piece that a client says it gets this answer, and nothing comes through in either direction: a service that
+    /// answers with errors, in its own protocol.
+    pub fn answer(&self, answer: &'static [u8]) {
+        self.faults
+            .send_modify(|faults| faults.answer = Some(answer));
+    }
+
     /// All connections are reset (TCP RST), and new ones as soon as they are made.
     pub fn cut(&self) {
         self.faults.send_modify(|faults| faults.cut = true);
@@ -141,9 +149,15 @@ async fn connection(mut client: TcpStream, service: SocketAddr, faults: watch::R
         server.set_nodelay(true)?;
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
+        let (up, line_up) = mpsc::channel(ON_THE_WAY);
+        let (down, line_down) = mpsc::channel(ON_THE_WAY);
+        // Who hears the client answers it too, but does not keep the line open for that.
+        let back = down.downgrade();
         tokio::try_join!(
-            pass(from_client, to_server, faults.clone(), false),
-            pass(from_server, to_client, faults.clone(), true),
+            hear(from_client, up, faults.clone(), Some(back)),
+            say(to_server, line_up, faults.clone(), false),
+            hear(from_server, down, faults.clone(), None),
+            say(to_client, line_down, faults.clone(), true),
         )
     };
     let whole = tokio::select! {
@@ -156,26 +170,15 @@ async fn connection(mut client: TcpStream, service: SocketAddr, faults: watch::R
     }
 }
 
-/// One direction: what is heard is said later. `down` is from the service to the client.
-async fn pass(
-    from: ReadHalf<'_>,
-    to: WriteHalf<'_>,
-    faults: watch::Receiver<Faults>,
-    down: bool,
-) -> io::Result<()> {
-    let (sender, line) = mpsc::channel(ON_THE_WAY);
-    tokio::try_join!(
-        hear(from, sender, faults.clone(), down),
-        say(to, line, faults, down)
-    )?;
-    Ok(())
-}
+/// A piece on its way, and when it arrives.
+type Piece = (Instant, Vec<u8>);
 
+/// What one side says is on its way to the other; of the client's side `back` is the way of answers to it.
 async fn hear(
     mut from: ReadHalf<'_>,
-    line: mpsc::Sender<(Instant, Vec<u8>)>,
+    line: mpsc::Sender<Piece>,
     faults: watch::Receiver<Faults>,
-    down: bool,
+    back: Option<mpsc::WeakSender<Piece>>,
 ) -> io::Result<()> {
     loop {
         let mut piece = vec![0; PIECE];
@@ -185,10 +188,16 @@ async fn hear(
         }
         piece.truncate(length);
         let now = *faults.borrow();
-        if now.altered && down {
+        let due = Instant::now() + now.latency;
+        if let Some(answer) = now.answer {
+            if let Some(back) = back.as_ref().and_then(mpsc::WeakSender::upgrade) {
+                let _ = back.send((due, answer.to_vec())).await;
+            }
+            continue;
+        }
+        if now.altered && back.is_none() {
             alter(&mut piece);
         }
-        let due = Instant::now() + now.latency;
         if line.send((due, piece)).await.is_err() {
             return Ok(());
         }
@@ -197,7 +206,7 @@ async fn hear(
 
 async fn say(
     mut to: WriteHalf<'_>,
-    mut line: mpsc::Receiver<(Instant, Vec<u8>)>,
+    mut line: mpsc::Receiver<Piece>,
     mut faults: watch::Receiver<Faults>,
     down: bool,
 ) -> io::Result<()> {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use testkit::{
     lab::Lab,
     services::{Redis, S3},
+    small_disk::SmallDisk,
 };
 
 use crate::{
@@ -146,4 +147,33 @@ async fn a_bucket_that_is_not_there_is_told_at_the_start() {
     std::fs::create_dir(bucket.bucket_dir().with_file_name("no-such-bucket")).unwrap();
     all_right(&gate, &new).await;
     assert!(gate.get("/readyz").await.text().contains("s3: up"));
+}
+
+#[tokio::test]
+async fn a_full_disk_serves_large_zips_from_the_bucket_and_says_so() {
+    let (lab, bucket) = tokio::join!(Lab::start(), S3::start());
+    let (below, new) = (large("below"), large("new"));
+    lab.add(below.clone());
+    lab.add(new.clone());
+    let config = format!("{MEMORY}{DISK}{}", s3(&bucket, ""));
+    let mut first = gate(&lab, &bucket, &config, None).await;
+    all_right(&first, &below).await;
+    assert!(first.terminate().await.success());
+
+    let disk = SmallDisk::new(32 << 20);
+    let second = gate(&lab, &bucket, &config, Some(disk.path().join("data"))).await;
+    disk.fill(0);
+    for _ in 0..2 {
+        all_right(&second, &below).await;
+    }
+    let refused = second.get(&new.url_path("zip")).await;
+    assert_eq!(refused.status, 507, "{}", refused.text());
+    assert!(refused.text().contains("[modgate: storage_full]"));
+    assert!(second.metric("modgate_disk_tier_refused_total").await > 0.0);
+    disk.make_room();
+    eventually("there is room again", async || {
+        second.get(&new.url_path("zip")).await.status == 200
+    })
+    .await;
+    all_right(&second, &new).await;
 }

@@ -20,8 +20,13 @@ use testkit::{
     go::Go,
     lab::Lab,
     services::{Postgres, Redis, S3},
+    small_disk::SmallDisk,
 };
-use tokio::task::JoinSet;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{DISK, MEMORY, common::module, gate, redis, s3};
@@ -32,6 +37,16 @@ const LIMIT: Duration = Duration::from_secs(20);
 const RECOVERY: Duration = Duration::from_secs(15);
 /// How long clients go on at least while something is away.
 const DURING: Duration = Duration::from_millis(1500);
+/// Answers with errors, in the protocols of the three.
+const REDIS_ERROR: &[u8] = b"-ERR internal error\r\n";
+const S3_ERROR: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/xml\r\nConnection: close\r\n\
+    Content-Length: 77\r\n\r\n<Error><Code>InternalError</Code><Message>We are in trouble</Message></Error>";
+const POSTGRES_ERROR: &[u8] =
+    b"E\0\0\0\x33SERROR\0VERROR\0C53100\0Mno space left on device\0\0Z\0\0\0\x05I";
+
+/// The disks that are filled.
+const DISK_BYTES: u64 = 32 << 20;
+
 /// What all clients read over and over.
 const AT_HAND: usize = 4;
 
@@ -40,6 +55,7 @@ enum Service {
     Redis,
     S3,
     Postgres,
+    Disk,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,9 +66,11 @@ enum Fault {
     Silent,
     Cut,
     Altered,
+    Errors,
+    Filled,
 }
 
-use Fault::{Altered, Cut, Killed, Paused, Silent, Slow};
+use Fault::{Altered, Cut, Errors, Filled, Killed, Paused, Silent, Slow};
 use Service as Of;
 
 type Cell = &'static [(Service, Fault)];
@@ -116,6 +134,8 @@ struct Site {
     lines: [Chaos; 3],
     config: String,
     gate: Modgate,
+    /// What the data folder and the bucket lie on.
+    disks: [SmallDisk; 2],
     at_hand: Vec<Module>,
     /// Whose zip somebody was given whole.
     kept: BTreeSet<String>,
@@ -125,8 +145,13 @@ struct Site {
 impl Site {
     /// Everything is well, and the modules `below_N` are in the bucket alone.
     async fn start(cells: usize) -> Self {
-        let (lab, hot, bucket, records) =
-            tokio::join!(Lab::start(), Redis::start(), S3::start(), Postgres::start());
+        let disks = [SmallDisk::new(DISK_BYTES), SmallDisk::new(DISK_BYTES)];
+        let (lab, hot, bucket, records) = tokio::join!(
+            Lab::start(),
+            Redis::start(),
+            S3::start_in(disks[1].path()),
+            Postgres::start()
+        );
         let lines = [
             Chaos::before(hot.addr()).await,
             Chaos::before(bucket.addr()).await,
@@ -154,7 +179,8 @@ impl Site {
         }
         assert!(before.terminate().await.success());
         let site = Self {
-            gate: gate(&lab, &bucket, &config, None).await,
+            gate: gate(&lab, &bucket, &config, Some(disks[0].path().join("data"))).await,
+            disks,
             at_hand: (0..AT_HAND).map(|n| module(&format!("hand{n}"))).collect(),
             lab,
             hot,
@@ -182,23 +208,49 @@ impl Site {
             Of::Redis => 0,
             Of::S3 => 1,
             Of::Postgres => 2,
+            Of::Disk => panic!("there is no line to a disk"),
         }]
     }
 
-    fn begin(&mut self, (service, fault): (Service, Fault)) {
-        let line = self.line(service);
+    async fn begin(&mut self, (service, fault): (Service, Fault)) {
         match (fault, service) {
-            (Slow, _) => line.latency(Duration::from_millis(150)),
-            (Silent, _) => line.silence(),
-            (Cut, _) => line.cut(),
-            (Altered, _) => line.alter(),
+            (Slow, _) => self.line(service).latency(Duration::from_millis(150)),
+            (Silent, _) => self.line(service).silence(),
+            (Cut, _) => self.line(service).cut(),
+            (Altered, _) => self.line(service).alter(),
+            (Errors, Of::Redis) => self.line(service).answer(REDIS_ERROR),
+            (Errors, Of::S3) => self.line(service).answer(S3_ERROR),
+            (Errors, Of::Postgres) => self.line(service).answer(POSTGRES_ERROR),
+            (Filled, Of::Redis) => self.redis("CONFIG SET maxmemory 1").await,
+            (Filled, Of::S3) => self.disks[1].fill(0),
+            (Filled, Of::Disk) => self.disks[0].fill(0),
+            // As hosted ones are when their disk is full.
+            (Filled, Of::Postgres) => self.read_only("on").await,
             (Killed, Of::Redis) => self.hot.kill(),
             (Killed, Of::S3) => self.bucket.kill(),
             (Killed, Of::Postgres) => self.records.kill(),
             (Paused, Of::Redis) => self.hot.pause(),
             (Paused, Of::S3) => self.bucket.pause(),
             (Paused, Of::Postgres) => self.records.pause(),
+            (Killed | Paused | Errors, Of::Disk) => panic!("{fault:?} is nothing for a disk"),
         }
+    }
+
+    async fn redis(&self, command: &str) {
+        let mut connection = TcpStream::connect(self.hot.addr()).await.unwrap();
+        let command = format!("{command}\r\n");
+        connection.write_all(command.as_bytes()).await.unwrap();
+        let mut said = [0; 5];
+        connection.read_exact(&mut said).await.unwrap();
+        assert_eq!(&said, b"+OK\r\n");
+    }
+
+    async fn read_only(&self, on: &str) {
+        let set = format!("ALTER SYSTEM SET default_transaction_read_only = {on}");
+        // The way back must be open.
+        let write = "SET default_transaction_read_only = off";
+        let reload = "SELECT pg_reload_conf()";
+        self.records.run_sql(&[write, &set, reload]).await;
     }
 
     async fn end(&mut self, (service, fault): (Service, Fault)) {
@@ -209,6 +261,10 @@ impl Site {
             (Paused, Of::Redis) => self.hot.resume(),
             (Paused, Of::S3) => self.bucket.resume(),
             (Paused, Of::Postgres) => self.records.resume(),
+            (Filled, Of::Redis) => self.redis("CONFIG SET maxmemory 0").await,
+            (Filled, Of::S3) => self.disks[1].make_room(),
+            (Filled, Of::Disk) => self.disks[0].make_room(),
+            (Filled, Of::Postgres) => self.read_only("off").await,
             _ => self.line(service).heal(),
         }
     }
@@ -252,7 +308,7 @@ impl Site {
             });
         }
         for fault in cell {
-            self.begin(*fault);
+            self.begin(*fault).await;
         }
         let began = Instant::now();
         // A real client, for what is at hand.
@@ -270,7 +326,8 @@ impl Site {
         let fresh = self.version(&new).await;
         for got in [&below, &fresh] {
             if let Got::Refused(text) = got {
-                assert!(text.contains("[modgate: storage_unavailable]"), "{text}");
+                let expected = ["[modgate: storage_unavailable]", "[modgate: storage_full]"];
+                assert!(expected.iter().any(|code| text.contains(code)), "{text}");
                 assert!(!text.contains("127.0.0.1"), "it names an address: {text}");
             }
         }
@@ -353,17 +410,21 @@ async fn redis_or_records_away() {
         &[(Of::Redis, Silent)],
         &[(Of::Redis, Cut)],
         &[(Of::Redis, Altered)],
+        &[(Of::Redis, Errors)],
+        &[(Of::Redis, Filled)],
         &[(Of::Postgres, Killed)],
         &[(Of::Postgres, Paused)],
         &[(Of::Postgres, Slow)],
         &[(Of::Postgres, Silent)],
         &[(Of::Postgres, Cut)],
+        &[(Of::Postgres, Errors)],
+        &[(Of::Postgres, Filled)],
     ])
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn object_storage_away() {
+async fn object_storage_or_disk_away() {
     matrix(&[
         &[(Of::S3, Killed)],
         &[(Of::S3, Paused)],
@@ -371,6 +432,9 @@ async fn object_storage_away() {
         &[(Of::S3, Silent)],
         &[(Of::S3, Cut)],
         &[(Of::S3, Altered)],
+        &[(Of::S3, Errors)],
+        &[(Of::S3, Filled)],
+        &[(Of::Disk, Filled)],
     ])
     .await;
 }
@@ -387,6 +451,17 @@ async fn two_away_at_once() {
         &[(Of::S3, Slow), (Of::Postgres, Slow)],
         &[(Of::Redis, Killed), (Of::Postgres, Killed)],
         &[(Of::Redis, Silent), (Of::Postgres, Silent)],
+        &[(Of::Redis, Errors), (Of::S3, Errors)],
+        &[(Of::Redis, Filled), (Of::S3, Filled)],
+        &[(Of::S3, Errors), (Of::Postgres, Errors)],
+        &[(Of::Redis, Errors), (Of::Postgres, Filled)],
+        &[(Of::S3, Filled), (Of::Postgres, Filled)],
+        &[(Of::Disk, Filled), (Of::Redis, Killed)],
+        &[(Of::Disk, Filled), (Of::Redis, Altered)],
+        &[(Of::Disk, Filled), (Of::S3, Killed)],
+        &[(Of::Disk, Filled), (Of::S3, Slow)],
+        &[(Of::Disk, Filled), (Of::S3, Filled)],
+        &[(Of::Disk, Filled), (Of::Postgres, Cut)],
     ])
     .await;
 }

@@ -120,6 +120,25 @@ impl Postgres {
     }
 }
 
+impl Postgres {
+    /// Runs statements as the owner of the server, each by itself.
+    ///
+    /// # Panics
+    /// If one fails.
+    pub async fn run_sql(&self, statements: &[&str]) {
+        let mut psql = vec![
+            text(&self.bin.join("psql")),
+            format!("--dbname={}", self.url()),
+        ];
+        psql.extend(
+            statements
+                .iter()
+                .map(|statement| format!("--command={statement}")),
+        );
+        execute(psql).await;
+    }
+}
+
 service_methods!(Postgres);
 
 /// The folder with the programs of the server.
