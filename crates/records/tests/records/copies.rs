@@ -53,7 +53,7 @@ async fn fill(records: &Records) {
     records.set_fork("sum.example", b"evidence").await.unwrap();
     records.put_answer("list", 7, b"v1.0.0\n").await.unwrap();
     records
-        .set_fact("config", "7", ChangeKind::Config)
+        .set_fact("config", "7")
         .await
         .unwrap();
 }
