@@ -4,16 +4,17 @@
     python3 bench/growth.py --modgate target/release/modgate [--sizes 10,1000,100000] [--out growth.md]
 
 Data folders with so many kept versions, ten for each module, and one module with 10,000 versions, are made here: files in the
-layout of the data folder, and their rows in the index. Each is served without upstream. Latencies are medians over requests one
-after the other on one connection, each for another file or list, chosen by chance; the second pass asks for the same once more.
+layout of the data folder, and their rows in the index. Each is served without upstream, by a server of its own. Latencies are medians
+over requests one after the other on one connection, each for a file or list chosen by chance; all servers are asked in turn. The second
+pass asks for the same once more.
 """
 
 import argparse
 import hashlib
-import http.client
 import io
 import os
 import random
+import re
 import socket
 import sqlite3
 import statistics
@@ -35,6 +36,8 @@ def free_port():
 
 
 class Gate:
+    """A server, and one connection to it."""
+
     def __init__(self, program, data):
         self.port = free_port()
         arguments = ["serve", "--listen", f"127.0.0.1:{self.port}", "--data", data, "--upstream", "off", "--sumdb", "off"]
@@ -42,30 +45,29 @@ class Gate:
         begin = time.perf_counter()
         self.process = subprocess.Popen([program, *arguments], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while True:
-            self.line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
             try:
-                if self.get("/healthz"):
-                    break
+                self.line = socket.create_connection(("127.0.0.1", self.port), 30)
+                break
             except OSError:
                 time.sleep(0.0005)
+        self.line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.get("/healthz")
         self.started = (time.perf_counter() - begin) * 1e3
 
     def get(self, path):
-        self.line.request("GET", path)
-        reply = self.line.getresponse()
-        body = reply.read()
-        if reply.status != 200:
-            raise SystemExit(f"{path}: {reply.status}: {body[:200]}")
-        return body
-
-    def median(self, paths):
-        """Microseconds per request."""
-        took = []
-        for path in paths:
-            begin = time.perf_counter()
-            self.get(path)
-            took.append((time.perf_counter() - begin) * 1e6)
-        return statistics.median(took)
+        """Microseconds until the last byte is here. A client of few instructions, so that the server is what is measured."""
+        request = f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
+        begin = time.perf_counter()
+        self.line.sendall(request)
+        said = self.line.recv(1 << 16)
+        head = said.index(b"\r\n\r\n") + 4
+        missing = int(re.search(rb"(?i)content-length: (\d+)", said[:head])[1]) - (len(said) - head)
+        while missing > 0:
+            missing -= len(self.line.recv(1 << 16))
+        took = (time.perf_counter() - begin) * 1e6
+        if not said.startswith(b"HTTP/1.1 200"):
+            raise SystemExit(f"{path}: {said[:300]}")
+        return took
 
     def rss(self):
         with open(f"/proc/{self.process.pid}/status") as status:
@@ -104,26 +106,50 @@ def fill(program, data, modules, versions):
     os.sync()
 
 
-def measure(program, modules, versions, chance):
-    with tempfile.TemporaryDirectory() as data:
-        fill(program, data, modules, versions)
+class Kept:
+    """A data folder of so many versions, and its server."""
+
+    def __init__(self, program, base, name, modules, versions, chance):
+        self.name, self.program, self.modules, self.versions = name, program, modules, versions
+        self.data = str(base / name.replace(" ", "-"))
+        fill(program, self.data, modules, versions)
+        self.chosen = [(chance.choice(modules), chance.choice(versions)) for _ in range(REQUESTS)]
+
+    def start(self):
         starts = []
         for _ in range(STARTS):
-            gate = Gate(program, data)
+            gate = Gate(self.program, self.data)
             starts.append(gate.started)
             time.sleep(0.5)
             idle = gate.rss()
             gate.stop()
-        gate = Gate(program, data)
-        chosen = [(chance.choice(modules), chance.choice(versions)) for _ in range(REQUESTS)]
-        cells = [statistics.median(starts), idle]
-        for ending in ("info", "mod", "zip"):
-            paths = [f"/{module}/@v/{version}.{ending}" for module, version in chosen]
-            cells += [gate.median(paths), gate.median(paths)]
-        lists = [f"/{module}/@v/list" for module, _ in chosen[: REQUESTS // 4]]
-        cells += [gate.median(lists), gate.median(lists), gate.rss()]
-        gate.stop()
-        return cells
+        self.gate = Gate(self.program, self.data)
+        self.cells = [statistics.median(starts), idle]
+
+    def paths(self, what):
+        if what == "list":
+            return [f"/{module}/@v/list" for module, _ in self.chosen]
+        return [f"/{module}/@v/{version}.{what}" for module, version in self.chosen]
+
+
+def measure(folders):
+    """All servers are asked in turn, so that what else the machine does is the same for all; and all on one core, since waking
+    another one takes longer than an answer, and which one a connection is served on is chance."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    for kept in folders:
+        kept.start()
+    for what in ("info", "mod", "zip", "list"):
+        asked = [(kept, kept.paths(what)) for kept in folders]
+        for _ in range(2):
+            took = [[] for _ in folders]
+            for at in range(REQUESTS):
+                for (kept, paths), times in zip(asked, took):
+                    times.append(kept.gate.get(paths[at]))
+            for kept, times in zip(folders, took):
+                kept.cells.append(statistics.median(times))
+    for kept in folders:
+        kept.cells.append(kept.gate.rss())
+        kept.gate.stop()
 
 
 HEADS = ["start to first 200, ms", "idle RSS, MiB", "info, µs", "again", "mod, µs", "again", "zip, µs", "again", "list, µs", "again", "RSS after, MiB"]
@@ -136,17 +162,19 @@ def main():
     parser.add_argument("--out")
     args = parser.parse_args()
     chance = random.Random(1)
+    with tempfile.TemporaryDirectory() as base:
+        folders = []
+        for size in [int(size) for size in args.sizes.split(",")]:
+            modules = [f"bench.example/group{number % 97}/module{number}" for number in range(max(1, size // 10))]
+            folders.append(Kept(args.modgate, Path(base), f"{size:,}", modules, [f"v1.{minor}.0" for minor in range(10)], chance))
+        many = [f"v1.{minor}.0" for minor in range(MANY)]
+        folders.append(Kept(args.modgate, Path(base), f"{MANY:,} of one module", ["bench.example/many"], many, chance))
+        measure(folders)
     lines = ["| kept versions | " + " | ".join(HEADS) + " |", "| --- " * (len(HEADS) + 1) + "|"]
-    first = None
-    for size in [int(size) for size in args.sizes.split(",")]:
-        modules = [f"bench.example/group{number % 97}/module{number}" for number in range(max(1, size // 10))]
-        cells = measure(args.modgate, modules, [f"v1.{minor}.0" for minor in range(10)], chance)
-        first = first or cells
-        shown = [f"{cell:.1f}" + ("" if cells is first else f" ({cell / base:.2f}x)") for cell, base in zip(cells, first)]
-        lines.append(f"| {size:,} | " + " | ".join(shown) + " |")
-        print(lines[-1], flush=True)
-    cells = measure(args.modgate, ["bench.example/many"], [f"v1.{minor}.0" for minor in range(MANY)], chance)
-    lines.append(f"| {MANY:,} of one module | " + " | ".join(f"{cell:.1f} ({cell / base:.2f}x)" for cell, base in zip(cells, first)) + " |")
+    first = folders[0].cells
+    for kept in folders:
+        shown = [f"{cell:.1f}" + ("" if kept.cells is first else f" ({cell / base:.2f}x)") for cell, base in zip(kept.cells, first)]
+        lines.append(f"| {kept.name} | " + " | ".join(shown) + " |")
     text = "\n".join(lines) + "\n"
     print(text)
     if args.out:

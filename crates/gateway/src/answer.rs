@@ -1,9 +1,12 @@
 //! What a request is answered with, before it is HTTP.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use store::{Kept, Key, Spool};
+use store::{Kept, Key, Pull, Spool};
 
 use crate::record::Outcome;
 
@@ -31,6 +34,8 @@ pub(crate) struct Lower {
     pub(crate) size: u64,
     /// A quoted strong validator.
     pub(crate) validator: Bytes,
+    /// What the one who found it opened: for the first client that wants the whole.
+    pub(crate) opened: Mutex<Option<Pull>>,
 }
 
 /// What the bytes are.

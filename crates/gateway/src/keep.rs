@@ -2,7 +2,10 @@
 //!
 //! Where the data folder is alone nothing here is used on the way of a request: it is read and written directly.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use gomod::h1::H1;
@@ -129,6 +132,7 @@ impl Gateway {
                 key: key.clone(),
                 size,
                 validator,
+                opened: Mutex::new(Some(pull.without_slot())),
             })));
             return Ok(());
         };
@@ -162,6 +166,14 @@ impl Gateway {
             tracing::warn!(%what, %error, "storage cannot be asked");
             failed(error.brief())
         };
+        let opened = lower
+            .opened
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take_if(|_| part.is_none());
+        if let Some(frames) = opened.and_then(Pull::frames) {
+            return Ok(frames);
+        }
         let frames = match part {
             Some((from, to)) => self
                 .tiers

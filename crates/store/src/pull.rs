@@ -54,6 +54,13 @@ impl Pull {
         Self { tier, key, opened }
     }
 
+    /// The same for somebody who may be slow: a slot of the tier is not held for that.
+    #[must_use]
+    pub fn without_slot(mut self) -> Self {
+        self.opened.slot = None;
+        self
+    }
+
     /// Where it comes from.
     pub fn tier(&self) -> &Arc<str> {
         self.tier.name()

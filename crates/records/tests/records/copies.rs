@@ -52,10 +52,7 @@ async fn fill(records: &Records) {
         .unwrap();
     records.set_fork("sum.example", b"evidence").await.unwrap();
     records.put_answer("list", 7, b"v1.0.0\n").await.unwrap();
-    records
-        .set_fact("config", "7")
-        .await
-        .unwrap();
+    records.set_fact("config", "7").await.unwrap();
 }
 
 pub(crate) async fn a_snapshot_restores_what_was(database: Database) {
