@@ -114,7 +114,11 @@ pub(crate) async fn answer(
                 Some((_, Fault::HangPack(bytes))) if objects => Limit::Hang(bytes),
                 _ => Limit::None,
             };
-            let backend = backend(&folder, &rest, &query, &head.method, &head.headers);
+            let mut headers = head.headers;
+            if matches!(fault, Some((_, Fault::OldProtocol))) {
+                headers.remove("git-protocol");
+            }
+            let backend = backend(&folder, &rest, &query, &head.method, &headers);
             match run(backend, body, limit).await {
                 Ok(answer) => answer,
                 Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),

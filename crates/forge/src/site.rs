@@ -23,6 +23,8 @@ pub enum Fault {
     Redirect(String),
     /// References are told as `(name, hash)`, so many of them, none with an object.
     ManyRefs(usize),
+    /// It knows protocol version 0 alone.
+    OldProtocol,
 }
 
 /// The pages of one address.

@@ -77,6 +77,29 @@ async fn an_outage_is_not_absence() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_gives_no_commit_by_its_hash() {
+    let lab = Lab::start().await;
+    let mut history = small();
+    for (commit, tag) in [("four", "v1.2.0"), ("five", "v1.3.0")] {
+        let file = change::file("b.go", format!("package a // {tag}\n"));
+        history.commit("main", commit, [file]);
+        // What the server lists for it is the tag itself.
+        history.annotated(tag, commit);
+    }
+    history.commit("main", "six", [change::file("c.go", "package a\n")]);
+    add(&lab, &history);
+    lab.forge.fault(URL, Some(Fault::OldProtocol));
+    let direct = lab.direct();
+    let mut asked = Vec::new();
+    for version in ["v1.2.0", "v1.3.0"] {
+        let before = lab.forge.requests().len();
+        zip(&direct, MODULE, version).await.unwrap();
+        asked.push(lab.forge.requests().len() - before);
+    }
+    assert!(asked[1] < asked[0], "it is asked by hash once: {asked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tag_is_moved() {
     let lab = Lab::start().await;
     let built = add(&lab, &small());

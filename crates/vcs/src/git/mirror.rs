@@ -49,6 +49,8 @@ pub(crate) struct Mirror {
     counted: AtomicBool,
     /// Bytes of the references in memory.
     refs_bytes: AtomicU64,
+    /// Whether its server gives commits by their references alone.
+    pub(crate) by_name_only: AtomicBool,
 }
 
 /// What is known of the disk.
@@ -80,6 +82,7 @@ impl Mirror {
             size: AtomicU64::new(0),
             counted: AtomicBool::new(false),
             refs_bytes: AtomicU64::new(0),
+            by_name_only: AtomicBool::new(false),
         }
     }
 

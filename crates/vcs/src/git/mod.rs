@@ -1,5 +1,6 @@
 //! git, by its program, over kept mirrors.
 
+mod advertised;
 mod archive;
 mod care;
 mod command;
@@ -17,6 +18,7 @@ pub(crate) mod version;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,7 +30,7 @@ pub(crate) use self::mirror::Mirror;
 pub(crate) use self::mirrors::Mirrors;
 pub(crate) use self::objects::Objects;
 use self::refs::Refs;
-use self::remote::{Bounds, Wanted, fetch, ls_remote};
+use self::remote::{Bounds, REFS_WITHIN, Wanted, fetch, ls_remote};
 pub(crate) use self::tree::Blobs;
 use crate::process::{Running, output};
 use crate::reach::Way;
@@ -121,7 +123,7 @@ impl GitRepository {
         if let Some((error, _)) = asked.failed.as_ref().filter(|(_, at)| *at >= self.since) {
             return Err(error.clone().into());
         }
-        let refs = match ls_remote(&self.mirror, &self.way, self.bounds.time).await {
+        let refs = match self.ask_refs().await {
             Ok(refs) => refs,
             Err(error) => {
                 let error = self.page.judge(error, &self.way).await;
@@ -145,6 +147,14 @@ impl GitRepository {
         drop(asked);
         self.refs = Some(Arc::clone(&refs));
         Ok(refs)
+    }
+
+    async fn ask_refs(&self) -> Result<Refs, DirectError> {
+        let limit = self.bounds.time.min(REFS_WITHIN);
+        match advertised::advertised(&self.page, &self.way, limit).await? {
+            Some(refs) => Ok(refs),
+            None => ls_remote(&self.mirror, &self.way, limit).await,
+        }
     }
 
     /// Whether what was believed of the references can be asked for anew; from here on it is not believed.
@@ -264,22 +274,34 @@ impl GitRepository {
             }
         });
         self.prepare(&mut disk, refs).await?;
-        let mut done = self.fetch(&mut disk, Wanted::Tips(&batch)).await;
+        let by_name = self.mirror.by_name_only.load(Ordering::Relaxed);
+        let wanted = |tips| {
+            if by_name {
+                Wanted::Tips(tips)
+            } else {
+                Wanted::Commits(tips)
+            }
+        };
+        let mut done = self.fetch(&mut disk, wanted(&batch)).await;
         if done.is_err() && batch.len() > ours.len() {
             // One of the others' may be what fails.
-            done = self.fetch(&mut disk, Wanted::Tips(&ours)).await;
+            done = self.fetch(&mut disk, wanted(&ours)).await;
         }
         if let Err(error) = done {
             if error.kind != ErrorKind::Unavailable {
                 return Err(self.outgrown(error));
             }
-            // A reference may be gone since it was listed, or the network be down.
+            // A reference may be gone since it was listed, the network be down, or the server give nothing by hash.
+            let said_unadvertised = error.text.contains("unadvertised object");
             self.refs_now();
             if *self.refs().await? != *refs {
                 return Ok(false);
             }
             if let Err(error) = self.fetch(&mut disk, Wanted::Tips(&ours)).await {
                 return Err(self.suspect(error).await);
+            }
+            if said_unadvertised {
+                self.mirror.by_name_only.store(true, Ordering::Relaxed);
             }
         }
         drop(disk);

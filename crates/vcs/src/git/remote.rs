@@ -15,12 +15,12 @@ use crate::process::{Running, output, within};
 use crate::reach::Way;
 use crate::{DirectError, ErrorKind};
 
-/// Longest `ls-remote`.
-const REFS_WITHIN: Duration = Duration::from_mins(2);
+/// Longest wait for references.
+pub(crate) const REFS_WITHIN: Duration = Duration::from_mins(2);
 /// Longest line of it, in bytes.
 const MAX_LINE: u64 = 64 << 10;
 /// Most lines of it, those that are passed over counted in.
-const MAX_LINES: usize = 10_000_000;
+pub(crate) const MAX_LINES: usize = 10_000_000;
 /// How often a fetch is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// Most that a fetch may say, in bytes.
@@ -38,6 +38,9 @@ pub(crate) struct Asked {
 pub(crate) enum Wanted<'a> {
     /// References and the commits they stand for; of a mirror without history, these commits alone.
     Tips(&'a [(String, String)]),
+    /// The same asked for by the commits' hashes, which saves listing the references once more. Servers that know protocol
+    /// version 2 give any commit; others those that a reference is on, or none.
+    Commits(&'a [(String, String)]),
     /// References with all of their history; or a pattern of them, with where they go.
     History(&'a [String]),
 }
@@ -60,7 +63,7 @@ pub(crate) async fn ls_remote(
     // The hashes' kind is the repository's, whatever the mirror has: so without one.
     let mut command = remote(&home.join("none"), &home, way);
     command.args(["ls-remote", "-q", "--", &way.url]);
-    within(limit.min(REFS_WITHIN), &what, async {
+    within(limit, &what, async {
         let mut running = Running::start(command, &what)?;
         drop(running.take_stdin());
         let mut stdout = running.take_stdout()?;
@@ -111,14 +114,16 @@ pub(crate) async fn fetch(
         "--no-show-forced-updates",
     ]);
     match wanted {
-        Wanted::Tips(tips) => {
+        Wanted::Tips(tips) | Wanted::Commits(tips) => {
             if mirror.is_shallow().await || !mirror.was_complete().await {
                 command.arg("--depth=1");
             }
             command.args(["--", &way.url]);
             // Kept under names that no other can be in the way of.
+            let by_hash = matches!(wanted, Wanted::Commits(_));
             for (name, hash) in tips {
-                command.arg(format!("{name}:refs/kept/{hash}"));
+                let source = if by_hash { hash } else { name };
+                command.arg(format!("{source}:refs/kept/{hash}"));
             }
         }
         Wanted::History(names) => {
