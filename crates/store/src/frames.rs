@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    future::Future,
+    future::{Future, poll_fn},
     io,
     pin::Pin,
     sync::Arc,
@@ -10,12 +10,19 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::{
+    runtime::Handle,
+    sync::mpsc,
+    task::{JoinHandle, spawn_blocking},
+};
 
 use crate::{map::Touch, pull::PullReader, spool::SpoolReader, window::Windows};
 
 /// Longest block handed out at once: a fast reader gives way to others between blocks.
 pub(crate) const FRAME_BYTES: usize = 1 << 20;
+
+/// Blocks of a tier's object that wait to be sent on: as much as is read at once, a few hundred kilobytes at most, each.
+const AHEAD: usize = 4;
 
 /// Why a body ends early.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +70,8 @@ pub struct Frames {
     remaining: Option<u64>,
 }
 
+type Pulled = Result<Option<Block>, FrameError>;
+
 #[derive(Debug)]
 enum Source {
     Whole,
@@ -73,7 +82,8 @@ enum Source {
         next: Option<JoinHandle<io::Result<Block>>>,
     },
     Spool(SpoolReader),
-    Pull(Box<PullReader>),
+    /// Nothing comes after an error, or after the mark of the end.
+    Pull(mpsc::Receiver<Pulled>),
 }
 
 impl Frames {
@@ -108,10 +118,21 @@ impl Frames {
         }
     }
 
-    pub(crate) fn pull(reader: PullReader, len: u64) -> Self {
+    /// What a tier sends, read and compared ahead of the one who sends it on: on `runtime`, which has the connection.
+    pub(crate) fn pull(mut reader: PullReader, len: u64, runtime: &Handle) -> Self {
+        let (sender, ahead) = mpsc::channel(AHEAD);
+        runtime.spawn(async move {
+            loop {
+                let pulled = poll_fn(|cx| reader.poll_window(cx)).await;
+                let more = matches!(pulled, Ok(Some(_)));
+                if sender.send(pulled).await.is_err() || !more {
+                    return;
+                }
+            }
+        });
         Self {
             remaining: Some(len),
-            source: Source::Pull(Box::new(reader)),
+            source: Source::Pull(ahead),
             rest: Block::memory(Bytes::new()),
         }
     }
@@ -153,7 +174,10 @@ impl Source {
         match self {
             Self::Whole => Poll::Ready(Ok(None)),
             Self::Spool(reader) => reader.poll_window(cx),
-            Self::Pull(reader) => reader.poll_window(cx),
+            Self::Pull(ahead) => Poll::Ready(
+                ready!(ahead.poll_recv(cx))
+                    .unwrap_or_else(|| Err(FrameError::Failed("nobody reads it any more".into()))),
+            ),
             Self::Windows {
                 windows,
                 at,

@@ -13,6 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream::BoxStream};
+use tokio::runtime::Handle;
 
 use crate::{
     Digest, Frames, Hasher, Key, SpoolWriter, Spooled,
@@ -47,11 +48,19 @@ pub struct Pull {
     tier: Arc<Tier>,
     key: Key,
     opened: Opened,
+    /// Where it was opened, and its connection is.
+    runtime: Handle,
 }
 
 impl Pull {
+    /// Must be called within the Tokio runtime in which it was opened.
     pub(crate) fn new(tier: Arc<Tier>, key: Key, opened: Opened) -> Self {
-        Self { tier, key, opened }
+        Self {
+            tier,
+            key,
+            opened,
+            runtime: Handle::current(),
+        }
     }
 
     /// The same for somebody who may be slow: a slot of the tier is not held for that.
@@ -83,6 +92,7 @@ impl Pull {
             tier,
             key,
             mut opened,
+            runtime: _,
         } = self;
         writer.hash_along();
         if let Err(error) = fill(&mut opened.stream, &mut writer).await {
@@ -137,7 +147,8 @@ impl Pull {
             digest: digest?,
             hasher: Hasher::default(),
         };
-        Some(Frames::pull(PullReader::new(stream, Some(check)), size))
+        let reader = PullReader::new(stream, Some(check));
+        Some(Frames::pull(reader, size, &self.runtime))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use tokio::task::spawn_blocking;
+use tokio::{runtime::Handle, task::spawn_blocking};
 
 use super::{Content, Found, Tiers};
 use crate::{
@@ -208,7 +208,11 @@ impl Tiers {
                     self.used(key);
                     // A client may be slow: it must not hold a slot of the tier.
                     opened.slot = None;
-                    return Ok(Some(Frames::pull(PullReader::part(opened), len)));
+                    return Ok(Some(Frames::pull(
+                        PullReader::part(opened),
+                        len,
+                        &Handle::current(),
+                    )));
                 }
                 // Another object by now.
                 Ok(None) => self.marks.invalidate(key),
