@@ -230,6 +230,29 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        /// Whatever a server sends and however it is cut: no panic, no line longer than the protocol's, and nothing lost of what
+        /// is no line yet.
+        #[test]
+        fn hostile_servers(pieces: Vec<Vec<u8>>, lengths: Vec<u16>) {
+            let mut lines = Lines::default();
+            lines.buffer.extend_from_slice(b"001e# service=git-upload-pack\n0000");
+            for length in lengths {
+                lines.buffer.extend_from_slice(format!("{length:04x}").as_bytes());
+            }
+            for piece in pieces {
+                lines.buffer.extend_from_slice(&piece);
+                while let Some(line) = lines.next() {
+                    match line {
+                        Line::Text(text) => proptest::prop_assert!(text.len() < 1 << 16),
+                        Line::Service => {}
+                        Line::End | Line::Junk => return Ok(()),
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn where_references_are() {
         let asked = |url| refs_url(url).map(String::from);
