@@ -65,6 +65,8 @@ pub(crate) struct Health {
     pub(crate) watched: AtomicBool,
     /// Whether this gateway itself found it ill, and not well since.
     pub(crate) found_ill: AtomicBool,
+    /// When it last answered somebody.
+    answered: Mutex<Option<Instant>>,
 }
 
 impl Health {
@@ -76,6 +78,7 @@ impl Health {
             counts: [const { AtomicU64::new(0) }; OUTCOMES.len()],
             watched: AtomicBool::new(false),
             found_ill: AtomicBool::new(false),
+            answered: Mutex::default(),
         }
     }
 
@@ -90,6 +93,20 @@ impl Health {
 
     pub(crate) fn breaker(&self) -> MutexGuard<'_, Breaker> {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It answered somebody.
+    pub(crate) fn answers(&self) {
+        *self.answered() = Some(Instant::now());
+    }
+
+    /// Whether it answered anybody since: then it is not dead, whatever else it leaves unanswered.
+    pub(crate) fn answered_since(&self, begin: Instant) -> bool {
+        self.answered().is_some_and(|last| last >= begin)
+    }
+
+    fn answered(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn sample(&self, time: Duration) {

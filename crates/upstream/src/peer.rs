@@ -213,11 +213,11 @@ impl Peer {
         });
     }
 
-    /// Takes an upstream for dead that let a request wait longer than it takes to connect while
-    /// another one answered. That it is not is seen by the next probe, or by the late answer.
-    pub(crate) fn suspect(self: &Arc<Self>, asked: &Arc<Asked>) {
+    /// Takes an upstream for dead that let a request wait since `begin`, longer than it takes to connect, while
+    /// another one answered and it answered nobody. That it is not is seen by the next probe, or by the late answer.
+    pub(crate) fn suspect(self: &Arc<Self>, asked: &Arc<Asked>, begin: Instant) {
         self.set_probing(asked);
-        self.failure(true, false);
+        self.failure(!self.health.answered_since(begin), false);
     }
 
     /// The longest wait for a connection.
@@ -312,12 +312,14 @@ impl Peer {
             }
             Err(_) => {
                 self.health.count(TIMEOUT);
-                pass.failed(true);
+                // Of one that answers others meanwhile, this file alone is slow.
+                pass.failed(!self.health.answered_since(begin));
                 let text = format!("no answer within {}", seconds(limit));
                 return Err((self.miss(&SendError::new(Cause::Timeout, &text)), false));
             }
         };
         self.health.sample(begin.elapsed());
+        self.health.answers();
         let actual = response.status();
         let status = self
             .settings

@@ -282,7 +282,7 @@ fn run_on(
     tokio::spawn(async move {
         let late = peer.connect_timeout().saturating_sub(begin.elapsed());
         if tokio::time::timeout(late, &mut first).await.is_err() {
-            peer.suspect(&asked);
+            peer.suspect(&asked, begin);
             let _ = first.await;
         }
     });

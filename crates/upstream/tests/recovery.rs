@@ -104,6 +104,40 @@ async fn the_last_hope_is_asked_at_once() {
     assert_eq!(open.unwrap().to_string(), url);
 }
 
+/// One file that an upstream needs long for takes nobody else's away.
+#[tokio::test]
+async fn a_slow_file_is_no_dead_upstream() {
+    let server = Server::start(|_, path| match path {
+        "/slow" => Reply::Hang,
+        _ => Reply::Ok("fast"),
+    });
+    let u = upstreams(quick());
+    let chain = server.url();
+    let slow = upstream::Ask {
+        path: "/slow".to_owned(),
+        hedge: false,
+    };
+    for _ in 0..3 {
+        let parsed = chain.parse().unwrap();
+        let waiting = u.fetch(&parsed, &slow);
+        tokio::pin!(waiting);
+        // It is asked, and others are while it waits.
+        let answered = tokio::select! {
+            _ = &mut waiting => panic!("it hangs"),
+            answered = async {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                line(&u, &chain).await
+            } => answered,
+        };
+        assert_eq!(answered, "fast");
+        waiting.await.unwrap_err();
+        assert_eq!(u.snapshot()[0].state, "closed");
+    }
+    // Alone it is all that is known of it.
+    u.fetch(&chain.parse().unwrap(), &slow).await.unwrap_err();
+    assert_eq!(u.snapshot()[0].state, "open");
+}
+
 #[tokio::test]
 async fn one_probe_at_a_time_for_a_single_upstream() {
     let hang = Server::always(Reply::Hang);
