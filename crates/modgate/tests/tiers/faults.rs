@@ -11,7 +11,7 @@ use testkit::{
 use crate::{
     DISK, MEMORY, all_right,
     common::{code, eventually, module},
-    gate, in_bucket, large, redis, s3, soon,
+    gate, gate_of, in_bucket, large, redis, s3, soon,
 };
 
 #[tokio::test]
@@ -147,6 +147,25 @@ async fn a_bucket_that_is_not_there_is_told_at_the_start() {
     std::fs::create_dir(bucket.bucket_dir().with_file_name("no-such-bucket")).unwrap();
     all_right(&gate, &new).await;
     assert!(gate.get("/readyz").await.text().contains("s3: up"));
+}
+
+#[tokio::test]
+async fn a_key_that_the_bucket_refuses_is_told_at_the_start_and_by_no_client() {
+    let (lab, bucket) = (Lab::start().await, S3::start().await);
+    let new = module("new");
+    lab.add(new.clone());
+    let config = format!("{MEMORY}{DISK}{}", s3(&bucket, "")).replace("S3_SECRET", "OTHER_SECRET");
+    let wrong = ("OTHER_SECRET".to_owned(), "not-the-secret".to_owned());
+    let gate = gate_of(&lab, &bucket, &config, vec![wrong]).await;
+    gate.logged("storage tier refuses", 1).await;
+    let ready = gate.get("/readyz").await;
+    assert_eq!(ready.status, 200, "what is at hand is served");
+    assert!(ready.text().contains("s3: refuses"), "{}", ready.text());
+    let refused = soon(&gate, &new.url_path("zip")).await;
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert_eq!(code(&refused), "storage_unavailable");
+    let said = refused.text() + &ready.text() + &gate.logs();
+    assert!(!said.contains("not-the-secret"), "{said}");
 }
 
 #[tokio::test]
