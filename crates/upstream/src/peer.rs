@@ -1,5 +1,7 @@
 //! One upstream: its limits, its health and one attempt at it.
 
+mod pass;
+
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use egress::Egress;
 use http::{HeaderValue, StatusCode};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 use crate::breaker::Admission;
 use crate::chain::BaseUrl;
@@ -20,6 +22,8 @@ use crate::health::{
 use crate::settings::UpstreamSettings;
 use crate::turns::Turns;
 use crate::{Body, Fetched};
+
+pub(crate) use self::pass::Pass;
 
 /// Back-off before a repetition, in milliseconds.
 const BACKOFF_MS: (u64, u64) = (50, 200);
@@ -428,70 +432,6 @@ impl fmt::Debug for Peer {
             .field("name", &self.name)
             .field("state", &self.health.breaker().name())
             .finish_non_exhaustive()
-    }
-}
-
-/// Leave to send one request, with its place under the concurrency limit. A probe dropped
-/// without an outcome gives the breaker's place back.
-#[derive(Debug)]
-pub(crate) struct Pass {
-    peer: Arc<Peer>,
-    probe: bool,
-    place: Option<OwnedSemaphorePermit>,
-    asked: Option<Arc<Asked>>,
-}
-
-impl Pass {
-    fn new(peer: Arc<Peer>, probe: bool) -> Self {
-        Self {
-            peer,
-            probe,
-            place: None,
-            asked: None,
-        }
-    }
-
-    /// The head of a good answer came; the body is still to come.
-    fn answered(&mut self) {
-        self.probe = false;
-        self.peer.health.breaker().answered(Instant::now());
-        self.peer.recovered();
-        self.peer.health.judged.notify_waiters();
-    }
-
-    fn succeeded(mut self) {
-        self.probe = false;
-        self.peer.health.breaker().success(Instant::now());
-        self.peer.recovered();
-        self.peer.health.judged.notify_waiters();
-    }
-
-    fn failed(mut self, dead: bool) {
-        let probe = std::mem::take(&mut self.probe);
-        if let Some(asked) = &self.asked {
-            self.peer.set_probing(asked);
-        }
-        self.peer.failure(dead, probe);
-        self.peer.health.judged.notify_waiters();
-    }
-
-    /// The body came whole, or broke.
-    pub(crate) fn body_ended(self, whole: bool) {
-        if whole {
-            self.succeeded();
-        } else {
-            self.peer.health.count(BROKEN);
-            self.failed(false);
-        }
-    }
-}
-
-impl Drop for Pass {
-    fn drop(&mut self) {
-        if self.probe {
-            self.peer.health.breaker().abandon(Instant::now());
-            self.peer.health.judged.notify_waiters();
-        }
     }
 }
 
