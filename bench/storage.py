@@ -31,8 +31,8 @@ from pathlib import Path
 
 KEY, SECRET, REGION, BUCKET = "bench", "benchbenchbench", "us-east-1", "modgate"
 # Modules of each kind, and the bytes of their one file, which does not compress.
-KINDS = {"small": (200, 16_000), "medium": (20, 2_000_000)}
-ROWS = {"mod": ("small", "mod"), "zip 18 KB": ("small", "zip"), "zip 2 MB": ("medium", "zip")}
+KINDS = {"small": (200, 16_000), "medium": (20, 2_000_000), "large": (4, 36_000_000)}
+ROWS = {"mod": ("small", "mod"), "zip 18 KB": ("small", "zip"), "zip 2 MB": ("medium", "zip"), "zip 36 MB": ("large", "zip")}
 MEMORY, DISK = '[[storage]]\ntier = "memory"\n', '[[storage]]\ntier = "disk"\n'
 LUA = """
 local paths = {}
