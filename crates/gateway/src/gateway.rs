@@ -406,6 +406,15 @@ impl Gateway {
             "gauge",
             &[(String::new(), number(self.unverified.len() as u64))],
         );
+        if let Some(behind) = self.epoch_is_behind() {
+            metrics::family(
+                page,
+                "modgate_config_behind",
+                "1 if another replica took a configuration that is not this one's",
+                "gauge",
+                &[(String::new(), f64::from(u8::from(behind)))],
+            );
+        }
         if let Some(sumdb) = self.sumdb.load_full() {
             metrics::family(
                 page,

@@ -117,6 +117,10 @@ async fn a_replica_with_an_older_configuration_knows_it() {
         .logged("another replica took a configuration that differs", 1)
         .await;
     assert!(agrees(first).await);
+    for (replica, behind) in [(first, 0.0), (second, 1.0)] {
+        let seen = replica.metric("modgate_config_behind").await;
+        assert!((seen - behind).abs() < f64::EPSILON, "{seen}");
+    }
 
     second.rewrite_config(&newer);
     for replica in &replicas {
