@@ -4,7 +4,7 @@ use std::{
     io::{Cursor, Read, Seek, SeekFrom},
     pin::pin,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -40,6 +40,10 @@ enum Downloaded {
 
 /// What the checksum database says, asked while the download runs.
 type Proving<'a> = Shared<BoxFuture<'a, Result<Proof, Arc<Refusal>>>>;
+
+/// How long clients of a zip that streams wait for its proof before they get its beginning: a refusal that comes by then is one that
+/// says why, and later ones can only cut the connection. The end of the zip is not later for it, which waits for the proof anyway.
+const HEAD_WAIT: Duration = Duration::from_millis(100);
 
 impl Gateway {
     pub(crate) async fn fetch_zip(
@@ -334,9 +338,8 @@ impl Gateway {
             }
             teller.tell(Ok(answer));
         };
-        if !self.may_pass_unverified(artifact) {
-            tell(&mut untold, None);
-        }
+        let may_pass_unverified = self.may_pass_unverified(artifact);
+        let begin = Instant::now();
         // Told first: a client that sees its body break off and asks again at once must not join this fetch.
         let failed = |refusal: Refusal, writer: SpoolWriter| {
             teller.tell(Err(Arc::new(refusal.clone())));
@@ -362,8 +365,13 @@ impl Gateway {
             if let Err(error) = writer.write(std::mem::take(&mut blocks)).await {
                 return Err(failed(disk(artifact, &error), writer));
             }
-            if let Some(Ok(proof)) = proof.peek() {
-                tell(&mut untold, Some(proof));
+            match proof.peek() {
+                Some(Ok(proof)) => tell(&mut untold, Some(proof)),
+                None if !may_pass_unverified && begin.elapsed() > HEAD_WAIT => {
+                    tell(&mut untold, None);
+                }
+                // Told when it is known, or refused by whoever waits for it beside this.
+                Some(Err(_)) | None => {}
             }
             if done && untold.is_some() {
                 match proof.clone().await {
