@@ -95,7 +95,7 @@ impl Gateway {
             tracing::warn!(
                 newest,
                 "another replica took a configuration that differs from this one's, which its files still say: \
-                 compare `modgate check` on both"
+                 compare `modgate check` on both, which shows this digest"
             );
         }
     }

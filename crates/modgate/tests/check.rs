@@ -56,6 +56,30 @@ fn a_good_configuration_is_printed_with_its_origins() {
 }
 
 #[test]
+fn the_digest_is_of_what_replicas_have_in_common() {
+    let digest = |toml: &str, vars: &[(&str, &str)]| {
+        let (dir, file) = home(toml);
+        let output = modgate(dir.path(), &["check", "--json", "--config", &file], vars);
+        assert!(output.status.success(), "{}", text(&output.stdout));
+        let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        said["digest"].as_str().unwrap().to_owned()
+    };
+    let plain = "chain = \"https://up.example\"\nprivate = [\"corp.example\"]\n";
+    let first = digest(plain, &[]);
+    assert_eq!(first.len(), 32);
+    let own = "listen = \"127.0.0.1:4000\"\ndata = \"/elsewhere\"\n".to_owned() + plain;
+    assert_eq!(digest(&own, &[("MODGATE_LOG_LEVEL", "debug")]), first);
+    for other in [
+        plain.replace("corp", "core"),
+        format!("{plain}[[route]]\nmatch = [\"a.example\"]\nchain = \"off\"\n"),
+        format!("{plain}[limits]\nmax_connections = 7\n"),
+    ] {
+        assert_ne!(digest(&other, &[]), first, "{other}");
+    }
+    assert_ne!(digest(plain, &[("MODGATE_MODE", "none")]), first);
+}
+
+#[test]
 fn mistakes_end_with_exit_code_1_and_all_of_them() {
     let (dir, file) = home("lisen = \"x\"\nmode = \"asinc\"\n");
     let output = modgate(dir.path(), &["check", "--config", &file], &[]);

@@ -21,6 +21,7 @@ pub fn run(args: &CheckArgs, env: Env) -> io::Result<ExitCode> {
             if args.json {
                 write_json(&json!({
                     "ok": true,
+                    "digest": loaded.digest(),
                     "settings": loaded.origins.to_json(),
                     "notices": loaded.notices,
                 }))?;
@@ -57,6 +58,11 @@ fn print(loaded: &Loaded) -> io::Result<()> {
     }
     let mut out = io::stdout().lock();
     writeln!(out, "# The configuration in effect. Secrets are not shown.")?;
+    writeln!(
+        out,
+        "# Its digest, which replicas compare: {}",
+        loaded.digest()
+    )?;
     write!(out, "{}", loaded.origins)
 }
 
