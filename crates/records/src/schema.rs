@@ -36,8 +36,23 @@ const NEWEST: &str = "SELECT CAST(coalesce(max(version), 0) AS BIGINT), \
 /// `modgate` in ASCII.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(30803245189555301)";
 
-/// Brings the schema to what this version needs.
+/// How often it is tried while others, who do the same, hold the lock.
+const TRIES: usize = 3;
+
+/// Brings the schema to what this version needs. Many may start at once, on a disk that is slow to sync.
 pub(crate) async fn migrate(db: &Db) -> Result<(), RecordsError> {
+    for _ in 1..TRIES {
+        match migrate_once(db).await {
+            Err(error) if error.kind == RecordsErrorKind::Timeout => {
+                tracing::warn!(%error, "trying again");
+            }
+            done => return done,
+        }
+    }
+    migrate_once(db).await
+}
+
+async fn migrate_once(db: &Db) -> Result<(), RecordsError> {
     let ours = MIGRATIONS.last().map_or(0, |last| last.version);
     // The usual start: nothing to do, nothing written. Without the file or the table the question fails.
     let found: Result<(i64, i64), _> =
