@@ -185,7 +185,8 @@ impl Peer {
     pub(crate) fn hint(self: &Arc<Self>, ill: bool) {
         let now = Instant::now();
         self.health.breaker().hint(now, ill);
-        if !self.is_closed() {
+        // Else the next request is what it is probed with.
+        if !self.is_closed() && self.probing().is_some() {
             self.watch(now);
         }
     }
