@@ -4,7 +4,7 @@ use std::{
     io::{Cursor, Read, Seek, SeekFrom},
     pin::pin,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use futures_util::{
 };
 use gomod::{h1::H1, zip};
 use store::{Committed, SpoolWriter, Spooled};
+use tokio::time::timeout;
 
 use crate::{
     answer::{Answer, Content, Life},
@@ -339,7 +340,21 @@ impl Gateway {
             teller.tell(Ok(answer));
         };
         let may_pass_unverified = self.may_pass_unverified(artifact);
-        let begin = Instant::now();
+        let ready = async {
+            let known = async {
+                match proof.clone().await {
+                    Ok(proof) => proof,
+                    // Whoever waits for it beside this refuses.
+                    Err(_) => std::future::pending().await,
+                }
+            };
+            if may_pass_unverified {
+                Some(known.await)
+            } else {
+                timeout(HEAD_WAIT, known).await.ok()
+            }
+        };
+        let mut ready = pin!(ready);
         // Told first: a client that sees its body break off and asks again at once must not join this fetch.
         let failed = |refusal: Refusal, writer: SpoolWriter| {
             teller.tell(Err(Arc::new(refusal.clone())));
@@ -348,7 +363,16 @@ impl Gateway {
         };
         let mut blocks = Vec::new();
         loop {
-            let done = match gather(&mut found, &mut blocks).await {
+            let gathered = {
+                let mut gathering = pin!(gather(&mut found, &mut blocks));
+                loop {
+                    tokio::select! {
+                        gathered = &mut gathering => break gathered,
+                        proof = &mut ready, if untold.is_some() => tell(&mut untold, proof.as_ref()),
+                    }
+                }
+            };
+            let done = match gathered {
                 Ok(done) => done,
                 Err(refusal) => {
                     settings
@@ -365,13 +389,8 @@ impl Gateway {
             if let Err(error) = writer.write(std::mem::take(&mut blocks)).await {
                 return Err(failed(disk(artifact, &error), writer));
             }
-            match proof.peek() {
-                Some(Ok(proof)) => tell(&mut untold, Some(proof)),
-                None if !may_pass_unverified && begin.elapsed() > HEAD_WAIT => {
-                    tell(&mut untold, None);
-                }
-                // Told when it is known, or refused by whoever waits for it beside this.
-                Some(Err(_)) | None => {}
+            if let Some(Ok(proof)) = proof.peek() {
+                tell(&mut untold, Some(proof));
             }
             if done && untold.is_some() {
                 match proof.clone().await {
