@@ -60,16 +60,25 @@ impl Egress {
     pub async fn open(&self, ask: Ask) -> Result<Answer, EgressError> {
         let end = Instant::now() + ask.timeout;
         let timeout = ask.timeout;
-        timeout_at(end, self.follow(ask))
+        timeout_at(end, self.follow(ask, MAX_REDIRECTS))
             .await
             .unwrap_or_else(|_| Err(too_slow(timeout)))
     }
 
-    /// The same, with up to `max_bytes` of the body, all within the time limit.
+    /// The same at this URL alone: a redirect is an error, and nobody else is asked.
+    pub async fn open_here(&self, ask: Ask) -> Result<Answer, EgressError> {
+        let end = Instant::now() + ask.timeout;
+        let timeout = ask.timeout;
+        timeout_at(end, self.follow(ask, 0))
+            .await
+            .unwrap_or_else(|_| Err(too_slow(timeout)))
+    }
+
+    /// The same as [`open`](Self::open), with up to `max_bytes` of the body, all within the time limit.
     pub async fn get_guarded(&self, ask: Ask, max_bytes: usize) -> Result<Page, EgressError> {
         let timeout = ask.timeout;
         let get = async {
-            let mut answer = self.follow(ask).await?;
+            let mut answer = self.follow(ask, MAX_REDIRECTS).await?;
             let mut body = BytesMut::new();
             let mut cut = false;
             while let Some(chunk) = answer.next_chunk().await? {
@@ -94,7 +103,7 @@ impl Egress {
             .unwrap_or_else(|_| Err(too_slow(timeout)))
     }
 
-    async fn follow(&self, ask: Ask) -> Result<Answer, EgressError> {
+    async fn follow(&self, ask: Ask, redirects: usize) -> Result<Answer, EgressError> {
         let mut home = ask.url.clone();
         let _ = home.set_username("");
         let _ = home.set_password(None);
@@ -103,7 +112,7 @@ impl Egress {
         } else {
             None
         };
-        let answer = self.walk(&home, &ask, grant.as_ref()).await?;
+        let answer = self.walk(&home, &ask, grant.as_ref(), redirects).await?;
         let Some(grant) = grant.filter(|_| answer.credential.is_some()) else {
             return Ok(answer);
         };
@@ -112,7 +121,7 @@ impl Egress {
             return Ok(answer);
         }
         let grant = self.credentials().for_url(&home).await?;
-        self.walk(&home, &ask, grant.as_ref()).await
+        self.walk(&home, &ask, grant.as_ref(), redirects).await
     }
 
     /// Follows redirects from `home`, with the credential for its origin.
@@ -121,10 +130,11 @@ impl Egress {
         home: &Url,
         ask: &Ask,
         grant: Option<&Grant>,
+        redirects: usize,
     ) -> Result<Answer, EgressError> {
         let via = HeaderValue::from_str(&self.network().via).ok();
         let mut url = home.clone();
-        for _ in 0..=MAX_REDIRECTS {
+        for _ in 0..=redirects {
             if !(url.scheme() == "https" || url.scheme() == "http" && ask.plain_http) {
                 let text = format!("{}:// is not asked: it is not encrypted", url.scheme());
                 return Err(EgressError::new(EgressErrorKind::Refused, text));
@@ -155,7 +165,7 @@ impl Egress {
             }
         }
         Err(EgressError::broken(format!(
-            "more than {MAX_REDIRECTS} redirects"
+            "more than {redirects} redirects"
         )))
     }
 }

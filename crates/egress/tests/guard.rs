@@ -80,6 +80,10 @@ async fn listed_hosts_may_be_inside_and_redirects_are_checked_again() {
     let egress = Egress::with_lookup(listed, Credentials::default(), lookup);
     let hop = format!("http://hop.corp.example:{}", hop.port());
     assert_eq!(get(&egress, &format!("{hop}/fine")).await, "inside");
+    let before = inside.count();
+    let stays = egress.open_here(ask(&format!("{hop}/fine"))).await;
+    assert!(stays.is_err(), "a redirect is not followed");
+    assert_eq!(inside.count(), before, "nobody else is asked");
     assert!(!inside.head().to_lowercase().contains("authorization"));
     for (path, want) in [
         ("literal", "Refused: 127.0.0.1 is not a public address"),

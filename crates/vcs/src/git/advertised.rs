@@ -36,16 +36,14 @@ pub(crate) async fn advertised(
     };
     let ask = Ask {
         plain_http: url.scheme() == "http",
-        url: url.clone(),
+        url,
         timeout: limit,
         credentials: page.credentials,
     };
     within(limit, &what, async {
-        match page.egress.open(ask).await {
-            // git follows no redirect; where one leads is found out elsewhere.
-            Ok(answer) if answer.status() == 200 && *answer.url() == url && is_smart(&answer) => {
-                Ok(read(answer).await?)
-            }
+        // git follows no redirect either; where one leads is found out elsewhere.
+        match page.egress.open_here(ask).await {
+            Ok(answer) if answer.status() == 200 && is_smart(&answer) => Ok(read(answer).await?),
             Err(error) if error.kind == EgressErrorKind::Timeout => Err(from_egress(&what, error)),
             Ok(_) | Err(_) => Ok(None),
         }
