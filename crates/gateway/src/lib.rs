@@ -8,6 +8,7 @@ mod answer;
 mod artifact;
 mod background;
 mod changeable;
+mod check_zip;
 mod epoch;
 mod failure;
 mod fetch;
