@@ -130,6 +130,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     """A forward proxy under which bench.test has the pages and git.bench.test the repositories."""
 
     protocol_version = "HTTP/1.1"
+    # Head and body are written apart; with it, the body would wait for the client's delayed acknowledgement.
+    disable_nagle_algorithm = True
     root = None
 
     def log_message(self, *_):

@@ -29,7 +29,7 @@ pub use credential::{
 pub use error::{EgressError, EgressErrorKind, explain};
 pub use guard::{GuardError, Lookup};
 pub use network::{NetworkSettings, port_of};
-pub use page::{Answer, Ask, Page};
+pub use page::{Answer, Ask, Page, Post};
 pub use redirect::{MAX_REDIRECTS, redirect};
 
 use client::{Clients, Identity, Key};

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{HeaderMap, HeaderValue, VIA};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, VIA};
 use reqwest::{Response, Url};
 use tokio::time::{Instant, timeout_at};
 
@@ -27,6 +27,17 @@ pub struct Ask {
     /// Whether the credential for the URL is sent, to its origin alone. Not for what a stranger could name to have it
     /// read for him.
     pub credentials: bool,
+}
+
+/// What is sent along.
+#[derive(Debug, Clone)]
+pub struct Post {
+    /// `Content-Type`.
+    pub kind: &'static str,
+    /// More headers.
+    pub headers: Vec<(&'static str, &'static str)>,
+    /// The body.
+    pub body: Bytes,
 }
 
 /// A whole answer, or the beginning of one.
@@ -58,27 +69,34 @@ impl Egress {
     /// GETs a stranger's URL: each host on the way, redirects included, must have public addresses only or be listed as
     /// internal. Any status is an answer.
     pub async fn open(&self, ask: Ask) -> Result<Answer, EgressError> {
-        let end = Instant::now() + ask.timeout;
-        let timeout = ask.timeout;
-        timeout_at(end, self.follow(ask, MAX_REDIRECTS))
-            .await
-            .unwrap_or_else(|_| Err(too_slow(timeout)))
+        self.opened(ask, None, MAX_REDIRECTS).await
     }
 
-    /// The same at this URL alone: a redirect is an error, and nobody else is asked.
-    pub async fn open_here(&self, ask: Ask) -> Result<Answer, EgressError> {
-        let end = Instant::now() + ask.timeout;
+    /// The same at this URL alone: a redirect is an error, and nobody else is asked. A `post` makes it a POST.
+    pub async fn open_here(&self, ask: Ask, post: Option<Post>) -> Result<Answer, EgressError> {
+        self.opened(ask, post, 0).await
+    }
+
+    async fn opened(
+        &self,
+        ask: Ask,
+        post: Option<Post>,
+        redirects: usize,
+    ) -> Result<Answer, EgressError> {
         let timeout = ask.timeout;
-        timeout_at(end, self.follow(ask, 0))
-            .await
-            .unwrap_or_else(|_| Err(too_slow(timeout)))
+        timeout_at(
+            Instant::now() + timeout,
+            self.follow(ask, post.as_ref(), redirects),
+        )
+        .await
+        .unwrap_or_else(|_| Err(too_slow(timeout)))
     }
 
     /// The same as [`open`](Self::open), with up to `max_bytes` of the body, all within the time limit.
     pub async fn get_guarded(&self, ask: Ask, max_bytes: usize) -> Result<Page, EgressError> {
         let timeout = ask.timeout;
         let get = async {
-            let mut answer = self.follow(ask, MAX_REDIRECTS).await?;
+            let mut answer = self.follow(ask, None, MAX_REDIRECTS).await?;
             let mut body = BytesMut::new();
             let mut cut = false;
             while let Some(chunk) = answer.next_chunk().await? {
@@ -103,7 +121,12 @@ impl Egress {
             .unwrap_or_else(|_| Err(too_slow(timeout)))
     }
 
-    async fn follow(&self, ask: Ask, redirects: usize) -> Result<Answer, EgressError> {
+    async fn follow(
+        &self,
+        ask: Ask,
+        post: Option<&Post>,
+        redirects: usize,
+    ) -> Result<Answer, EgressError> {
         let mut home = ask.url.clone();
         let _ = home.set_username("");
         let _ = home.set_password(None);
@@ -112,7 +135,9 @@ impl Egress {
         } else {
             None
         };
-        let answer = self.walk(&home, &ask, grant.as_ref(), redirects).await?;
+        let answer = self
+            .walk(&home, &ask, post, grant.as_ref(), redirects)
+            .await?;
         let Some(grant) = grant.filter(|_| answer.credential.is_some()) else {
             return Ok(answer);
         };
@@ -121,7 +146,8 @@ impl Egress {
             return Ok(answer);
         }
         let grant = self.credentials().for_url(&home).await?;
-        self.walk(&home, &ask, grant.as_ref(), redirects).await
+        self.walk(&home, &ask, post, grant.as_ref(), redirects)
+            .await
     }
 
     /// Follows redirects from `home`, with the credential for its origin.
@@ -129,6 +155,7 @@ impl Egress {
         &self,
         home: &Url,
         ask: &Ask,
+        post: Option<&Post>,
         grant: Option<&Grant>,
         redirects: usize,
     ) -> Result<Answer, EgressError> {
@@ -141,7 +168,16 @@ impl Egress {
             }
             let granted = grant.filter(|_| url.origin() == home.origin());
             let client = self.guarded_with(&url, granted, CONNECT_WITHIN).await?;
-            let mut request = client.get(url.clone());
+            let mut request = match post {
+                None => client.get(url.clone()),
+                Some(post) => {
+                    let mut request = client.post(url.clone()).header(CONTENT_TYPE, post.kind);
+                    for (name, value) in &post.headers {
+                        request = request.header(*name, *value);
+                    }
+                    request.body(post.body.clone())
+                }
+            };
             if let Some((name, value)) = granted.and_then(Grant::header) {
                 request = request.header(name, value);
             }

@@ -81,7 +81,7 @@ async fn listed_hosts_may_be_inside_and_redirects_are_checked_again() {
     let hop = format!("http://hop.corp.example:{}", hop.port());
     assert_eq!(get(&egress, &format!("{hop}/fine")).await, "inside");
     let before = inside.count();
-    let stays = egress.open_here(ask(&format!("{hop}/fine"))).await;
+    let stays = egress.open_here(ask(&format!("{hop}/fine")), None).await;
     assert!(stays.is_err(), "a redirect is not followed");
     assert_eq!(inside.count(), before, "nobody else is asked");
     assert!(!inside.head().to_lowercase().contains("authorization"));

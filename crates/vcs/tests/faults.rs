@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use common::{Lab, MODULE, URL, add, go_mod, info, list, small, zip};
 use egress::{Credentials, Egress};
 use forge::{Fault, History, change};
-use vcs::{Direct, ErrorKind};
+use vcs::{Direct, DirectSettings, ErrorKind};
 
 /// Waits until no process speaks of the mirrors any more; a test that leaves some fails by its time limit.
 async fn no_children(lab: &Lab) {
@@ -74,6 +74,44 @@ async fn an_outage_is_not_absence() {
     }
     lab.forge.fault(URL, None);
     assert_eq!(list(&lab.direct(), MODULE).await.unwrap().len(), 2);
+}
+
+/// The references by one request, the commit by another, which is told what is here already.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_costs_two_requests() {
+    let lab = Lab::start().await;
+    let mut history = small();
+    history.commit("main", "four", [change::file("b.go", "package a\n")]);
+    history.annotated("v1.2.0", "four");
+    add(&lab, &history);
+    let mut settings = lab.settings();
+    settings.refs_life = Duration::ZERO;
+    let direct = |settings: &DirectSettings| {
+        let egress = Egress::new(lab.network(), Credentials::default());
+        Direct::new(settings.clone(), egress)
+    };
+    let grown = direct(&settings);
+    for version in ["v1.0.0", "v1.1.0", "v1.2.0"] {
+        let before = lab.forge.requests().len();
+        info(&grown, MODULE, version).await.unwrap();
+        let asked = lab.forge.requests().split_off(before);
+        let git: Vec<&str> = asked
+            .iter()
+            .filter(|line| line.contains("git-upload-pack"))
+            .map(|line| line.split(' ').next().unwrap())
+            .collect();
+        assert_eq!(git, ["GET", "POST"], "{version}: {asked:#?}");
+    }
+    // To git it is as good as what it fetches itself, and history can be had beside it.
+    let of_branch = info(&grown, MODULE, "main").await.unwrap();
+    settings.folder = lab.folder.path().join("fresh");
+    let fresh = direct(&settings);
+    let again = info(&fresh, MODULE, "main").await.unwrap();
+    assert_eq!(again.info_json(), of_branch.info_json());
+    for version in ["v1.0.0", "v1.1.0", "v1.2.0"] {
+        let again = zip(&fresh, MODULE, version).await.unwrap();
+        assert_eq!(zip(&grown, MODULE, version).await.unwrap(), again);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
+use super::idle::Idle;
 use super::refs::Refs;
 use super::remote::Asked;
 use crate::DirectError;
@@ -49,8 +50,12 @@ pub(crate) struct Mirror {
     counted: AtomicBool,
     /// Bytes of the references in memory.
     refs_bytes: AtomicU64,
+    /// Who reads its objects, between questions.
+    pub(crate) idle: Idle,
     /// Whether its server gives commits by their references alone.
     pub(crate) by_name_only: AtomicBool,
+    /// Whether its server does not speak what is asked without git.
+    pub(crate) fetched_by_git: AtomicBool,
 }
 
 /// What is known of the disk.
@@ -82,7 +87,9 @@ impl Mirror {
             size: AtomicU64::new(0),
             counted: AtomicBool::new(false),
             refs_bytes: AtomicU64::new(0),
+            idle: Idle::default(),
             by_name_only: AtomicBool::new(false),
+            fetched_by_git: AtomicBool::new(false),
         }
     }
 

@@ -7,10 +7,13 @@ mod command;
 mod failure;
 mod find;
 mod history;
+mod idle;
 pub(crate) mod mirror;
 mod mirrors;
 mod names;
 mod objects;
+mod packet;
+mod posted;
 pub(crate) mod refs;
 pub(crate) mod remote;
 mod tree;
@@ -29,6 +32,7 @@ pub(crate) use self::failure::{Page, is_redirect};
 pub(crate) use self::mirror::Mirror;
 pub(crate) use self::mirrors::Mirrors;
 pub(crate) use self::objects::Objects;
+use self::posted::{Posted, posted};
 use self::refs::Refs;
 use self::remote::{Bounds, REFS_WITHIN, Wanted, fetch, ls_remote};
 pub(crate) use self::tree::Blobs;
@@ -54,6 +58,14 @@ pub(crate) async fn answers(folder: &Path, way: &Way, limit: Duration) -> Result
         Ok(())
     } else {
         Err(failure::failed(&what, way, &exit))
+    }
+}
+
+impl Drop for GitRepository {
+    fn drop(&mut self) {
+        if let Some(objects) = self.objects.take() {
+            self.mirror.idle.put(objects, self.generation);
+        }
     }
 }
 
@@ -114,7 +126,8 @@ impl GitRepository {
         if let Some(refs) = &self.refs {
             return Ok(Arc::clone(refs));
         }
-        let mut asked = self.mirror.asked.lock().await;
+        let mirror = Arc::clone(&self.mirror);
+        let mut asked = mirror.asked.lock().await;
         let fresh = |at: Instant| at >= self.since || at.elapsed() < self.believe;
         if let Some((refs, _)) = asked.said.as_ref().filter(|(_, at)| fresh(*at)) {
             return Ok(Arc::clone(self.refs.insert(Arc::clone(refs))));
@@ -149,7 +162,11 @@ impl GitRepository {
         Ok(refs)
     }
 
-    async fn ask_refs(&self) -> Result<Refs, DirectError> {
+    async fn ask_refs(&mut self) -> Result<Refs, DirectError> {
+        if self.mirror.exists().await {
+            // It will be needed, and starts meanwhile. Why it cannot is told when it is.
+            let _ = self.objects();
+        }
         let limit = self.bounds.time.min(REFS_WITHIN);
         match advertised::advertised(&self.page, &self.way, limit).await? {
             Some(refs) => Ok(refs),
@@ -209,11 +226,16 @@ impl GitRepository {
 
     /// The reader of the mirror's objects; there must be a mirror.
     fn objects(&mut self) -> Result<&mut Objects, Trouble> {
-        let objects = match self.objects.take() {
-            Some(objects) => objects,
-            None => self.cat_file()?,
-        };
+        let objects = self.take_objects()?;
         Ok(self.objects.insert(objects))
+    }
+
+    fn take_objects(&mut self) -> Result<Objects, Trouble> {
+        let objects = self.objects.take();
+        match objects.or_else(|| self.mirror.idle.take(self.generation)) {
+            Some(objects) => Ok(objects),
+            None => self.cat_file(),
+        }
     }
 
     fn cat_file(&self) -> Result<Objects, Trouble> {
@@ -282,7 +304,11 @@ impl GitRepository {
                 Wanted::Commits(tips)
             }
         };
-        let mut done = self.fetch(&mut disk, wanted(&batch)).await;
+        let mut done = match self.post(&mut disk, &batch).await {
+            Ok(true) => Ok(()),
+            Ok(false) => self.fetch(&mut disk, wanted(&batch)).await,
+            Err(error) => Err(error),
+        };
         if done.is_err() && batch.len() > ours.len() {
             // One of the others' may be what fails.
             done = self.fetch(&mut disk, wanted(&ours)).await;
@@ -339,10 +365,53 @@ impl GitRepository {
         self.mirror.create(&self.way.url, refs).await
     }
 
+    /// Fetches commits without history by one POST, where that is all that is wanted and the server speaks it. False if
+    /// git is to fetch.
+    async fn post(
+        &mut self,
+        disk: &mut mirror::Disk,
+        tips: &[(String, String)],
+    ) -> Result<bool, DirectError> {
+        let mirror = Arc::clone(&self.mirror);
+        let whole = !mirror.is_shallow().await && mirror.was_complete().await;
+        if whole || mirror.fetched_by_git.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        disk.clean = false;
+        let hashes: Vec<&str> = tips.iter().map(|(_, hash)| &**hash).collect();
+        let posted = posted(&mirror, &self.way, &self.page, &hashes, self.bounds).await;
+        if matches!(posted, Ok(Posted::NotSpoken)) {
+            mirror.fetched_by_git.store(true, Ordering::Relaxed);
+        }
+        let mut came = matches!(posted, Ok(Posted::Done));
+        for hash in &hashes {
+            came = came && self.has(hash).await.unwrap_or(false);
+        }
+        let done = match posted {
+            Ok(_) if !came => Err(DirectError::new(ErrorKind::Unavailable, "not whole")),
+            Ok(_) => posted::keep_all(&mirror, &hashes).await,
+            Err(error) => Err(error),
+        };
+        match self.fetched(disk, done).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind == ErrorKind::Unavailable => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn fetch(&self, disk: &mut mirror::Disk, wanted: Wanted<'_>) -> Result<(), DirectError> {
         // Until it ended by itself, it may have been killed half-way.
         disk.clean = false;
-        let mut done = fetch(&self.mirror, &self.way, wanted, self.bounds).await;
+        let done = fetch(&self.mirror, &self.way, wanted, self.bounds).await;
+        self.fetched(disk, done).await
+    }
+
+    /// Looks after the disk when something was fetched, or was not.
+    async fn fetched(
+        &self,
+        disk: &mut mirror::Disk,
+        mut done: Result<(), DirectError>,
+    ) -> Result<(), DirectError> {
         if done.is_err() {
             // Killed by us or by others it leaves locks, and what it had of a pack may be large. It is swept out once
             // more before the next use.

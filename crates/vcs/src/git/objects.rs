@@ -26,6 +26,8 @@ pub(crate) struct Objects {
     running: Running,
     /// Longest wait for an answer.
     limit: Duration,
+    /// An answer was asked for and not read whole: nothing can be asked any more.
+    owes: bool,
 }
 
 /// What an object is.
@@ -49,7 +51,13 @@ impl Objects {
             stdout,
             running,
             limit: limit.min(WITHIN),
+            owes: false,
         })
+    }
+
+    /// Whether something was asked that nobody waited for.
+    pub(crate) fn owes(&self) -> bool {
+        self.owes
     }
 
     /// What the object of this name is; `None` if there is none, or more than one.
@@ -57,7 +65,9 @@ impl Objects {
         let limit = self.limit;
         bounded(limit, async {
             self.ask("info", name).await?;
-            self.header().await
+            let info = self.header().await?;
+            self.owes = false;
+            Ok(info)
         })
         .await
     }
@@ -89,7 +99,10 @@ impl Objects {
         let length = usize::try_from(info.size).unwrap_or(usize::MAX);
         let mut content = vec![0; length + 1];
         match self.stdout.read_exact(&mut content).await {
-            Ok(_) if content.pop() == Some(b'\n') => Ok(content.into()),
+            Ok(_) if content.pop() == Some(b'\n') => {
+                self.owes = false;
+                Ok(content.into())
+            }
             _ => Err(Trouble::Mirror(format!("{} cannot be read", info.hash))),
         }
     }
@@ -100,6 +113,7 @@ impl Objects {
         &mut self,
         hashes: &HashSet<&'a str>,
     ) -> Result<HashSet<&'a str>, Trouble> {
+        self.owes = true;
         let (stdin, stdout) = (&mut self.stdin, &mut self.stdout);
         let ask = async {
             for hash in hashes {
@@ -121,17 +135,20 @@ impl Objects {
             }
             Ok::<_, Trouble>(commits)
         };
-        bounded(self.limit, async {
+        let commits = bounded(self.limit, async {
             let ((), commits) = tokio::try_join!(ask, read)?;
             Ok(commits)
         })
-        .await
+        .await?;
+        self.owes = false;
+        Ok(commits)
     }
 
     async fn ask(&mut self, command: &str, name: &str) -> Result<(), Trouble> {
         if name.contains('\n') {
             return Err(DirectError::not_found("a name with a newline").into());
         }
+        self.owes = true;
         let line = format!("{command} {name}\n");
         self.stdin
             .write_all(line.as_bytes())

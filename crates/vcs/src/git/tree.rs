@@ -1,5 +1,7 @@
 //! The files of a commit.
 
+use std::sync::Arc;
+
 use gomod::zip::Kind;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::ChildStdout;
@@ -61,16 +63,13 @@ impl GitRepository {
         } else {
             Content::Objects {
                 hashes,
-                objects: Box::new(match self.objects.take() {
-                    Some(objects) => objects,
-                    None => self.cat_file()?,
-                }),
+                objects: Box::new(self.take_objects()?),
             }
         };
         Ok(Files {
             entries,
             content,
-            mirror: Some((self.mirror, self.generation)),
+            mirror: Some((Arc::clone(&self.mirror), self.generation)),
         })
     }
 
