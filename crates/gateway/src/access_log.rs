@@ -1,18 +1,21 @@
 //! One line per request, written in blocks by a thread of its own.
 //!
-//! A request appends its line to a buffer under a short lock; the thread writes what has gathered every
-//! [`FLUSH`], or sooner when [`FLUSH_BYTES`] have. When the output cannot keep up, lines beyond
-//! [`MAX_BUFFERED_BYTES`] are dropped and counted: a full pipe must not stop downloads.
+//! A request appends its line to the buffer of its thread; the log's thread writes what has gathered every
+//! [`FLUSH`], or sooner when a buffer has [`FLUSH_BYTES`]. So lines of different threads may stand a moment out of order.
+//! When the output cannot keep up, lines beyond [`MAX_BUFFERED_BYTES`] of a buffer are dropped and counted: a full pipe must
+//! not stop downloads.
 
 use std::{
     io::Write,
     sync::{
-        Arc, Condvar, Mutex, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
 };
+
+use crate::per_thread::PerThread;
 
 const FLUSH: Duration = Duration::from_millis(200);
 const FLUSH_BYTES: usize = 64 << 10;
@@ -27,15 +30,41 @@ pub struct AccessLog {
 
 #[derive(Debug, Default)]
 struct Shared {
-    buffer: Mutex<Buffer>,
+    buffers: PerThread<Mutex<Vec<u8>>>,
+    orders: Mutex<Orders>,
     wake: Condvar,
     dropped: AtomicU64,
 }
 
-#[derive(Debug, Default)]
-struct Buffer {
-    bytes: Vec<u8>,
-    closed: bool,
+/// What the thread is to do before its time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Orders {
+    write: bool,
+    close: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// Waits for the next time to write; what was ordered.
+    fn wait(&self) -> Orders {
+        let waiting = self
+            .wake
+            .wait_timeout_while(lock(&self.orders), FLUSH, |orders| {
+                !orders.write && !orders.close
+            });
+        let (mut orders, _) = waiting.unwrap_or_else(PoisonError::into_inner);
+        let ordered = *orders;
+        orders.write = false;
+        ordered
+    }
+
+    fn order(&self, change: impl FnOnce(&mut Orders)) {
+        change(&mut lock(&self.orders));
+        self.wake.notify_one();
+    }
 }
 
 impl AccessLog {
@@ -48,21 +77,16 @@ impl AccessLog {
             .spawn(move || {
                 let mut spare = Vec::new();
                 loop {
-                    let guard = theirs.buffer.lock().unwrap_or_else(PoisonError::into_inner);
-                    let (mut buffer, _) = theirs
-                        .wake
-                        .wait_timeout_while(guard, FLUSH, |buffer| {
-                            !buffer.closed && buffer.bytes.len() < FLUSH_BYTES
-                        })
-                        .unwrap_or_else(PoisonError::into_inner);
-                    std::mem::swap(&mut buffer.bytes, &mut spare);
-                    let closed = buffer.closed;
-                    drop(buffer);
-                    // An output that is gone must not end the server.
-                    let _ = out.write_all(&spare).and_then(|()| out.flush());
-                    spare.clear();
-                    spare.shrink_to(2 * FLUSH_BYTES);
-                    if closed {
+                    let orders = theirs.wait();
+                    for buffer in theirs.buffers.all() {
+                        std::mem::swap(&mut *lock(buffer), &mut spare);
+                        // An output that is gone must not end the server.
+                        let _ = out.write_all(&spare);
+                        spare.clear();
+                        spare.shrink_to(2 * FLUSH_BYTES);
+                    }
+                    let _ = out.flush();
+                    if orders.close {
                         return;
                     }
                 }
@@ -75,19 +99,17 @@ impl AccessLog {
 
     /// Appends one line by `write`, which must end it with a newline.
     pub fn line(&self, write: impl FnOnce(&mut Vec<u8>)) {
-        let mut buffer = self
-            .shared
-            .buffer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let before = buffer.bytes.len();
+        let mut buffer = lock(self.shared.buffers.mine());
+        let before = buffer.len();
         if before > MAX_BUFFERED_BYTES {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        write(&mut buffer.bytes);
-        if before < FLUSH_BYTES && buffer.bytes.len() >= FLUSH_BYTES {
-            self.shared.wake.notify_one();
+        write(&mut buffer);
+        let full = before < FLUSH_BYTES && buffer.len() >= FLUSH_BYTES;
+        drop(buffer);
+        if full {
+            self.shared.order(|orders| orders.write = true);
         }
     }
 
@@ -99,12 +121,7 @@ impl AccessLog {
 
 impl Drop for AccessLog {
     fn drop(&mut self) {
-        self.shared
-            .buffer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .closed = true;
-        self.shared.wake.notify_one();
+        self.shared.order(|orders| orders.close = true);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

@@ -61,9 +61,9 @@ impl Artifact {
         )
     }
 
-    /// The key's text: Go's own cache layout below `go/` (protocol.md section 7).
+    /// The key's text.
     pub(crate) fn key_text(&self) -> String {
-        format!("go{}", self.upstream_path())
+        key_text(&self.module, &self.version, self.part)
     }
 
     /// Its key.
@@ -76,6 +76,19 @@ impl std::fmt::Display for Artifact {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}@{}", self.module, self.version)
     }
+}
+
+/// The text of a key: Go's own cache layout below `go/` (protocol.md section 7).
+pub(crate) fn key_text(module: &ModulePath, version: &Version, part: Part) -> String {
+    [
+        "go/",
+        &module.escaped(),
+        "/@v/",
+        &version.escaped(),
+        ".",
+        part.ending(),
+    ]
+    .concat()
 }
 
 /// A storage key, or the refusal of a name that is too long for one.

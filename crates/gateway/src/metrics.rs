@@ -1,29 +1,20 @@
 //! What is counted, in Prometheus' format.
 //!
-//! Label sets are closed enums, so that no request can make a new time series. The handles of what every
-//! request touches are looked up once.
+//! Label sets are closed enums, so that no request can make a new time series. What every request touches is in the
+//! tally.
 
-use std::{fmt::Write as _, sync::atomic::AtomicI64, time::Duration};
+use std::{
+    fmt::Write as _,
+    sync::{Arc, atomic::AtomicI64},
+};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
-    registry::{Registry, Unit},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
 };
 
-use crate::record::{Kind, Outcome, Record};
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    kind: &'static str,
-    outcome: &'static str,
-    code: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct KindLabel {
-    kind: &'static str,
-}
+use crate::tally::Tally;
 
 /// One label `result`, `outcome` or the like with a value from a closed list.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -36,12 +27,8 @@ pub struct ResultLabel {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    requests: Family<RequestLabels, Counter>,
-    answered: [[Counter; Outcome::ALL.len()]; Kind::ALL.len()],
-    durations: [Histogram; Kind::ALL.len()],
-    bytes: [Counter; Kind::ALL.len()],
-    /// Requests whose answer is not out yet.
-    pub in_flight: Gauge<i64, AtomicI64>,
+    /// Of every request.
+    pub(crate) tally: Arc<Tally>,
     /// Open connections.
     pub connections: Gauge<i64, AtomicI64>,
     /// Connections cut because of a limit.
@@ -72,42 +59,8 @@ impl Metrics {
     /// Registers everything under the prefix `modgate_`.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("modgate");
-        let requests = Family::<RequestLabels, Counter>::default();
-        let duration_buckets = [
-            0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
-            10.0, 30.0, 120.0,
-        ];
-        let durations = Family::<KindLabel, Histogram, _>::new_with_constructor(move || {
-            Histogram::new(duration_buckets)
-        });
-        let bytes = Family::<KindLabel, Counter>::default();
         let metrics = Self {
-            answered: Kind::ALL.map(|kind| {
-                Outcome::ALL.map(|outcome| {
-                    let labels = RequestLabels {
-                        kind: kind.as_str(),
-                        outcome: outcome.as_str(),
-                        code: "",
-                    };
-                    requests.get_or_create(&labels).clone()
-                })
-            }),
-            durations: Kind::ALL.map(|kind| {
-                durations
-                    .get_or_create(&KindLabel {
-                        kind: kind.as_str(),
-                    })
-                    .clone()
-            }),
-            bytes: Kind::ALL.map(|kind| {
-                bytes
-                    .get_or_create(&KindLabel {
-                        kind: kind.as_str(),
-                    })
-                    .clone()
-            }),
-            requests: requests.clone(),
-            in_flight: Gauge::default(),
+            tally: Arc::default(),
             connections: Gauge::default(),
             connections_cut: Family::default(),
             flights: Gauge::default(),
@@ -119,23 +72,7 @@ impl Metrics {
             queued: Gauge::default(),
             registry: Registry::default(),
         };
-        registry.register(
-            "requests",
-            "Requests answered, by endpoint, outcome and error code",
-            requests,
-        );
-        registry.register_with_unit(
-            "request_duration",
-            "Time from the head of a request to its last byte",
-            Unit::Seconds,
-            durations,
-        );
-        registry.register_with_unit("response", "Body bytes sent", Unit::Bytes, bytes);
-        registry.register(
-            "requests_in_flight",
-            "Requests whose answer is not out yet",
-            metrics.in_flight.clone(),
-        );
+        registry.register_collector(Box::new(Arc::clone(&metrics.tally)));
         registry.register(
             "connections",
             "Open client connections",
@@ -181,26 +118,6 @@ impl Metrics {
             registry,
             ..metrics
         }
-    }
-
-    /// Counts one answered request.
-    pub fn request(&self, record: &Record, took: Duration) {
-        let kind = record.subject.kind as usize;
-        match record.code {
-            None => {
-                self.answered[kind][record.outcome as usize].inc();
-            }
-            Some(code) => {
-                let labels = RequestLabels {
-                    kind: record.subject.kind.as_str(),
-                    outcome: record.outcome.as_str(),
-                    code: code.as_str(),
-                };
-                self.requests.get_or_create(&labels).inc();
-            }
-        }
-        self.durations[kind].observe(took.as_secs_f64());
-        self.bytes[kind].inc_by(record.bytes);
     }
 
     /// Counts one event in a family of results.

@@ -9,7 +9,7 @@ use tokio::task::spawn_blocking;
 
 use crate::{
     answer::{Answer, Content, Life, Media},
-    artifact::{Artifact, Part},
+    artifact::{Artifact, Part, key_text},
     flight::Waiter,
     gateway::{Gateway, Refused},
     record::Outcome,
@@ -57,12 +57,7 @@ impl Gateway {
         if !self.tombstones.is_empty() && self.tombstones.find(module, version).is_some() {
             return None;
         }
-        let key = format!(
-            "go/{}/@v/{}.{}",
-            module.escaped(),
-            version.escaped(),
-            part.ending()
-        );
+        let key = key_text(module, version, part);
         let mut answer = Answer::kept(self.store.at_hand(key)?, part.media());
         answer.private = self.is_private(module);
         Some(answer)

@@ -19,6 +19,10 @@ pub(crate) fn escape(text: &str) -> Cow<'_, str> {
 
 /// The inverse; `None` for an upper-case letter, `!` not followed by `a-z`, or anything that is not ASCII.
 pub(crate) fn unescape(text: &str) -> Option<String> {
+    let unescaped = |byte: u8| byte.is_ascii() && byte != b'!' && !byte.is_ascii_uppercase();
+    if text.bytes().all(unescaped) {
+        return Some(text.to_owned());
+    }
     let mut plain = String::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {

@@ -71,6 +71,12 @@ impl ModulePath {
     }
 }
 
+impl From<ModulePath> for String {
+    fn from(it: ModulePath) -> Self {
+        it.0.into()
+    }
+}
+
 impl fmt::Display for ModulePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -108,7 +114,7 @@ fn check_element(element: &str) -> Result<(), PathError> {
     }
     if !element
         .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~'))
     {
         return Err(PathError::Character);
     }

@@ -90,6 +90,12 @@ impl Query {
     }
 }
 
+impl From<Query> for String {
+    fn from(it: Query) -> Self {
+        it.0.into()
+    }
+}
+
 impl fmt::Display for Query {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

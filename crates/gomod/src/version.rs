@@ -130,6 +130,12 @@ impl PartialOrd for Version {
     }
 }
 
+impl From<Version> for String {
+    fn from(it: Version) -> Self {
+        it.0.into()
+    }
+}
+
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

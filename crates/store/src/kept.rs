@@ -21,8 +21,8 @@ use crate::{
     window::Windows,
 };
 
-/// Files up to this size are read into memory; larger ones are mapped.
-pub(crate) const HEAP_BYTES: u64 = 64 << 10;
+/// Files up to this size are read into memory; larger ones are mapped, and stay open while they are ready to be sent.
+pub const HEAP_BYTES: u64 = 64 << 10;
 
 /// Files up to this size are mapped whole, larger ones window by window.
 const WHOLE_BYTES: u64 = 40 << 20;

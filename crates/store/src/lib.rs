@@ -36,7 +36,7 @@ pub use digest::{Digest, Hasher};
 pub use folder::Folder;
 pub use frames::{Block, FrameError, Frames};
 pub use journal::JournalSnapshot;
-pub use kept::Kept;
+pub use kept::{HEAP_BYTES, Kept};
 pub use key::{Key, KeyError};
 pub use pull::{Pull, PullError};
 pub use spool::{Spool, SpoolError, SpoolWriter, Spooled};

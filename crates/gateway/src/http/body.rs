@@ -4,6 +4,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use http_body::{Frame, SizeHint};
 use store::{Block, FrameError, Frames};
 
 use super::guard::Pulse;
-use crate::record::{Record, Recorder};
+use crate::record::Record;
 
 /// After so many bytes a body lets others run, so that one fast client does not hold a thread.
 const TURN_BYTES: u64 = 1 << 20;
@@ -36,15 +37,14 @@ enum Content {
 #[derive(Debug)]
 pub(crate) struct Open {
     pub(crate) record: Box<Record>,
-    pub(crate) recorder: Arc<Recorder>,
     pub(crate) pulse: Arc<Pulse>,
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.pulse.answered();
-        self.recorder.metrics.in_flight.dec();
-        self.recorder.finish(&self.record);
+        let end = Instant::now();
+        self.pulse.answered(end);
+        self.pulse.recorder.finish(&self.record, end);
     }
 }
 

@@ -5,17 +5,14 @@ use std::{
     future::{Future, Ready, ready},
     net::SocketAddr,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::AtomicU64},
     task::{Context, Poll},
     time::Instant,
 };
 
 use arc_swap::ArcSwap;
 use gomod::Request as Asking;
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{HeaderName, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 
 use super::{
@@ -37,9 +34,9 @@ use crate::{
 };
 
 /// Requests from caches only: a header of other clients' making (protocol.md 3.1).
-const DISABLE_MODULE_FETCH: &str = "disable-module-fetch";
+const DISABLE_MODULE_FETCH: HeaderName = HeaderName::from_static("disable-module-fetch");
 /// Set by a balancer that takes TLS off. Whoever sends it without gets no redirect to http: no harm.
-const FORWARDED_PROTO: &str = "x-forwarded-proto";
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const CACHED_ONLY: &str = "/cached-only/";
 
 /// Where requests come in.
@@ -47,7 +44,8 @@ const CACHED_ONLY: &str = "/cached-only/";
 pub struct Door {
     gateway: Arc<Gateway>,
     recorder: Arc<Recorder>,
-    next_id: AtomicU64,
+    /// Where the next connection's ids of requests begin.
+    next_ids: AtomicU64,
     settings: ArcSwap<DoorSettings>,
 }
 
@@ -97,7 +95,7 @@ impl Door {
         Self {
             gateway,
             recorder,
-            next_id: AtomicU64::new(u64::from_le_bytes(seed)),
+            next_ids: AtomicU64::new(u64::from_le_bytes(seed)),
             settings: ArcSwap::from_pointee(settings),
         }
     }
@@ -105,6 +103,10 @@ impl Door {
     /// Takes new settings, for requests from now on.
     pub fn set(&self, settings: DoorSettings) {
         self.settings.store(Arc::new(settings));
+    }
+
+    pub(crate) fn recorder(&self) -> &Arc<Recorder> {
+        &self.recorder
     }
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
@@ -161,10 +163,11 @@ impl Door {
             }
             Parsed::Module(asking, want) => (asking, want),
         };
-        open.record.subject = subject(&asking);
         if let Some(answer) = self.gateway.warm(&asking) {
+            open.record.subject = subject(asking);
             return Answering::Now(ready(respond::answer(answer, &asked, open)));
         }
+        open.record.subject = subject(asking.clone());
         let gateway = Arc::clone(&self.gateway);
         let to_come = pulse.wait();
         Answering::Later(Box::pin(async move {
@@ -193,10 +196,10 @@ impl Door {
 
     fn open(&self, client: SocketAddr, pulse: &Arc<Pulse>) -> Open {
         pulse.asked();
-        self.recorder.metrics.in_flight.inc();
+        self.recorder.metrics.tally.begin();
         let record = Record {
             begin: Instant::now(),
-            id: self.next_id.fetch_add(1, Ordering::Relaxed),
+            id: pulse.next_id(&self.next_ids),
             client,
             subject: Subject {
                 kind: Kind::Other,
@@ -213,7 +216,6 @@ impl Door {
         };
         Open {
             record: Box::new(record),
-            recorder: Arc::clone(&self.recorder),
             pulse: Arc::clone(pulse),
         }
     }
@@ -287,23 +289,21 @@ enum Parsed {
     Module(Asking, Want),
 }
 
-fn subject(asking: &Asking) -> Subject {
-    let named = |kind, module: &gomod::ModulePath, version: &str| Subject {
+fn subject(asking: Asking) -> Subject {
+    let named = |kind, module: gomod::ModulePath, version: String| Subject {
         kind,
-        module: module.as_str().to_owned(),
-        version: version.to_owned(),
+        module: module.into(),
+        version,
     };
     match asking {
-        Asking::List(module) => named(Kind::List, module, ""),
-        Asking::Latest(module) => named(Kind::Latest, module, ""),
-        Asking::Info(module, version) => named(Kind::Info, module, version.as_str()),
-        Asking::Query(module, query) => named(Kind::Query, module, query.as_str()),
-        Asking::Mod(module, version) => named(Kind::Mod, module, version.as_str()),
-        Asking::Zip(module, version) => named(Kind::Zip, module, version.as_str()),
+        Asking::List(module) => named(Kind::List, module, String::new()),
+        Asking::Latest(module) => named(Kind::Latest, module, String::new()),
+        Asking::Info(module, version) => named(Kind::Info, module, version.into()),
+        Asking::Query(module, query) => named(Kind::Query, module, query.into()),
+        Asking::Mod(module, version) => named(Kind::Mod, module, version.into()),
+        Asking::Zip(module, version) => named(Kind::Zip, module, version.into()),
         Asking::SumDb { ask, .. } => match ask {
-            gomod::SumDbAsk::Lookup(module, version) => {
-                named(Kind::SumDb, module, version.as_str())
-            }
+            gomod::SumDbAsk::Lookup(module, version) => named(Kind::SumDb, module, version.into()),
             _ => Subject {
                 kind: Kind::SumDb,
                 module: String::new(),

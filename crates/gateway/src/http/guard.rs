@@ -17,9 +17,13 @@ use std::{
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 use super::socket::{Announced, Socket};
+use crate::record::Recorder;
 
 /// How often connections are looked at: limits are kept to within this.
 pub(crate) const LOOK: Duration = Duration::from_millis(500);
+
+/// Ids of requests that a connection takes at once.
+const IDS: u64 = 1 << 20;
 
 /// Who takes less than this of its answers is not reading but holding on.
 const LEAST_BYTES_PER_SECOND: u64 = 256;
@@ -47,6 +51,10 @@ impl ConnectionLimits {
 #[derive(Debug)]
 pub(crate) struct Pulse {
     begin: Instant,
+    /// Where its requests are recorded.
+    pub(crate) recorder: Arc<Recorder>,
+    /// The id of its next request; 0 before the first, and when it has used up its own.
+    next_id: AtomicU64,
     /// Requests under way.
     active: AtomicU32,
     /// Those of them that wait for the gateway: for upstream, for the disk.
@@ -85,9 +93,11 @@ pub(crate) struct Patience {
 }
 
 impl Pulse {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(recorder: Arc<Recorder>) -> Self {
         Self {
             begin: Instant::now(),
+            recorder,
+            next_id: AtomicU64::new(0),
             active: AtomicU32::new(0),
             ours: AtomicU32::new(0),
             shared: AtomicBool::new(false),
@@ -100,13 +110,23 @@ impl Pulse {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.begin.elapsed().as_millis())
+        self.at(Instant::now())
+    }
+
+    fn at(&self, time: Instant) -> u64 {
+        u64::try_from(time.saturating_duration_since(self.begin).as_millis())
             .unwrap_or(u64::MAX)
             .max(1)
     }
 
-    fn touch(&self) {
-        self.last.store(self.now(), Ordering::Relaxed);
+    /// An id for a request. A connection takes [`IDS`] at once from `all`, which every connection writes to.
+    pub(crate) fn next_id(&self, all: &AtomicU64) -> u64 {
+        let mut id = self.next_id.load(Ordering::Relaxed);
+        if id.is_multiple_of(IDS) {
+            id = all.fetch_add(IDS, Ordering::Relaxed) / IDS * IDS + 1;
+        }
+        self.next_id.store(id.wrapping_add(1), Ordering::Relaxed);
+        id
     }
 
     /// A request's head is complete.
@@ -116,9 +136,9 @@ impl Pulse {
     }
 
     /// An answer is over.
-    pub(crate) fn answered(&self) {
+    pub(crate) fn answered(&self, now: Instant) {
         self.active.fetch_sub(1, Ordering::Relaxed);
-        self.touch();
+        self.last.store(self.at(now), Ordering::Relaxed);
     }
 
     /// An answer waits for the gateway, until [`has_come`](Self::has_come).
@@ -145,7 +165,7 @@ impl Pulse {
     /// A handshake is over: the connection is idle until a head begins.
     pub(crate) fn ready(&self) {
         self.head_since.store(0, Ordering::Relaxed);
-        self.touch();
+        self.last.store(self.now(), Ordering::Relaxed);
     }
 
     pub(crate) fn look(&self, limits: &ConnectionLimits, patience: &mut Patience) -> Verdict {
@@ -309,7 +329,9 @@ mod tests {
 
     #[test]
     fn a_client_must_take_its_least() {
-        let pulse = Pulse::new();
+        let log = crate::AccessLog::to(io::sink()).unwrap();
+        let recorder = Recorder::new(Arc::default(), log, false);
+        let pulse = Pulse::new(Arc::new(recorder));
         assert_eq!(given_up(&pulse, 0, 1), None, "nobody waits for an idle one");
         pulse.asked();
         for (bytes, every, end) in [

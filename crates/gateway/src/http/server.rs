@@ -151,10 +151,11 @@ impl Worker {
             let Some((stream, client, place)) = accepted else {
                 continue;
             };
+            let recorder = Arc::clone(self.door.recorder());
             let connection = Connection {
                 worker: Arc::clone(self),
                 client,
-                pulse: Arc::new(Pulse::new()),
+                pulse: Arc::new(Pulse::new(recorder)),
             };
             connections.spawn(async move {
                 let metrics = Arc::clone(connection.worker.door.metrics());

@@ -8,6 +8,7 @@ pub mod export;
 pub mod fsck;
 pub mod gc;
 pub mod import;
+mod open_files;
 pub mod retire;
 mod schedule;
 pub mod serve;

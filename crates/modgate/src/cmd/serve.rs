@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     cli::ServeArgs,
-    cmd::{check, schedule, watch::Watch},
+    cmd::{check, open_files, schedule, watch::Watch},
     config::{Config, Env, Loaded, Sources, changes_needing_restart, lost_its_file},
     wire,
 };
@@ -75,6 +75,7 @@ async fn serve(
 ) -> Result<(), String> {
     let text = |error: io::Error| error.to_string();
     let config = &loaded.config;
+    open_files::allow(config);
     let store = Arc::new(Store::open(&wire::store(config)).map_err(|error| error.to_string())?);
     let tiers = Tiers::open(&wire::tiers(config), store).map_err(|error| error.to_string())?;
     let records = Arc::new(wire::open_records(config).await.map_err(text)?);

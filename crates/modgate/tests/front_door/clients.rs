@@ -1,6 +1,10 @@
 //! Clients that are slow, silent or too many.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs::Permissions,
+    os::unix::fs::PermissionsExt as _,
+    time::{Duration, Instant},
+};
 
 use testkit::{
     fixture,
@@ -134,6 +138,38 @@ async fn connections_beyond_the_limit_wait_for_a_place() {
     assert!(!begins(&streams[0]), "there is no place for it");
     drop(served.pop());
     assert_eq!(streams[0].read_u8().await.unwrap(), b'H');
+}
+
+/// Services start with a low soft limit of open files, which it must raise by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn more_connections_than_the_soft_limit_of_open_files() {
+    let lab = Lab::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let start = async |name: &str, limits: &str| {
+        let wrapper = folder.path().join(name);
+        let script = format!("#!/bin/sh\n{limits} && exec '{}' \"$@\"\n", bin().display());
+        std::fs::write(&wrapper, script).unwrap();
+        std::fs::set_permissions(&wrapper, Permissions::from_mode(0o755)).unwrap();
+        let options = Options {
+            upstream: Some(lab.url()),
+            sumdb: Some("off".to_owned()),
+            ..Options::default()
+        };
+        Modgate::start(&wrapper, options).await
+    };
+    let gate = start("soft", "ulimit -Sn 100").await;
+    let mut streams = Vec::new();
+    for _ in 0..200 {
+        streams.push(TcpStream::connect(gate.addr()).await.unwrap());
+    }
+    for stream in &mut streams {
+        let request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let answer = tokio::time::timeout(Duration::from_secs(20), stream.read_u8());
+        assert_eq!(answer.await.expect("an answer").unwrap(), b'H');
+    }
+    let gate = start("hard", "ulimit -n 300").await;
+    gate.logged("the limit of open files is too low", 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
