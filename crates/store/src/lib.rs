@@ -22,6 +22,7 @@ mod hot;
 mod journal;
 mod kept;
 mod key;
+mod known;
 mod map;
 mod notes;
 mod pull;

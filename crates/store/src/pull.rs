@@ -16,8 +16,9 @@ use futures_util::{FutureExt, StreamExt, stream::BoxStream};
 use tokio::runtime::Handle;
 
 use crate::{
-    Digest, Frames, Hasher, Key, SpoolWriter, Spooled,
+    Digest, Frames, Key, SpoolWriter, Spooled,
     frames::{Block, FrameError},
+    known::Comparing,
     spool::HELD_BACK_BYTES,
     tier::{Opened, Tier, TierError, TierErrorKind, count, hash_stream},
 };
@@ -140,12 +141,15 @@ impl Pull {
             // A client may be slow: it must not hold a slot of the tier.
             slot: _,
         } = self.opened;
+        // Only object storage has what is pulled.
+        let Tier::Object(object) = &*self.tier else {
+            return None;
+        };
         let check = Check {
+            comparing: object.known().compare(&self.key, digest?),
             tier: self.tier,
             key: self.key,
             mark,
-            digest: digest?,
-            hasher: Hasher::default(),
         };
         let reader = PullReader::new(stream, Some(check));
         Some(Frames::pull(reader, size, &self.runtime))
@@ -222,8 +226,7 @@ struct Check {
     tier: Arc<Tier>,
     key: Key,
     mark: Option<Box<str>>,
-    digest: Digest,
-    hasher: Hasher,
+    comparing: Comparing,
 }
 
 /// A stream from a tier as one client reads it, the last part held back until the whole is compared.
@@ -289,7 +292,7 @@ impl PullReader {
                 Some(Ok(block)) if block.is_empty() => {}
                 Some(Ok(block)) => {
                     if let Some(check) = &mut self.check {
-                        check.hasher.update(&block);
+                        check.comparing.update(&block);
                     }
                     self.held_bytes += block.len() as u64;
                     self.held.push_back(block);
@@ -310,18 +313,16 @@ impl PullReader {
         let Some(check) = self.check.take() else {
             return Ok(());
         };
-        if check.hasher.finish().same_bytes(&check.digest) {
+        let digest = check.comparing.digest().clone();
+        if let Tier::Object(object) = &*check.tier
+            && object.known().is_right(&check.key, check.comparing)
+        {
             return Ok(());
         }
         self.held.clear();
         let error = TierError::new(check.tier.name(), TierErrorKind::Corrupt, &check.key);
         // Goes on when the client has gone.
-        tokio::spawn(judge_bad(
-            check.tier,
-            check.key,
-            check.mark,
-            Some(check.digest),
-        ));
+        tokio::spawn(judge_bad(check.tier, check.key, check.mark, Some(digest)));
         Err(FrameError::Failed(error.to_string().into()))
     }
 }

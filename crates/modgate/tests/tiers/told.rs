@@ -91,6 +91,19 @@ async fn an_ill_upstream_is_known_to_all_by_redis() {
     an_ill_upstream(&format!("{own}[replicas]\ncoordinate = \"redis\"\n")).await;
 }
 
+/// Nothing but the bucket is shared.
+#[tokio::test]
+async fn an_ill_upstream_is_known_to_all_by_the_bucket() {
+    let site = Site::start().await;
+    an_ill_upstream(&by_the_bucket(&site)).await;
+}
+
+fn by_the_bucket(site: &Site) -> String {
+    let shared = site.config("storage");
+    let (own, _) = shared.split_once("[records]").unwrap();
+    format!("{own}[replicas]\ncoordinate = \"storage\"\n")
+}
+
 async fn agrees(gate: &Modgate) -> bool {
     let ready = gate.get("/readyz").await.text();
     let ready: serde_json::Value = serde_json::from_str(&ready).unwrap();
@@ -102,15 +115,25 @@ async fn agrees(gate: &Modgate) -> bool {
 #[tokio::test]
 async fn a_replica_with_an_older_configuration_knows_it() {
     let site = Site::start().await;
-    let replicas = site.replicas("postgres", 2).await;
+    an_older_configuration(&site, &site.config("postgres")).await;
+}
+
+#[tokio::test]
+async fn a_replica_with_an_older_configuration_knows_it_by_the_bucket() {
+    let site = Site::start().await;
+    an_older_configuration(&site, &by_the_bucket(&site)).await;
+}
+
+async fn an_older_configuration(site: &Site, config: &str) {
+    let mut replicas = Vec::new();
+    for _ in 0..2 {
+        replicas.push(gate(&site.lab, &site.bucket, config, None).await);
+    }
     for replica in &replicas {
         eventually("they are alike at first", async || agrees(replica).await).await;
     }
     let (first, second) = (&replicas[0], &replicas[1]);
-    let newer = format!(
-        "private = [\"corp.example/*\"]\n{}",
-        site.config("postgres")
-    );
+    let newer = format!("private = [\"corp.example/*\"]\n{config}");
     first.rewrite_config(&newer);
     known_within("the second is behind", async || !agrees(second).await).await;
     second

@@ -36,6 +36,7 @@ use super::{
 use crate::{
     Digest, Key,
     digest::{Hasher, checked_h1, sha256_from_hex},
+    known::Known,
 };
 
 /// Objects that are known to be bad at a time, and for how long.
@@ -55,6 +56,8 @@ pub struct ObjectTier {
     uploads: Semaphore,
     /// Objects that were not what they should be, to be replaced by the next write.
     bad: Cache<Key, Bad>,
+    /// Objects that were compared.
+    known: Known,
     settings: ObjectSettings,
 }
 
@@ -86,8 +89,13 @@ impl ObjectTier {
                 .max_capacity(MOST_BAD)
                 .time_to_live(BAD_LIFE)
                 .build(),
+            known: Known::default(),
             settings: settings.clone(),
         })
+    }
+
+    pub(crate) fn known(&self) -> &Known {
+        &self.known
     }
 
     pub(crate) fn gate(&self) -> &Arc<Gate> {
