@@ -2,8 +2,8 @@
 //!
 //! A request appends its line to the buffer of its thread; the log's thread writes what has gathered every
 //! [`FLUSH`], or sooner when a buffer has [`FLUSH_BYTES`]. So lines of different threads may stand a moment out of order.
-//! When the output cannot keep up, lines beyond [`MAX_BUFFERED_BYTES`] of a buffer are dropped and counted: a full pipe must
-//! not stop downloads.
+//! When the output cannot keep up, lines beyond [`MAX_BUFFERED_BYTES`] in all are dropped and counted: a full pipe must not
+//! stop downloads.
 
 use std::{
     io::Write,
@@ -19,7 +19,7 @@ use crate::per_thread::PerThread;
 
 const FLUSH: Duration = Duration::from_millis(200);
 const FLUSH_BYTES: usize = 64 << 10;
-const MAX_BUFFERED_BYTES: usize = 4 << 20;
+const MAX_BUFFERED_BYTES: usize = 8 << 20;
 
 /// The sink for request lines.
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl AccessLog {
     pub fn line(&self, write: impl FnOnce(&mut Vec<u8>)) {
         let mut buffer = lock(self.shared.buffers.mine());
         let before = buffer.len();
-        if before > MAX_BUFFERED_BYTES {
+        if before > MAX_BUFFERED_BYTES / self.shared.buffers.parts() {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
@@ -124,6 +124,53 @@ impl Drop for AccessLog {
         self.shared.order(|orders| orders.close = true);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io, thread};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            lock(&self.0).extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn every_line_of_every_thread_is_there_and_whole() {
+        let page = Page::default();
+        let log = AccessLog::to(page.clone()).unwrap();
+        thread::scope(|scope| {
+            for name in 0..8 {
+                let log = &log;
+                scope.spawn(move || {
+                    for number in 0..2000 {
+                        let text = format!("{name} {number}\n");
+                        log.line(|line| line.extend_from_slice(text.as_bytes()));
+                    }
+                });
+            }
+        });
+        assert_eq!(log.dropped(), 0);
+        drop(log);
+        let page = String::from_utf8(lock(&page.0).clone()).unwrap();
+        for name in 0..8 {
+            let of = |line: &&str| line.starts_with(&format!("{name} "));
+            let lines: Vec<&str> = page.lines().filter(of).collect();
+            let want: Vec<String> = (0..2000).map(|number| format!("{name} {number}")).collect();
+            assert_eq!(lines, want, "in the order of their thread");
         }
     }
 }

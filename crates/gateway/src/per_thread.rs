@@ -16,18 +16,15 @@ const MOST_PARTS: usize = 64;
 #[repr(align(128))]
 struct Part<T>(T);
 
-/// One `T` for each thread, more or less: threads beyond the number of processors share.
+/// One `T` for each thread, more or less: threads beyond twice the number of processors share.
 #[derive(Debug)]
 pub(crate) struct PerThread<T>(Box<[Part<T>]>);
 
 impl<T: Default> Default for PerThread<T> {
     fn default() -> Self {
-        let parts = thread::available_parallelism().map_or(1, usize::from);
-        Self(
-            (0..parts.min(MOST_PARTS))
-                .map(|_| Part::default())
-                .collect(),
-        )
+        let parts = 2 * thread::available_parallelism().map_or(1, usize::from);
+        let parts = (0..parts.min(MOST_PARTS)).map(|_| Part::default());
+        Self(parts.collect())
     }
 }
 
@@ -41,6 +38,11 @@ impl<T> PerThread<T> {
         // A thread that ends has none any more, and takes the first.
         let number = NUMBER.try_with(|number| *number).unwrap_or(0);
         &self.0[number % self.0.len()].0
+    }
+
+    /// How many parts there are; at most 64.
+    pub(crate) fn parts(&self) -> usize {
+        self.0.len()
     }
 
     /// All parts.

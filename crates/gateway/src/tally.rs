@@ -144,7 +144,7 @@ impl Collector for Tally {
         for kind in Kind::ALL {
             let bounds = BOUNDS.iter().map(|bound| seconds(bound * 1000));
             let buckets: Vec<(f64, u64)> = bounds
-                .chain([f64::MAX])
+                .chain([f64::INFINITY])
                 .enumerate()
                 .map(|(at, bound)| (bound, self.sum(kind, |of| &of.durations[at])))
                 .collect();
@@ -180,4 +180,66 @@ impl Collector for Tally {
 
 fn seconds(nanoseconds: u64) -> f64 {
     Duration::from_nanos(nanoseconds).as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, thread, time::Instant};
+
+    use prometheus_client::{encoding::text, registry::Registry};
+
+    use super::*;
+    use crate::record::Subject;
+
+    #[test]
+    fn all_threads_are_counted_together() {
+        let tally = Arc::new(Tally::default());
+        let record = |code| Record {
+            begin: Instant::now(),
+            id: 1,
+            client: ([127, 0, 0, 1], 1).into(),
+            subject: Subject {
+                kind: Kind::Zip,
+                module: String::new(),
+                version: String::new(),
+            },
+            status: 200,
+            outcome: Outcome::Hit,
+            code,
+            upstream: None,
+            bytes: 10,
+            complete: true,
+        };
+        thread::scope(|scope| {
+            for _ in 0..5 {
+                scope.spawn(|| {
+                    for took in [0, 100, 101, 200_000] {
+                        tally.begin();
+                        tally.end(&record(None), Duration::from_micros(took));
+                    }
+                    tally.begin();
+                    tally.end(&record(Some(Code::NotCached)), Duration::from_secs(1000));
+                    tally.begin();
+                });
+            }
+        });
+        let mut registry = Registry::with_prefix("modgate");
+        registry.register_collector(Box::new(Arc::clone(&tally)));
+        let mut page = String::new();
+        text::encode(&mut page, &registry).unwrap();
+        for line in [
+            "modgate_requests_total{kind=\"zip\",outcome=\"hit\",code=\"\"} 20",
+            "modgate_requests_total{kind=\"zip\",outcome=\"hit\",code=\"not_cached\"} 5",
+            "modgate_requests_total{kind=\"mod\",outcome=\"hit\",code=\"\"} 0",
+            "modgate_response_bytes_total{kind=\"zip\"} 250",
+            "modgate_requests_in_flight 5",
+            "modgate_request_duration_seconds_bucket{le=\"0.0001\",kind=\"zip\"} 10",
+            "modgate_request_duration_seconds_bucket{le=\"0.0005\",kind=\"zip\"} 15",
+            "modgate_request_duration_seconds_bucket{le=\"120.0\",kind=\"zip\"} 20",
+            "modgate_request_duration_seconds_bucket{le=\"+Inf\",kind=\"zip\"} 25",
+            "modgate_request_duration_seconds_count{kind=\"zip\"} 25",
+        ] {
+            assert!(page.lines().any(|said| said == line), "{line}\n{page}");
+        }
+    }
 }

@@ -362,6 +362,9 @@ impl GitRepository {
             ..mirror::Disk::default()
         };
         self.fresh = true;
+        // If somebody removed it, a reader has the old files open still.
+        self.objects = None;
+        drop(self.mirror.idle.take(self.generation));
         self.mirror.create(&self.way.url, refs).await
     }
 

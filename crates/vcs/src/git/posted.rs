@@ -204,7 +204,8 @@ async fn take(
 async fn borders(shallow: &mut BTreeSet<String>, told: &mut Told) -> Result<bool, DirectError> {
     loop {
         match told.next().await? {
-            Some(Packet::Line(line)) if border(shallow, text(&line)) => {}
+            Some(Packet::Line(line))
+                if shallow.len() <= 2 * MOST_SHALLOW && border(shallow, text(&line)) => {}
             Some(Packet::Delimiter) => return Ok(true),
             _ => return Ok(false),
         }
