@@ -15,6 +15,9 @@ use crate::{Egress, Grant};
 /// Longest wait for a connection to an address that a stranger named.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
+/// Longest wait for the end of a body that has come.
+const END_WITHIN: Duration = Duration::from_millis(50);
+
 /// What is asked, and how.
 #[derive(Debug, Clone)]
 pub struct Ask {
@@ -245,6 +248,15 @@ impl Answer {
                 Err(EgressError::new(EgressErrorKind::Timeout, text))
             }
         }
+    }
+}
+
+impl Answer {
+    /// Takes the end of a body of which all that matters was read: only then is the connection used again. Waits for it a
+    /// moment, and reads no further.
+    pub async fn finish(mut self) {
+        // More than the end is none of ours.
+        let _ = tokio::time::timeout(END_WITHIN, self.response.chunk()).await;
     }
 }
 

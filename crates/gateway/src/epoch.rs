@@ -1,12 +1,19 @@
 //! The epoch of the configuration: the one that a replica took last, by its digest. A replica with another one looks at
 //! its own files again, and says so if they still differ.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use records::ChangeKind;
 use tokio::sync::Notify;
 
 use crate::gateway::Gateway;
+
+/// For how long news of the configuration that this replica had before may be old: others took it when it did, and the
+/// news was slower than the next one.
+const LATE: Duration = Duration::from_secs(5);
 
 /// What is known of the epoch.
 #[derive(Debug, Default)]
@@ -19,6 +26,8 @@ pub(crate) struct Epoch {
 #[derive(Debug, Default)]
 struct Digests {
     own: String,
+    /// The one before it, and when it was given up.
+    before: Option<(String, Instant)>,
     /// The one that was taken last, here or elsewhere.
     newest: String,
     /// The last one that was complained of.
@@ -35,7 +44,9 @@ impl Epoch {
         let mut digests = self.digests();
         let changed = digests.own != digest;
         if changed {
+            let before = std::mem::take(&mut digests.own);
             *digests = Digests {
+                before: (!before.is_empty()).then(|| (before, Instant::now())),
                 own: digest.to_owned(),
                 newest: digest.to_owned(),
                 complained: String::new(),
@@ -46,6 +57,12 @@ impl Epoch {
 
     fn heard(&self, digest: &str) {
         let mut digests = self.digests();
+        if let Some((before, given_up)) = &digests.before
+            && before == digest
+            && given_up.elapsed() < LATE
+        {
+            return;
+        }
         digest.clone_into(&mut digests.newest);
         if digests.own != digest {
             self.differs.notify_one();
@@ -130,6 +147,10 @@ mod tests {
         epoch.heard("b");
         assert!(!epoch.is_behind());
         epoch.heard("a");
-        assert_eq!(epoch.complaint().as_deref(), Some("a"));
+        assert!(!epoch.is_behind(), "late news of what it had itself");
+        let before = epoch.digests().before.take();
+        assert_eq!(before.unwrap().0, "a");
+        epoch.heard("a");
+        assert_eq!(epoch.complaint().as_deref(), Some("a"), "taken back");
     }
 }

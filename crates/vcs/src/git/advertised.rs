@@ -77,7 +77,10 @@ async fn read(mut answer: Answer) -> Result<Option<Refs>, DirectError> {
         while let Some(packet) = packets.next() {
             match advertisement.take(&packet)? {
                 Step::More => {}
-                Step::End => return Ok(Some(advertisement.reader.finish())),
+                Step::End => {
+                    answer.finish().await;
+                    return Ok(Some(advertisement.reader.finish()));
+                }
                 Step::Junk => return Ok(None),
             }
         }

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use egress::{Answer, Ask, EgressErrorKind, Post};
 use reqwest::header::CONTENT_TYPE;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
 
 use super::advertised::service_url;
 use super::command::local;
@@ -36,8 +36,6 @@ const MOST_HAVES: usize = 64;
 const MOST_SHALLOW: usize = 10_000;
 /// Longest silence of a server, as for git itself.
 const SILENCE: Duration = Duration::from_mins(1);
-/// Most that `git index-pack` says, in bytes.
-const MAX_SAID: u64 = 4 << 10;
 
 /// How it went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +88,10 @@ pub(super) async fn posted(
         let git = index_pack(mirror, bounds)?;
         let answer = match page.egress.open_here(ask, Some(post)).await {
             Ok(answer) if answer.status() == 200 => answer,
+            // Of these it will say the same tomorrow; others may be the login's or the hour's.
+            Ok(answer) if matches!(answer.status(), 400 | 404 | 405 | 406 | 411 | 415 | 501) => {
+                return Ok(Posted::NotSpoken);
+            }
             Err(error) if error.kind == EgressErrorKind::Timeout => {
                 return Err(from_egress(&what, error));
             }
@@ -195,6 +197,7 @@ async fn take(
     if !index(&mut told, git, bounds, what).await? {
         return Ok(Posted::Failed);
     }
+    told.answer.finish().await;
     let folder = mirror.folder.clone();
     blocking(move || write_shallow(&folder, &shallow)).await?;
     Ok(Posted::Done)
@@ -244,10 +247,16 @@ async fn index(
     bounds: Bounds,
     what: &str,
 ) -> Result<bool, DirectError> {
-    let mut pack = git.take_stdin();
+    let (mut pack, mut said) = (git.take_stdin(), git.take_stdout()?);
     let mut bytes = 0;
     loop {
-        let line = match told.next().await? {
+        let packet = tokio::select! {
+            biased;
+            packet = told.next() => packet?,
+            // It says something, or nothing more, when it has the whole or cannot go on.
+            _ = said.fill_buf() => break,
+        };
+        let line = match packet {
             Some(Packet::Line(line)) => line,
             Some(Packet::Flush) => break,
             _ => return Ok(false),
@@ -272,17 +281,11 @@ async fn index(
         }
     }
     drop(pack);
-    let mut said = Vec::new();
-    let heard = git
-        .take_stdout()?
-        .take(MAX_SAID)
-        .read_to_end(&mut said)
-        .await;
     let exit = git.finish().await?;
     if !exit.success() {
         tracing::debug!(what, said = exit.stderr, "a pack was not taken");
     }
-    Ok(heard.is_ok() && exit.success())
+    Ok(exit.success())
 }
 
 /// What the mirror has: where history ends, and commits that are kept with all of their files.
