@@ -249,9 +249,7 @@ impl Answer {
             }
         }
     }
-}
 
-impl Answer {
     /// Takes the end of a body of which all that matters was read: only then is the connection used again. Waits for it a
     /// moment, and reads no further.
     pub async fn finish(mut self) {

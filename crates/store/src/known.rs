@@ -60,18 +60,21 @@ impl Known {
         }
     }
 
-    /// Whether all that came is right.
-    pub(crate) fn is_right(&self, key: &Key, compared: Comparing) -> bool {
+    /// Whether all that came is right; if not, what it must be.
+    pub(crate) fn judge(&self, key: &Key, compared: Comparing) -> Result<(), Digest> {
+        let digest = compared.digest;
         let found = compared.tagger.map(|tagger| tagger.finalize());
         let Some(whole) = compared.whole else {
-            return compared.size == compared.digest.size && found == compared.tag;
+            let right = compared.size == digest.size && found == compared.tag;
+            return if right { Ok(()) } else { Err(digest) };
         };
-        let right = whole.finish().same_bytes(&compared.digest);
-        if right && let Some(tag) = found {
-            let digest = compared.digest;
+        if !whole.finish().same_bytes(&digest) {
+            return Err(digest);
+        }
+        if let Some(tag) = found {
             self.tags.insert(key.clone(), Tag { digest, tag });
         }
-        right
+        Ok(())
     }
 }
 
@@ -85,11 +88,6 @@ impl Comparing {
         if let Some(tagger) = &mut self.tagger {
             tagger.update(bytes);
         }
-    }
-
-    /// What they must be.
-    pub(crate) fn digest(&self) -> &Digest {
-        &self.digest
     }
 }
 
@@ -117,7 +115,7 @@ mod tests {
             let (first, rest) = bytes.split_at(bytes.len() / 3);
             comparing.update(first);
             comparing.update(rest);
-            (fast, known.is_right(&key, comparing))
+            (fast, known.judge(&key, comparing).is_ok())
         };
         let digest = Digest::of(b"right");
         assert_eq!(compare(b"wrong", &digest), (false, false));

@@ -23,6 +23,7 @@ mod journal;
 mod kept;
 mod key;
 mod known;
+mod lock;
 mod map;
 mod notes;
 mod pull;

@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 use crate::{
     Digest, Frames, Key, SpoolWriter, Spooled,
     frames::{Block, FrameError},
-    known::Comparing,
+    known::{Comparing, Known},
     spool::HELD_BACK_BYTES,
     tier::{Opened, Tier, TierError, TierErrorKind, count, hash_stream},
 };
@@ -147,6 +147,7 @@ impl Pull {
         };
         let check = Check {
             comparing: object.known().compare(&self.key, digest?),
+            known: Arc::clone(object.known()),
             tier: self.tier,
             key: self.key,
             mark,
@@ -226,6 +227,7 @@ struct Check {
     tier: Arc<Tier>,
     key: Key,
     mark: Option<Box<str>>,
+    known: Arc<Known>,
     comparing: Comparing,
 }
 
@@ -313,12 +315,9 @@ impl PullReader {
         let Some(check) = self.check.take() else {
             return Ok(());
         };
-        let digest = check.comparing.digest().clone();
-        if let Tier::Object(object) = &*check.tier
-            && object.known().is_right(&check.key, check.comparing)
-        {
+        let Err(digest) = check.known.judge(&check.key, check.comparing) else {
             return Ok(());
-        }
+        };
         self.held.clear();
         let error = TierError::new(check.tier.name(), TierErrorKind::Corrupt, &check.key);
         // Goes on when the client has gone.

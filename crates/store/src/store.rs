@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
+    io::{self, Read, Write as _},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -15,14 +15,14 @@ use futures_util::{
     future::{BoxFuture, Shared},
 };
 use rustix::fs::{
-    CWD, FallocateFlags, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags, fallocate, flock,
-    openat2, renameat_with,
+    CWD, FallocateFlags, Mode, OFlags, RenameFlags, ResolveFlags, fallocate, openat2, renameat_with,
 };
 use tokio::task::spawn_blocking;
 
 use crate::{
     Digest, Kept, Key, SpoolWriter, Spooled,
     hot::Hot,
+    lock::lock,
     notes::{self, Notes},
     spool::TempPath,
 };
@@ -467,42 +467,4 @@ pub(crate) fn is_absent(error: &io::Error) -> bool {
         error.kind(),
         NotFound | NotADirectory | IsADirectory | InvalidFilename
     )
-}
-
-fn lock(folder: &Path) -> Result<File, StoreError> {
-    let path = folder.join("lock");
-    let fault = |doing| {
-        move |error| StoreError::Io {
-            folder: folder.to_owned(),
-            doing,
-            error,
-        }
-    };
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(fault("opening lock"))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let mut text = String::new();
-            let owner = file
-                .read_to_string(&mut text)
-                .ok()
-                .and_then(|_| text.trim().parse().ok());
-            return Err(StoreError::InUse {
-                folder: folder.to_owned(),
-                owner,
-            });
-        }
-        Err(error) => return Err(fault("locking it")(error.into())),
-    }
-    // For the message of the second; the lock itself is the system's.
-    file.set_len(0)
-        .and_then(|()| write!(file, "{}", std::process::id()))
-        .map_err(fault("writing lock"))?;
-    Ok(file)
 }

@@ -57,7 +57,7 @@ pub struct ObjectTier {
     /// Objects that were not what they should be, to be replaced by the next write.
     bad: Cache<Key, Bad>,
     /// Objects that were compared.
-    known: Known,
+    known: Arc<Known>,
     settings: ObjectSettings,
 }
 
@@ -89,12 +89,12 @@ impl ObjectTier {
                 .max_capacity(MOST_BAD)
                 .time_to_live(BAD_LIFE)
                 .build(),
-            known: Known::default(),
+            known: Arc::default(),
             settings: settings.clone(),
         })
     }
 
-    pub(crate) fn known(&self) -> &Known {
+    pub(crate) fn known(&self) -> &Arc<Known> {
         &self.known
     }
 

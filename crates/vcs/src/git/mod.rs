@@ -391,15 +391,14 @@ impl GitRepository {
             came = came && self.has(hash).await.unwrap_or(false);
         }
         let done = match posted {
-            Ok(_) if !came => Err(DirectError::new(ErrorKind::Unavailable, "not whole")),
+            Ok(_) if !came => {
+                mirror.clean(disk).await?;
+                return Ok(false);
+            }
             Ok(_) => posted::keep_all(&mirror, &hashes).await,
             Err(error) => Err(error),
         };
-        match self.fetched(disk, done).await {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind == ErrorKind::Unavailable => Ok(false),
-            Err(error) => Err(error),
-        }
+        self.fetched(disk, done).await.map(|()| true)
     }
 
     async fn fetch(&self, disk: &mut mirror::Disk, wanted: Wanted<'_>) -> Result<(), DirectError> {

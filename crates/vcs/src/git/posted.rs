@@ -104,7 +104,7 @@ pub(super) async fn posted(
         {
             return Ok(Posted::NotSpoken);
         }
-        take(mirror, here, Told::new(answer), git, bounds, &what).await
+        take(mirror, here, Told::new(answer, &what), git, bounds).await
     })
     .await
 }
@@ -137,16 +137,19 @@ fn question(here: &Here, hashes: &[&str]) -> Vec<u8> {
 }
 
 /// The answer, line by line.
-struct Told {
+struct Told<'a> {
     answer: Answer,
     packets: Packets,
+    /// What is being done, for errors.
+    what: &'a str,
 }
 
-impl Told {
-    fn new(answer: Answer) -> Self {
+impl<'a> Told<'a> {
+    fn new(answer: Answer, what: &'a str) -> Self {
         Self {
             answer,
             packets: Packets::default(),
+            what,
         }
     }
 
@@ -159,7 +162,7 @@ impl Told {
             match self.answer.next_chunk().await {
                 Ok(Some(chunk)) => self.packets.push(&chunk),
                 Err(error) if error.kind == EgressErrorKind::Timeout => {
-                    return Err(from_egress("fetching", error));
+                    return Err(from_egress(self.what, error));
                 }
                 Ok(None) | Err(_) => return Ok(None),
             }
@@ -171,10 +174,9 @@ impl Told {
 async fn take(
     mirror: &Mirror,
     here: Here,
-    mut told: Told,
+    mut told: Told<'_>,
     git: Running,
     bounds: Bounds,
-    what: &str,
 ) -> Result<Posted, DirectError> {
     let mut shallow = here.shallow;
     loop {
@@ -194,7 +196,7 @@ async fn take(
             _ => return Ok(Posted::NotSpoken),
         }
     }
-    if !index(&mut told, git, bounds, what).await? {
+    if !index(&mut told, git, bounds).await? {
         return Ok(Posted::Failed);
     }
     told.answer.finish().await;
@@ -204,7 +206,7 @@ async fn take(
 }
 
 /// Reads where history ends now; false if it is not told whole.
-async fn borders(shallow: &mut BTreeSet<String>, told: &mut Told) -> Result<bool, DirectError> {
+async fn borders(shallow: &mut BTreeSet<String>, told: &mut Told<'_>) -> Result<bool, DirectError> {
     loop {
         match told.next().await? {
             Some(Packet::Line(line))
@@ -241,12 +243,7 @@ fn index_pack(mirror: &Mirror, bounds: Bounds) -> Result<Running, DirectError> {
 }
 
 /// Gives the pack to git as it comes. False if it is not whole, or git does not take it.
-async fn index(
-    told: &mut Told,
-    mut git: Running,
-    bounds: Bounds,
-    what: &str,
-) -> Result<bool, DirectError> {
+async fn index(told: &mut Told<'_>, mut git: Running, bounds: Bounds) -> Result<bool, DirectError> {
     let (mut pack, mut said) = (git.take_stdin(), git.take_stdout()?);
     let mut bytes = 0;
     loop {
@@ -265,7 +262,7 @@ async fn index(
             Some((1, part)) => {
                 bytes += part.len() as u64;
                 if bytes > bounds.bytes {
-                    return Err(too_large(what, bounds.bytes, bytes));
+                    return Err(too_large(told.what, bounds.bytes, bytes));
                 }
                 // One that has ended says why when it is asked for its end.
                 if let Some(open) = &mut pack
@@ -283,7 +280,7 @@ async fn index(
     drop(pack);
     let exit = git.finish().await?;
     if !exit.success() {
-        tracing::debug!(what, said = exit.stderr, "a pack was not taken");
+        tracing::debug!(what = told.what, said = exit.stderr, "a pack was not taken");
     }
     Ok(exit.success())
 }
