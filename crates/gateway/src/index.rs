@@ -13,11 +13,15 @@ use std::{
 
 use records::{Object, Records};
 use sha2::{Digest as _, Sha256};
-use store::{Key, Store};
+use store::{
+    Key, Store,
+    seal::{self, Truth},
+};
 use tokio::{
+    runtime::Handle,
     sync::{mpsc, oneshot},
     task::spawn_blocking,
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use crate::metrics::{Metrics, ResultLabel};
@@ -31,6 +35,8 @@ const GATHER: Duration = Duration::from_millis(100);
 const TRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const BLOCK_BYTES: usize = 256 << 10;
+/// How long the index is asked about one file.
+const ASK: Duration = Duration::from_secs(5);
 /// Longest `h1:` text in a file.
 const MAX_HASH_BYTES: u64 = 128;
 
@@ -49,8 +55,12 @@ pub(crate) struct Index {
 impl Index {
     pub(crate) fn start(store: &Store, records: Arc<Records>, metrics: Arc<Metrics>) -> Self {
         let (queue, notes) = mpsc::channel(QUEUE);
-        let folder = store.folder().to_owned();
-        tokio::spawn(note_all(folder, records, notes, Arc::clone(&metrics)));
+        store.compare_with(known(Arc::clone(&records)));
+        let reader = Reader {
+            folder: store.folder().to_owned(),
+            seals: store.has_seals(),
+        };
+        tokio::spawn(note_all(reader, records, notes, Arc::clone(&metrics)));
         Self { queue, metrics }
     }
 
@@ -75,8 +85,28 @@ impl Index {
     }
 }
 
-async fn note_all(
+/// What the index knows of a file whose seal is broken. Called on a thread that may wait.
+fn known(records: Arc<Records>) -> Truth {
+    let runtime = Handle::current();
+    Box::new(move |key| {
+        let asked = timeout(ASK, records.object(key.as_str()));
+        let object = runtime.block_on(asked).map_err(io::Error::other)?;
+        let object = object.map_err(io::Error::other)?;
+        Ok(object.map(|object| object.sha256))
+    })
+}
+
+/// Reads what was kept.
+#[derive(Clone)]
+struct Reader {
+    /// The data folder.
     folder: PathBuf,
+    /// Whether it is seen at a file that somebody wrote to it since.
+    seals: bool,
+}
+
+async fn note_all(
+    reader: Reader,
     records: Arc<Records>,
     mut notes: mpsc::Receiver<Note>,
     metrics: Arc<Metrics>,
@@ -101,8 +131,8 @@ async fn note_all(
         }
         if !keys.is_empty() {
             let count = keys.len() as u64;
-            let reading = folder.clone();
-            let objects = spawn_blocking(move || read_all(&reading, &keys)).await;
+            let reader = reader.clone();
+            let objects = spawn_blocking(move || reader.read_all(&keys)).await;
             if let Err(error) = note(&records, objects.unwrap_or_default()).await {
                 let label = ResultLabel {
                     result: "not_indexed",
@@ -130,52 +160,58 @@ async fn note(records: &Records, objects: Vec<Object>) -> Result<(), records::Re
     records.note(&objects).await
 }
 
-fn read_all(folder: &Path, keys: &[Key]) -> Vec<Object> {
-    let mut block = vec![0; BLOCK_BYTES];
-    keys.iter()
-        .filter_map(|key| match read(folder, key, &mut block) {
-            Ok(object) => Some(object),
-            Err(error) => {
-                tracing::warn!(%key, %error, "cannot read what was kept just now");
-                None
-            }
-        })
-        .collect()
-}
-
-fn read(folder: &Path, key: &Key, block: &mut [u8]) -> io::Result<Object> {
-    let path = folder.join(key.as_str());
-    let mut file = File::open(&path)?;
-    // When it was written, by the system's clock.
-    let kept = file.metadata()?.modified()?;
-    let kept = kept.duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
-    let kept_at_ms = i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
-    let (mut sha256, mut size) = (Sha256::new(), 0);
-    loop {
-        match file.read(block) {
-            Ok(0) => break,
-            Ok(read) => {
-                sha256.update(&block[..read]);
-                size += read as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
+impl Reader {
+    fn read_all(&self, keys: &[Key]) -> Vec<Object> {
+        let mut block = vec![0; BLOCK_BYTES];
+        keys.iter()
+            .filter_map(|key| match self.read(key, &mut block) {
+                Ok(object) => Some(object),
+                Err(error) => {
+                    tracing::warn!(%key, %error, "cannot read what was kept just now");
+                    None
+                }
+            })
+            .collect()
     }
-    let h1 = path
-        .extension()
-        .is_some_and(|ending| ending == "zip")
-        .then(|| hash_beside(&path))
-        .flatten();
-    Ok(Object {
-        key: key.as_str().to_owned(),
-        size,
-        sha256: sha256.finalize().into(),
-        h1,
-        kept_at_ms,
-        used_at_ms: kept_at_ms,
-        pinned: false,
-    })
+
+    fn read(&self, key: &Key, block: &mut [u8]) -> io::Result<Object> {
+        let path = self.folder.join(key.as_str());
+        let mut file = File::open(&path)?;
+        let metadata = file.metadata()?;
+        if self.seals && !seal::holds(&metadata) {
+            return Err(io::Error::other("somebody else wrote to it since"));
+        }
+        // When it was written, by the system's clock.
+        let kept = metadata.modified()?;
+        let kept = kept.duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
+        let kept_at_ms = i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
+        let (mut sha256, mut size) = (Sha256::new(), 0);
+        loop {
+            match file.read(block) {
+                Ok(0) => break,
+                Ok(read) => {
+                    sha256.update(&block[..read]);
+                    size += read as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let h1 = path
+            .extension()
+            .is_some_and(|ending| ending == "zip")
+            .then(|| hash_beside(&path))
+            .flatten();
+        Ok(Object {
+            key: key.as_str().to_owned(),
+            size,
+            sha256: sha256.finalize().into(),
+            h1,
+            kept_at_ms,
+            used_at_ms: kept_at_ms,
+            pinned: false,
+        })
+    }
 }
 
 /// What stands in the `.ziphash` beside a zip.

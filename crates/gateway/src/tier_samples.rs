@@ -66,14 +66,21 @@ const COUNTERS: [Counter; 11] = [
 ];
 
 impl Gateway {
-    /// Appends what the tiers count; nothing where the data folder is alone.
+    /// Appends what the tiers count; of the data folder alone only what is an incident.
     pub(crate) fn tier_samples(&self, page: &mut String) {
-        if self.tiers.is_alone() {
-            return;
-        }
         #[expect(clippy::cast_precision_loss, reason = "counts and byte sizes")]
         let number = |value: u64| value as f64;
         let snapshot = self.tiers.snapshot();
+        metrics::family(
+            page,
+            "modgate_disk_tier_corrupt_total",
+            "Kept files that were not what they should be",
+            "counter",
+            &[(String::new(), number(snapshot.disk_corrupt))],
+        );
+        if self.tiers.is_alone() {
+            return;
+        }
         let label = |tier: &TierSnapshot| format!("tier=\"{}\"", metrics::label(&tier.name));
         let up: Vec<_> = snapshot
             .tiers
@@ -103,12 +110,6 @@ impl Gateway {
             "Objects that the disk tier could not take, and that were served all the same",
             "counter",
             snapshot.disk_refused,
-        );
-        one(
-            "modgate_disk_tier_corrupt_total",
-            "Kept files that were not what they should be",
-            "counter",
-            snapshot.disk_corrupt,
         );
         one(
             "modgate_disk_tier_evicted_total",

@@ -16,8 +16,9 @@ use crate::{
     Committed, Digest, Key,
     journal::waiting,
     notes,
+    place::{is_absent, place},
+    seal,
     spool::TempPath,
-    store::{is_absent, place},
 };
 
 /// Temporary files are in here, since the owner's start empties `tmp/`.
@@ -158,6 +159,7 @@ impl Folder {
         if let Some(digest) = digest {
             notes::put_digest(&temp.file, digest);
         }
+        let _ = seal::put(&temp.file);
         temp.file.sync_all()?;
         place(&self.0, temp.path, key, false)
     }
@@ -166,6 +168,7 @@ impl Folder {
     pub fn replace_small(&self, key: &Key, bytes: &[u8]) -> io::Result<()> {
         let mut temp = self.temp()?;
         temp.file.write_all(bytes)?;
+        let _ = seal::put(&temp.file);
         temp.file.sync_all()?;
         place(&self.0, temp.path, key, true).map(drop)
     }

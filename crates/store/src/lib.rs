@@ -6,6 +6,7 @@
 //!   ([`Store::commit`], [`Store::put_small`]). A crash or a full disk leaves at most a file in `tmp/`,
 //!   which the next start removes.
 //! - A kept file is never written, truncated or replaced in place, so that it may be mapped.
+//! - Whoever writes to a kept file all the same breaks its [seal]: it is read and compared before it is served again.
 //! - One data folder has one owner ([`Store::open`] takes a lock).
 //!
 //! [`Tiers`] puts further tiers beside the folder: a shared hot one above or below it, object storage that keeps below
@@ -26,7 +27,9 @@ mod known;
 mod lock;
 mod map;
 mod notes;
+mod place;
 mod pull;
+pub mod seal;
 mod spool;
 mod store;
 pub mod tier;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Read, Write as _},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
@@ -14,9 +14,7 @@ use futures_util::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
-use rustix::fs::{
-    CWD, FallocateFlags, Mode, OFlags, RenameFlags, ResolveFlags, fallocate, openat2, renameat_with,
-};
+use rustix::fs::{FallocateFlags, Mode, OFlags, ResolveFlags, fallocate, openat2};
 use tokio::task::spawn_blocking;
 
 use crate::{
@@ -24,6 +22,8 @@ use crate::{
     hot::Hot,
     lock::lock,
     notes::{self, Notes},
+    place::{is_absent, new_file, place},
+    seal::{self, Seals, Truth},
     spool::TempPath,
 };
 
@@ -80,6 +80,7 @@ pub struct Store {
     /// Files being looked up now, so that a crowd costs one trip to the disk.
     opening: Mutex<HashMap<Key, Opening>>,
     notes: Notes,
+    seals: Seals,
     /// Holds the lock for as long as the store lives.
     _lock: File,
 }
@@ -107,8 +108,12 @@ impl Store {
         }
         fs::create_dir(&tmp).map_err(fault("making tmp/"))?;
         let root = File::open(&folder).map_err(fault("opening it"))?.into();
+        let seals = new_file(&tmp)
+            .and_then(|(file, _temp)| Seals::probe(&file))
+            .map_err(fault("writing a file in tmp/"))?;
         Ok(Self {
             root,
+            seals,
             hot: Hot::new(settings.hot_bytes),
             opening: Mutex::default(),
             notes: Notes::default(),
@@ -124,10 +129,35 @@ impl Store {
 
     /// What is kept under `key`, if it is open or the system has it in memory: no disk, no waiting.
     pub fn at_hand(&self, key: String) -> Option<Arc<Kept>> {
-        if let Some(kept) = self.hot.get(&key) {
+        if let Some(kept) = self.ready(&key) {
             return Some(kept);
         }
         self.open_at_hand(&Key::new(key).ok()?).ok()
+    }
+
+    /// What is open, unless its file was written to since.
+    fn ready(&self, key: &str) -> Option<Arc<Kept>> {
+        let kept = self.hot.get(key)?;
+        if kept.is_unchanged() {
+            return Some(kept);
+        }
+        self.hot.remove(key);
+        None
+    }
+
+    /// What a kept file whose seal is broken is compared with. Without it, with the digest at the file alone.
+    pub fn compare_with(&self, truth: Truth) {
+        self.seals.compare_with(truth);
+    }
+
+    /// Whether a kept file can be seen to be as it was kept; not so on file systems that keep times in seconds.
+    pub fn has_seals(&self) -> bool {
+        self.seals.on()
+    }
+
+    /// Files that were not what they should be when they were asked for. They are in quarantine.
+    pub fn altered(&self) -> u64 {
+        self.seals.altered()
     }
 
     /// Opens a file whose folder, entry and content are all in the system's memory.
@@ -140,14 +170,21 @@ impl Store {
             Mode::empty(),
             ResolveFlags::CACHED | ResolveFlags::BENEATH,
         )?;
-        let kept = Arc::new(Kept::open_at_hand(file.into(), self.notes.has_digests())?);
+        let file = File::from(file);
+        let metadata = file.metadata()?;
+        if !self.seals.hold(&metadata) {
+            // To be read before it is believed.
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let noted = self.notes.has_digests();
+        let kept = Arc::new(Kept::open_at_hand(file, &metadata, noted)?);
         self.hot.insert(key.clone(), Arc::clone(&kept));
         Ok(kept)
     }
 
     /// What is kept under `key`.
     pub async fn get(self: &Arc<Self>, key: &Key) -> io::Result<Option<Arc<Kept>>> {
-        if let Some(kept) = self.hot.get(key.as_str()) {
+        if let Some(kept) = self.ready(key.as_str()) {
             return Ok(Some(kept));
         }
         match self.open_at_hand(key) {
@@ -186,11 +223,15 @@ impl Store {
     }
 
     fn load(&self, key: &Key) -> io::Result<Option<Arc<Kept>>> {
-        match self
-            .notes
-            .open(&self.path(key))
-            .and_then(|file| Kept::open(file, self.notes.has_digests()))
-        {
+        let loaded = self.notes.open(&self.path(key)).and_then(|file| {
+            if !self.seals.judge(key, &file)? {
+                tracing::error!(%key, "SECURITY: a kept file is not what it should be; moved to quarantine");
+                self.set_aside(key)?;
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            Kept::open(file, self.notes.has_digests())
+        });
+        match loaded {
             Ok(kept) => {
                 let kept = Arc::new(kept);
                 self.hot.insert(key.clone(), Arc::clone(&kept));
@@ -265,6 +306,8 @@ impl Store {
             notes::put_digest(spooled.windows().file(), digest);
         }
         self.notes.arrived(spooled.windows().file());
+        // Unsealed it is read once more when it is asked for, that is all.
+        let _ = seal::put(spooled.windows().file());
         spooled.sync()?;
         let temp = std::mem::replace(&mut spooled.temp, TempPath(None));
         place(&self.folder, temp, key, false)
@@ -379,92 +422,25 @@ impl Store {
             notes::put_digest(&file, digest);
         }
         self.notes.arrived(&file);
+        let _ = seal::put(&file);
         file.sync_all()?;
         Ok(temp)
     }
 
     /// A new file under `tmp/`.
     fn temp(&self) -> io::Result<(File, TempPath)> {
-        let mut name = [0; 16];
-        getrandom::fill(&mut name).map_err(|error| io::Error::other(error.to_string()))?;
-        let name = u128::from_le_bytes(name);
-        let name = format!("{name:032x}");
         let folder = self.folder.join("tmp");
-        let path = folder.join(name);
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(true);
-        let file = match options.open(&path) {
+        match new_file(&folder) {
             // Somebody tidied up.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir_all(folder)?;
-                options.open(&path)?
+                fs::create_dir_all(&folder)?;
+                new_file(&folder)
             }
-            opened => opened?,
-        };
-        Ok((file, TempPath(Some(path))))
+            made => made,
+        }
     }
 
     pub(crate) fn path(&self, key: &Key) -> PathBuf {
         self.folder.join(key.as_str())
     }
-}
-
-/// Renames a synced temporary file to its final name below `root` and syncs the folders that changed.
-pub(crate) fn place(
-    root: &Path,
-    mut temp: TempPath,
-    key: &Key,
-    replace: bool,
-) -> io::Result<Committed> {
-    let target = root.join(key.as_str());
-    let parent = target.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    let made = make_folders(root, parent)?;
-    let source = temp.0.as_ref().ok_or(io::ErrorKind::NotFound)?;
-    let flags = if replace {
-        RenameFlags::empty()
-    } else {
-        RenameFlags::NOREPLACE
-    };
-    match renameat_with(CWD, source, CWD, &target, flags) {
-        Ok(()) => temp.0 = None,
-        Err(rustix::io::Errno::EXIST) => return Ok(Committed::Present),
-        // A file system without RENAME_NOREPLACE: a hard link does not replace either.
-        Err(rustix::io::Errno::INVAL) if !replace => match fs::hard_link(source, &target) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return Ok(Committed::Present);
-            }
-            linked => linked?,
-        },
-        Err(error) => return Err(error.into()),
-    }
-    File::open(parent)?.sync_all()?;
-    for folder in made {
-        File::open(folder)?.sync_all()?;
-    }
-    Ok(Committed::New)
-}
-
-/// Makes the missing folders from `root` down to `folder`; returns the parents in which a new one stands.
-fn make_folders(root: &Path, folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let missing: Vec<&Path> = folder
-        .ancestors()
-        .take_while(|path| *path != root && !path.is_dir())
-        .collect();
-    let mut changed = Vec::new();
-    for path in missing.into_iter().rev() {
-        match fs::create_dir(path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => changed.extend(path.parent().map(Path::to_owned)),
-        }
-    }
-    Ok(changed)
-}
-
-/// A name that cannot exist is absent like one that does not.
-pub(crate) fn is_absent(error: &io::Error) -> bool {
-    use io::ErrorKind::{InvalidFilename, IsADirectory, NotADirectory, NotFound};
-    matches!(
-        error.kind(),
-        NotFound | NotADirectory | IsADirectory | InvalidFilename
-    )
 }

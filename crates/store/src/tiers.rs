@@ -342,7 +342,7 @@ impl Tiers {
             tiers: self.tiers().map(|tier| tier.snapshot()).collect(),
             journal: self.journal.as_ref().map(|journal| journal.snapshot()),
             disk_refused: get(&counters.disk_refused),
-            disk_corrupt: get(&counters.disk_corrupt),
+            disk_corrupt: get(&counters.disk_corrupt) + self.store.altered(),
             promotions_skipped: get(&counters.promotions_skipped),
             evicted: get(&counters.evicted),
             evicted_bytes: get(&counters.evicted_bytes),

@@ -1,9 +1,9 @@
 //! The data folder as clients use it by itself: `GOPROXY=file://…/go`, with its lists true at any moment.
 
-use std::path::Path;
+use std::{fs::File, os::unix::fs::FileExt as _, path::Path, time::SystemTime};
 
 use testkit::{
-    fixture::Module,
+    fixture::{self, Module},
     gate::{Modgate, Options},
     lab::Lab,
 };
@@ -95,4 +95,101 @@ async fn its_list_has_what_can_be_used_and_no_kill_or_retirement_makes_it_wrong(
     command(data, &["unretire", &format!("{MODULE}@v1.2.0")]);
     listed(data, "v1.2.0\n").await;
     drop(gate);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_file_that_somebody_wrote_to_is_set_aside_and_fetched_again() {
+    let lab = Lab::start().await;
+    // One that is sent from memory, and one from its file.
+    let modules = [
+        crate::common::module("small"),
+        fixture::big("lab.example/large", "v1.0.0", 3),
+    ];
+    for module in &modules {
+        lab.add(module.clone());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path();
+    let options = || Options {
+        upstream: Some(lab.url()),
+        sumdb: Some("off".to_owned()),
+        data: Some(data.to_owned()),
+        ..Options::default()
+    };
+    let mut gate = Modgate::start(bin(), options()).await;
+    let file = |module: &Module| data.join("go").join(&module.url_path("zip")[1..]);
+    let alter = |module: &Module| {
+        let file = File::options().write(true).open(file(module)).unwrap();
+        file.write_all_at(b"altered", 1000).unwrap();
+    };
+    let right = async |gate: &Modgate, module: &Module| {
+        let reply = gate.get(&module.url_path("zip")).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        assert!(
+            reply.body == module.zip(),
+            "other bytes of {}",
+            module.path()
+        );
+    };
+    let corrupt = async |gate: &Modgate| {
+        let page = gate.get("/metrics").await.text();
+        let line = page
+            .lines()
+            .find(|line| line.starts_with("modgate_disk_tier_corrupt_total"));
+        line.unwrap().rsplit_once(' ').unwrap().1.to_owned()
+    };
+    for module in &modules {
+        right(&gate, module).await;
+    }
+    let indexed = async || {
+        let records = crate::kept_records::records(data).await;
+        for module in &modules {
+            let key = format!("go{}", module.url_path("zip"));
+            if records.object(&key).await.unwrap().is_none() {
+                return false;
+            }
+        }
+        true
+    };
+    eventually("they are in the index", indexed).await;
+    // While it is open: what is in memory is right anyway.
+    for module in &modules {
+        right(&gate, module).await;
+        alter(module);
+        right(&gate, module).await;
+    }
+    assert_eq!(corrupt(&gate).await, "1");
+    assert!(gate.terminate().await.success());
+    // While nobody looks.
+    alter(&modules[1]);
+    let mut gate = Modgate::start(bin(), options()).await;
+    for module in &modules {
+        right(&gate, module).await;
+        eventually("it is kept again", async || {
+            std::fs::read(file(module)).is_ok_and(|bytes| bytes == module.zip())
+        })
+        .await;
+    }
+    assert_eq!(corrupt(&gate).await, "2");
+    let aside = |module: &Module| {
+        data.join("quarantine/go")
+            .join(&module.url_path("zip")[1..])
+    };
+    for module in &modules {
+        let set_aside = std::fs::read(aside(module)).unwrap();
+        assert_eq!(set_aside[1000..1007], *b"altered");
+    }
+    // Noted anew, with what was kept again.
+    eventually("they are in the index", indexed).await;
+    // Nobody has it any more: then it is not there, but never wrong.
+    assert!(gate.terminate().await.success());
+    lab.stop().await;
+    alter(&modules[0]);
+    // A copy that lost its time and not its bytes.
+    let copy = File::options().write(true).open(file(&modules[1])).unwrap();
+    copy.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    let gate = Modgate::start(bin(), options()).await;
+    right(&gate, &modules[1]).await;
+    let reply = gate.get(&modules[0].url_path("zip")).await;
+    assert!(reply.status >= 500, "{}", reply.text());
 }

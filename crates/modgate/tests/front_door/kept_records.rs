@@ -12,7 +12,7 @@ use testkit::{
 
 use crate::common::{bin, eventually, gate, module};
 
-async fn records(data: &Path) -> Records {
+pub(crate) async fn records(data: &Path) -> Records {
     let path = data.join("records.db");
     Records::open(&RecordsSettings::Sqlite { path })
         .await
