@@ -115,7 +115,7 @@ impl Gateway {
             return Ok(());
         }
         let size = pull.size();
-        let writer = if self.tiers.has_disk() {
+        let writer = if self.tiers.disk_takes(size) {
             let writer = self.store.spool(Some(size)).await;
             writer
                 .inspect_err(|error| {

@@ -119,6 +119,7 @@ async fn start(
     let store = Store::open(&StoreSettings {
         folder: folder.to_owned(),
         hot_bytes: 1 << 20,
+        hot_ttl: None,
     })?;
     let metrics = Arc::new(Metrics::new());
     let via = "modgate-test".to_owned();

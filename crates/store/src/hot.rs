@@ -1,6 +1,6 @@
 //! The bounded set of kept files that are open and ready to send.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use moka::sync::Cache;
 
@@ -16,16 +16,19 @@ pub(crate) struct Hot(Cache<Key, Arc<Kept>, FastHash>);
 type FastHash = std::hash::RandomState;
 
 impl Hot {
-    pub(crate) fn new(max_bytes: u64) -> Self {
-        Self(
+    /// Without `ttl` they stay until they have to make room.
+    pub(crate) fn new(max_bytes: u64, ttl: Option<Duration>) -> Self {
+        let mut builder =
             Cache::builder()
                 .max_capacity(max_bytes)
                 .weigher(|key: &Key, kept: &Arc<Kept>| {
                     kept.weight()
                         .saturating_add(u32::try_from(key.as_str().len()).unwrap_or(u32::MAX))
-                })
-                .build_with_hasher(FastHash::default()),
-        )
+                });
+        if let Some(ttl) = ttl {
+            builder = builder.time_to_live(ttl);
+        }
+        Self(builder.build_with_hasher(FastHash::default()))
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<Arc<Kept>> {

@@ -16,7 +16,7 @@ use rustix::io::{ReadWriteFlags, preadv2};
 
 use crate::{
     Digest,
-    frames::{Block, Frames},
+    frames::{Block, FRAME_BYTES, Frames},
     map::Touch,
     notes,
     window::Windows,
@@ -162,10 +162,12 @@ impl Kept {
         &self.validator
     }
 
-    /// The whole content, if it is small and so in memory (files up to 64 KiB, objects of other tiers up to 1 MiB).
+    /// The whole content, if it is in memory and small enough to be sent at once (at most 1 MiB).
     pub fn in_memory(&self) -> Option<&Bytes> {
         match &self.content {
-            Content::Whole(block) if block.file.is_none() => Some(&block.bytes),
+            Content::Whole(block) if block.file.is_none() && block.bytes.len() <= FRAME_BYTES => {
+                Some(&block.bytes)
+            }
             _ => None,
         }
     }

@@ -60,25 +60,31 @@ impl Known {
         }
     }
 
-    /// Whether all that came is right; if not, what it must be.
-    pub(crate) fn judge(&self, key: &Key, compared: Comparing) -> Result<(), Digest> {
+    /// Whether all that came is right. What it must be comes back either way.
+    pub(crate) fn judge(&self, key: &Key, compared: Comparing) -> Result<Digest, Digest> {
         let digest = compared.digest;
         let found = compared.tagger.map(|tagger| tagger.finalize());
         let Some(whole) = compared.whole else {
             let right = compared.size == digest.size && found == compared.tag;
-            return if right { Ok(()) } else { Err(digest) };
+            return if right { Ok(digest) } else { Err(digest) };
         };
         if !whole.finish().same_bytes(&digest) {
             return Err(digest);
         }
         if let Some(tag) = found {
+            let digest = digest.clone();
             self.tags.insert(key.clone(), Tag { digest, tag });
         }
-        Ok(())
+        Ok(digest)
     }
 }
 
 impl Comparing {
+    /// Whether it was right before: somebody asks for it again.
+    pub(crate) fn again(&self) -> bool {
+        self.tag.is_some()
+    }
+
     /// The next bytes.
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         self.size += bytes.len() as u64;

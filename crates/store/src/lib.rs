@@ -19,6 +19,7 @@ mod breaker;
 mod digest;
 pub mod folder;
 mod frames;
+mod gather;
 mod hot;
 mod journal;
 mod kept;

@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 use crate::{
     Digest, Frames, Key, SpoolWriter, Spooled,
     frames::{Block, FrameError},
+    gather::{Gatherer, Gathering},
     known::{Comparing, Known},
     spool::HELD_BACK_BYTES,
     tier::{Opened, Tier, TierError, TierErrorKind, count, hash_stream},
@@ -49,17 +50,19 @@ pub struct Pull {
     tier: Arc<Tier>,
     key: Key,
     opened: Opened,
+    gatherer: Arc<Gatherer>,
     /// Where it was opened, and its connection is.
     runtime: Handle,
 }
 
 impl Pull {
     /// Must be called within the Tokio runtime in which it was opened.
-    pub(crate) fn new(tier: Arc<Tier>, key: Key, opened: Opened) -> Self {
+    pub(crate) fn new(tier: Arc<Tier>, key: Key, opened: Opened, gatherer: Arc<Gatherer>) -> Self {
         Self {
             tier,
             key,
             opened,
+            gatherer,
             runtime: Handle::current(),
         }
     }
@@ -93,6 +96,7 @@ impl Pull {
             tier,
             key,
             mut opened,
+            gatherer: _,
             runtime: _,
         } = self;
         writer.hash_along();
@@ -145,8 +149,13 @@ impl Pull {
         let Tier::Object(object) = &*self.tier else {
             return None;
         };
+        let comparing = object.known().compare(&self.key, digest?);
+        let gathering = comparing
+            .again()
+            .then(|| self.gatherer.begin(&self.key, size));
         let check = Check {
-            comparing: object.known().compare(&self.key, digest?),
+            comparing,
+            gathering: gathering.flatten(),
             known: Arc::clone(object.known()),
             tier: self.tier,
             key: self.key,
@@ -229,6 +238,7 @@ struct Check {
     mark: Option<Box<str>>,
     known: Arc<Known>,
     comparing: Comparing,
+    gathering: Option<Gathering>,
 }
 
 /// A stream from a tier as one client reads it, the last part held back until the whole is compared.
@@ -295,6 +305,9 @@ impl PullReader {
                 Some(Ok(block)) => {
                     if let Some(check) = &mut self.check {
                         check.comparing.update(&block);
+                        if let Some(gathering) = &mut check.gathering {
+                            gathering.push(&block);
+                        }
                     }
                     self.held_bytes += block.len() as u64;
                     self.held.push_back(block);
@@ -315,8 +328,14 @@ impl PullReader {
         let Some(check) = self.check.take() else {
             return Ok(());
         };
-        let Err(digest) = check.known.judge(&check.key, check.comparing) else {
-            return Ok(());
+        let digest = match check.known.judge(&check.key, check.comparing) {
+            Ok(digest) => {
+                if let Some(gathering) = check.gathering {
+                    gathering.finish(digest);
+                }
+                return Ok(());
+            }
+            Err(digest) => digest,
         };
         self.held.clear();
         let error = TierError::new(check.tier.name(), TierErrorKind::Corrupt, &check.key);

@@ -7,6 +7,7 @@ use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -34,6 +35,8 @@ pub struct StoreSettings {
     pub folder: PathBuf,
     /// Bound of the open and mapped files that are kept ready to send, in bytes.
     pub hot_bytes: u64,
+    /// How long they stay ready; `None`: until they have to make room.
+    pub hot_ttl: Option<Duration>,
 }
 
 /// Why the data folder cannot be used.
@@ -114,7 +117,7 @@ impl Store {
         Ok(Self {
             root,
             seals,
-            hot: Hot::new(settings.hot_bytes),
+            hot: Hot::new(settings.hot_bytes, settings.hot_ttl),
             opening: Mutex::default(),
             notes: Notes::default(),
             _lock: lock,

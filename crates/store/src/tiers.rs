@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     Digest, Kept, Key, Pull, Spooled, Store,
+    gather::Gatherer,
     journal::{Journal, JournalSnapshot},
     tier::{Persist, Source, Tier, TierError, TierSettings, TierSnapshot},
     uses::Uses,
@@ -38,10 +39,14 @@ mod write;
 const PROMOTIONS: usize = 32;
 /// Marks of objects that are known to be good.
 const MARKS: u64 = 100_000;
+/// Longest object of a bucket in memory unless something else is said, in bytes.
+const MEMORY_MAX_ENTRY: u64 = 16 << 20;
 
 /// What [`Tiers`] are made of.
 #[derive(Clone, Debug)]
 pub struct TiersSettings {
+    /// Longest object of a bucket that the memory takes, in bytes; 0: none.
+    pub memory_max_entry: u64,
     /// Tiers that are asked before the disk, from the top.
     pub above: Vec<TierSettings>,
     /// The disk as a tier; `None`: the data folder is for downloads under way and the journal only.
@@ -57,6 +62,7 @@ pub struct TiersSettings {
 impl Default for TiersSettings {
     fn default() -> Self {
         Self {
+            memory_max_entry: MEMORY_MAX_ENTRY,
             above: Vec::new(),
             disk: Some(DiskSettings::default()),
             below: Vec::new(),
@@ -71,6 +77,10 @@ impl Default for TiersSettings {
 pub struct DiskSettings {
     /// Most bytes that stay on the disk; only where a tier below keeps everything.
     pub max_size: Option<u64>,
+    /// Longest object that it is given, in bytes; only where a tier below keeps everything.
+    pub max_entry: Option<u64>,
+    /// How long a file stays that nobody asks for; only where a tier below keeps everything.
+    pub ttl: Option<Duration>,
 }
 
 /// Why there are no tiers.
@@ -185,6 +195,7 @@ struct Counters {
 #[derive(Debug)]
 pub struct Tiers {
     store: Arc<Store>,
+    gatherer: Arc<Gatherer>,
     disk: Option<DiskSettings>,
     above: Vec<Arc<Tier>>,
     below: Vec<Arc<Tier>>,
@@ -204,6 +215,7 @@ impl Tiers {
     /// The data folder alone.
     pub fn alone(store: Arc<Store>) -> Arc<Self> {
         Arc::new(Self::new(
+            Gatherer::new(Arc::clone(&store), MEMORY_MAX_ENTRY),
             store,
             Some(DiskSettings::default()),
             Vec::new(),
@@ -237,6 +249,7 @@ impl Tiers {
             })
         });
         Ok(Arc::new(Self::new(
+            Gatherer::new(Arc::clone(&store), settings.memory_max_entry),
             store,
             settings.disk.clone(),
             above,
@@ -246,6 +259,7 @@ impl Tiers {
     }
 
     fn new(
+        gatherer: Arc<Gatherer>,
         store: Arc<Store>,
         disk: Option<DiskSettings>,
         above: Vec<Arc<Tier>>,
@@ -254,6 +268,7 @@ impl Tiers {
     ) -> Self {
         Self {
             store,
+            gatherer,
             disk,
             above,
             below,
@@ -277,9 +292,12 @@ impl Tiers {
         self.above.is_empty() && self.below.is_empty()
     }
 
-    /// Whether the disk is one of the tiers, and not only a place for downloads under way.
-    pub fn has_disk(&self) -> bool {
-        self.disk.is_some()
+    /// Whether an object of this length comes to the disk: it is one of the tiers, and not only a place for downloads
+    /// under way, and the object is not too long for it.
+    pub fn disk_takes(&self, size: u64) -> bool {
+        self.disk.as_ref().is_some_and(|disk| {
+            disk.max_entry.is_none_or(|longest| size <= longest) || !self.keeps_elsewhere()
+        })
     }
 
     /// Whether a tier beside the disk keeps everything, so that the data folder may be lost.

@@ -12,6 +12,7 @@ fn open(folder: &tempfile::TempDir) -> Arc<Store> {
     let settings = StoreSettings {
         folder: folder.path().to_owned(),
         hot_bytes: 1 << 20,
+        hot_ttl: None,
     };
     Arc::new(Store::open(&settings).unwrap())
 }

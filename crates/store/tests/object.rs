@@ -10,7 +10,7 @@ use bytes::Bytes;
 use common::*;
 use futures_util::TryStreamExt;
 use store::{
-    Committed, Content, Digest, Found, KeepError, PullError,
+    Committed, Content, Digest, Found, KeepError, PullError, TiersSettings,
     tier::{ObjectSettings, Secret, Source, Tier, TierErrorKind, TierSettings},
 };
 use testkit::services::S3;
@@ -163,6 +163,36 @@ async fn without_a_disk_it_goes_straight_to_the_client_and_parts_too() {
     assert_eq!(read(part).await.unwrap(), large[1000..2_000_000]);
     assert!(replica.part(&key("go/none"), 0..1).await.unwrap().is_none());
     assert!(!replica.folder.path().join("go").exists());
+}
+
+#[tokio::test]
+async fn a_large_object_that_is_asked_for_again_comes_into_memory() {
+    let s3 = S3::start().await;
+    let tiers = running(&TiersSettings {
+        memory_max_entry: 4 << 20,
+        ..without_disk(&s3)
+    });
+    let (zip, longer) = ("go/a.example/@v/v1.0.0.zip", "go/a.example/@v/v1.1.0.zip");
+    let (body, long_body) = (bytes(3 << 20, 1), bytes(5 << 20, 2));
+    keep_large(&tiers, zip, &body).await;
+    keep_large(&tiers, longer, &long_body).await;
+    let read_once = async |at: &str| {
+        read(pull(&tiers, at).await.frames().unwrap())
+            .await
+            .unwrap()
+    };
+    // Read once is no reason, nor is beginning to read it again.
+    assert_eq!(read_once(zip).await, body);
+    drop(pull(&tiers, zip).await.frames().unwrap());
+    assert_eq!(read_once(zip).await, body);
+    until(10, "in memory", async || {
+        matches!(tiers.find(&key(zip)).await, Found::Kept(_))
+    })
+    .await;
+    assert_eq!(kept(&tiers, zip).await, body);
+    for _ in 0..3 {
+        assert_eq!(read_once(longer).await, long_body, "too long for it");
+    }
 }
 
 #[tokio::test]

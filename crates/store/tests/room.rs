@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use common::*;
 use store::{DiskSettings, Found, TiersSettings};
@@ -17,6 +17,7 @@ fn bounded(s3: &S3) -> TiersSettings {
     TiersSettings {
         disk: Some(DiskSettings {
             max_size: Some(1_000_000),
+            ..DiskSettings::default()
         }),
         ..over(s3)
     }
@@ -143,4 +144,49 @@ async fn a_file_that_rotted_goes_to_quarantine_instead() {
     );
     let found = tiers.find(&key(&at(0))).await;
     assert!(matches!(found, Found::Absent), "{found:?}");
+}
+
+#[tokio::test]
+async fn what_nobody_asks_for_leaves_after_its_time_and_what_is_too_long_never_comes() {
+    let s3 = S3::start().await;
+    let tiers = running(&TiersSettings {
+        disk: Some(DiskSettings {
+            ttl: Some(Duration::from_secs(1)),
+            max_entry: Some(FILE as u64),
+            ..DiskSettings::default()
+        }),
+        ..over(&s3)
+    });
+    keep(&tiers, &at(0), &bytes(FILE, 0)).await;
+    assert_eq!(on_disk(&tiers), [0]);
+    until(20, "gone", async || on_disk(&tiers).is_empty()).await;
+    assert_eq!(kept(&tiers, &at(0)).await, bytes(FILE, 0));
+    // From the bucket it comes back to the disk.
+    until(20, "promoted", async || on_disk(&tiers) == [0]).await;
+
+    keep(&tiers, &at(1), &bytes(FILE + 1, 1)).await;
+    let large = bytes(3 << 20, 2);
+    keep_large(&tiers, &at(2), &large).await;
+    assert!(!on_disk(&tiers).iter().any(|version| *version > 0));
+    assert_eq!(kept(&tiers, &at(1)).await, bytes(FILE + 1, 1));
+    assert!(!tiers.disk_takes(large.len() as u64));
+    assert_eq!(
+        read(pull(&tiers, &at(2)).await.frames().unwrap())
+            .await
+            .unwrap(),
+        large
+    );
+    assert!(!on_disk(&tiers).iter().any(|version| *version > 0));
+
+    // Where nothing below keeps, the disk takes everything and nothing leaves it.
+    let alone = running(&TiersSettings {
+        disk: Some(DiskSettings {
+            ttl: Some(Duration::from_millis(1)),
+            max_entry: Some(1),
+            ..DiskSettings::default()
+        }),
+        ..TiersSettings::default()
+    });
+    keep(&alone, &at(0), &bytes(FILE, 0)).await;
+    assert_eq!(on_disk(&alone), [0]);
 }

@@ -134,6 +134,7 @@ impl Anew<'_> {
         let settings = StoreSettings {
             folder: self.folder.clone(),
             hot_bytes: 0,
+            hot_ttl: None,
         };
         let store = Store::open(&settings).map_err(|error| error.to_string())?;
         let gateway = Gateway::new(

@@ -226,6 +226,10 @@ pub struct Negative {
 pub struct Cache {
     /// Bytes of small entries and mappings kept hot.
     pub memory_bytes: u64,
+    /// Longest object of a bucket that is kept hot, in bytes.
+    pub max_entry_bytes: u64,
+    /// How long anything stays hot; `None`: until it has to make room.
+    pub ttl: Option<Duration>,
 }
 
 /// `[limits]`.

@@ -20,6 +20,7 @@ pub fn store(config: &Config) -> StoreSettings {
     StoreSettings {
         folder: store_folder(config).to_owned(),
         hot_bytes: config.cache.memory_bytes,
+        hot_ttl: config.cache.ttl,
     }
 }
 
@@ -39,12 +40,16 @@ pub fn tiers(config: &Config) -> TiersSettings {
         return settings;
     }
     settings.disk = None;
+    // What has no room is not gathered either.
+    settings.memory_max_entry = config.cache.max_entry_bytes.min(config.cache.memory_bytes);
     for tier in &config.storage {
         let tier = match tier {
             Tier::Memory => continue,
             Tier::Disk(disk) => {
                 settings.disk = Some(DiskSettings {
                     max_size: disk.max_bytes,
+                    max_entry: disk.max_entry_bytes,
+                    ttl: disk.ttl,
                 });
                 continue;
             }

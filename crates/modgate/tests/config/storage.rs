@@ -164,6 +164,12 @@ fn memory_is_as_large_as_its_tier_says() {
     assert_eq!(config(DISK).cache.memory_bytes, 0, "a list without memory");
     let sized = format!("[[storage]]\ntier = \"memory\"\nmax_size = \"1MiB\"\n{DISK}");
     assert_eq!(config(&sized).cache.memory_bytes, 1 << 20);
+    let cache = config(&sized).cache;
+    assert_eq!((cache.max_entry_bytes, cache.ttl), (16 << 20, None));
+    let limited = sized.replace("1MiB\"", "1MiB\"\nmax_entry = \"2MiB\"\nttl = \"1h\"");
+    let cache = config(&limited).cache;
+    assert_eq!(cache.max_entry_bytes, 2 << 20);
+    assert_eq!(cache.ttl, Some(Duration::from_hours(1)));
     let twice = only(&format!("[cache]\nmemory = \"2MiB\"\n{sized}"));
     assert!(twice.message.contains("two sizes"), "{twice}");
 }
@@ -473,6 +479,11 @@ fn what_works_but_surprises_is_noted() {
         (
             format!("{DISK}max_size = \"1GiB\""),
             "nothing below it keeps",
+        ),
+        (format!("{DISK}ttl = \"1d\""), "nothing below it keeps"),
+        (
+            format!("{DISK}max_entry = \"1MiB\""),
+            "it is given everything",
         ),
         (
             format!("{s3}journal_max_size = \"1GiB\""),

@@ -6,6 +6,8 @@
 //! S3-FIFO and 2Q, with the file system as the index: no memory grows with the number of files). A file is used when it
 //! is found in the memory tier at one of the looks, each minute.
 //!
+//! With a time to live, files that nobody used for so long leave too, whatever room there is.
+//!
 //! No file leaves before a tier that keeps has the same bytes.
 
 use std::{
@@ -14,7 +16,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use futures_util::{StreamExt, stream};
@@ -60,27 +62,31 @@ struct Seen {
 }
 
 impl Tiers {
-    /// Keeps the disk tier within its bound. Ends at once where there is none.
+    /// Keeps the disk tier within its bounds. Ends at once where there are none.
     pub(super) async fn make_room(self: Arc<Self>) {
-        let bound = self.disk.as_ref().and_then(|disk| disk.max_size);
-        let Some(bound) = bound.filter(|_| self.keeps_elsewhere()) else {
+        let Some(disk) = self.disk.clone().filter(|_| self.keeps_elsewhere()) else {
             return;
         };
+        if disk.max_size.is_none() && disk.ttl.is_none() {
+            return;
+        }
+        let bound = disk.max_size.unwrap_or(u64::MAX);
+        let between = WALK.min(disk.ttl.unwrap_or(WALK));
         self.store.notes().uses_from_now();
         let mut walked: Option<Instant> = None;
         loop {
             let tiers = Arc::clone(&self);
             // The disk's trouble is told where it is written to.
             let _ = spawn_blocking(move || tiers.mark_uses()).await;
-            let due = walked.is_none_or(|at| at.elapsed() >= WALK);
+            let due = walked.is_none_or(|at| at.elapsed() >= between);
             if due || self.counters.disk_bytes.load(Relaxed) > bound {
                 walked = Some(Instant::now());
-                if let Err(error) = self.evict(bound).await {
+                if let Err(error) = self.evict(bound, disk.ttl).await {
                     tracing::error!(%error, "cannot make room on the disk tier");
                 }
             }
             tokio::select! {
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(LOOK.min(between)) => {}
                 () = self.crowded.notified() => {}
             }
         }
@@ -96,17 +102,19 @@ impl Tiers {
     }
 
     /// Walks over the files and lets go of as many as it takes.
-    async fn evict(self: &Arc<Self>, bound: u64) -> Result<(), EvictError> {
+    async fn evict(self: &Arc<Self>, bound: u64, ttl: Option<Duration>) -> Result<(), EvictError> {
         for _ in 0..ROUNDS {
             let folder = self.store.folder().join("go");
             let seen = spawn_blocking(move || walk(&folder)).await;
             let seen = seen.map_err(io::Error::other)??;
             self.counters.disk_bytes.store(seen.bytes, Relaxed);
-            if seen.bytes <= bound {
-                return Ok(());
-            }
-            let need = seen.bytes - bound / 100 * DOWN_TO;
-            let leaving = pick(seen, need, bound / 100 * YOUNG);
+            let (leaving, need) = if seen.bytes > bound {
+                let need = seen.bytes - bound / 100 * DOWN_TO;
+                (pick(seen, need, bound / 100 * YOUNG), need)
+            } else {
+                let before = ttl.map(|ttl| SystemTime::now() - ttl);
+                (unused_since(seen, before), u64::MAX)
+            };
             let freed: u64 = leaving.iter().map(|leaving| leaving.size).sum();
             let mut gone = stream::iter(leaving)
                 .map(|leaving| self.let_go(leaving))
@@ -257,6 +265,14 @@ fn pick(seen: Seen, need: u64, young_may_hold: u64) -> Vec<Candidate> {
         leaving.push(next);
     }
     leaving
+}
+
+/// What was not used since, or as much of it as one walk picked.
+fn unused_since(seen: Seen, before: Option<SystemTime>) -> Vec<Candidate> {
+    let before = before.and_then(|before| before.duration_since(UNIX_EPOCH).ok());
+    let before = before.map_or(0, |before| before.as_secs().cast_signed());
+    let all = seen.young.into_iter().chain(seen.old);
+    all.filter(|candidate| candidate.at < before).collect()
 }
 
 #[cfg(test)]

@@ -66,7 +66,9 @@ impl Tiers {
         match fetched {
             Ok(Some(Fetched::Whole(bytes, digest))) => {
                 let kept = Arc::new(Kept::memory(bytes.clone(), &digest));
-                self.store.make_hot(key, &kept);
+                if self.gatherer.takes(kept.len()) {
+                    self.store.make_hot(key, &kept);
+                }
                 self.promote(tier, key, bytes, digest);
                 Some(Found::Kept(kept))
             }
@@ -74,6 +76,7 @@ impl Tiers {
                 Arc::clone(tier),
                 key.clone(),
                 opened,
+                Arc::clone(&self.gatherer),
             ))),
             Ok(None) => None,
             // It is in quarantine by now.
@@ -105,7 +108,7 @@ impl Tiers {
             .take_while(|tier| !Arc::ptr_eq(tier, from))
             .cloned()
             .collect();
-        let to_disk = below_disk && self.disk.is_some();
+        let to_disk = below_disk && self.disk_takes(digest.size);
         if upper.is_empty() && !to_disk {
             return;
         }
@@ -233,7 +236,8 @@ impl Tiers {
         let Some(mark) = opened.mark.clone() else {
             return Ok(None);
         };
-        if !Pull::new(Arc::clone(tier), key.clone(), opened)
+        let gatherer = Arc::clone(&self.gatherer);
+        if !Pull::new(Arc::clone(tier), key.clone(), opened, gatherer)
             .check()
             .await?
         {

@@ -127,18 +127,19 @@ impl Tiers {
             .filter(|tier| !tier.keeps() && tier.takes(digest.size))
             .cloned()
             .collect();
-        let bytes = if small && (!hot.is_empty() || self.disk.is_none()) {
+        let to_disk = self.disk_takes(digest.size);
+        let bytes = if small && (!hot.is_empty() || !to_disk) {
             content.source().whole(WHOLE_BYTES).await.ok()
         } else {
             None
         };
-        let settled = if self.disk.is_some() {
+        let settled = if to_disk {
             self.to_disk(key, content, digest).await
         } else {
             Ok(Committed::New)
         };
         if let Some(bytes) = bytes {
-            if self.disk.is_none() || settled.is_err() {
+            if (!to_disk || settled.is_err()) && self.gatherer.takes(digest.size) {
                 let kept = Kept::memory(bytes.clone(), digest);
                 self.store.make_hot(key, &Arc::new(kept));
             }

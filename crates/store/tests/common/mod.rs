@@ -42,6 +42,7 @@ pub(crate) fn open_store(folder: &TempDir) -> Arc<Store> {
     let settings = StoreSettings {
         folder: folder.path().to_owned(),
         hot_bytes: 16 << 20,
+        hot_ttl: None,
     };
     Arc::new(Store::open(&settings).unwrap())
 }

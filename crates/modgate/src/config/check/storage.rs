@@ -23,11 +23,14 @@ const BUCKETS: &[&str] = &["s3", "gcs", "azure"];
 /// Tiers behind a network.
 const REMOTE: &[&str] = &["redis", "s3", "gcs", "azure"];
 
+/// Longest object of a bucket in memory unless it is set, in bytes.
+const MEMORY_MAX_ENTRY: u64 = 16 << 20;
+
 /// To which tiers each key belongs.
 const BELONGS: [(&str, &[&str]); 20] = [
     ("max_size", &["memory", "disk"]),
-    ("max_entry", &["redis"]),
-    ("ttl", &["redis"]),
+    ("max_entry", &["memory", "redis", "disk"]),
+    ("ttl", &["memory", "redis", "disk"]),
     ("timeout", REMOTE),
     ("idle_timeout", BUCKETS),
     ("concurrency", REMOTE),
@@ -55,7 +58,7 @@ pub(super) fn read(reader: &mut Reader<'_>, scope: &Scope) -> (Cache, Vec<Tier>)
     let mut memory_bytes = reader.size(scope, "cache.memory");
     let mut written: Vec<Written> = Vec::new();
     let mut whole = true;
-    let mut sized = None;
+    let (mut sized, mut memory_max_entry, mut memory_ttl) = (None, MEMORY_MAX_ENTRY, None);
     for (table, item) in items(reader, scope, "storage") {
         let Some(word) = reader.choice(&item, "tier") else {
             whole = false;
@@ -65,6 +68,8 @@ pub(super) fn read(reader: &mut Reader<'_>, scope: &Scope) -> (Cache, Vec<Tier>)
         let tier = match word {
             "memory" => {
                 sized = memory_size(reader, scope, &item);
+                memory_max_entry = size(reader, &item, "max_entry", MEMORY_MAX_ENTRY);
+                memory_ttl = ttl(reader, &item);
                 Some(Tier::Memory)
             }
             "redis" => redis(reader, &table, &item).map(Tier::Redis),
@@ -88,7 +93,12 @@ pub(super) fn read(reader: &mut Reader<'_>, scope: &Scope) -> (Cache, Vec<Tier>)
         memory_bytes = sized.unwrap_or(if has_memory { memory_bytes } else { 0 });
     }
     let tiers: Vec<Tier> = written.into_iter().map(|(.., tier)| tier).collect();
-    (Cache { memory_bytes }, tiers)
+    let cache = Cache {
+        memory_bytes,
+        max_entry_bytes: memory_max_entry,
+        ttl: memory_ttl,
+    };
+    (cache, tiers)
 }
 
 /// Keys of other tiers.
@@ -147,14 +157,7 @@ fn redis(reader: &mut Reader<'_>, table: &Node, item: &Scope) -> Option<RedisTie
     }
     let prefix = prefix(reader, item, Some("modgate"));
     let max_entry_bytes = size(reader, item, "max_entry", 1 << 20);
-    let ttl = or_default(
-        reader,
-        item,
-        "ttl",
-        None,
-        kinds::time,
-        |time: &Option<Duration>| quoted(&time.map_or("forever".to_owned(), format_duration)),
-    );
+    let ttl = ttl(reader, item);
     let timeout = time(reader, item, "timeout", Duration::from_millis(250));
     let concurrency = count(reader, item, "concurrency", 64);
     Some(RedisTier {
@@ -167,17 +170,27 @@ fn redis(reader: &mut Reader<'_>, table: &Node, item: &Scope) -> Option<RedisTie
     })
 }
 
+/// How long objects stay.
+fn ttl(reader: &mut Reader<'_>, item: &Scope) -> Option<Duration> {
+    let show =
+        |time: &Option<Duration>| quoted(&time.map_or("forever".to_owned(), format_duration));
+    or_default(reader, item, "ttl", None, kinds::time, show)
+}
+
 fn disk(reader: &mut Reader<'_>, item: &Scope) -> DiskTier {
     let show = |path: &std::path::PathBuf| quoted(&path.to_string_lossy());
     let path = reader.read(item, "path", |_, node, kind| kinds::path(node, kind), show);
     let show = |bytes: &u64| quoted(&format_size(*bytes));
-    let max_bytes = reader.read(
-        item,
-        "max_size",
-        |_, node, kind| kinds::size(node, kind),
-        show,
-    );
-    DiskTier { path, max_bytes }
+    let mut bytes = |name| {
+        let parse = |_: &mut Reader<'_>, node: &Node, kind: &Kind| kinds::size(node, kind);
+        reader.read(item, name, parse, show)
+    };
+    DiskTier {
+        max_bytes: bytes("max_size"),
+        max_entry_bytes: bytes("max_entry"),
+        path,
+        ttl: ttl(reader, item),
+    }
 }
 
 fn bucket(
@@ -352,14 +365,18 @@ fn order(reader: &mut Reader<'_>, written: &[Written]) {
             .mistakes
             .push(mistake.hint("it would never be asked: move it up"));
     }
-    if let [.., (_, item, Tier::Disk(disk))] = written
-        && disk.max_bytes.is_some()
-        && let Some(node) = item.node("max_size")
-    {
-        let origin = Origin::of(node);
-        reader.notices.push(format!(
-            "`max_size` of the disk ({origin}) has no effect: nothing below it keeps, so nothing is removed but by `modgate gc`"
-        ));
+    if let [.., (_, item, Tier::Disk(_))] = written {
+        for (key, so) in [
+            ("max_size", "so nothing is removed but by `modgate gc`"),
+            ("ttl", "so nothing is removed but by `modgate gc`"),
+            ("max_entry", "so it is given everything"),
+        ] {
+            let Some(node) = item.node(key) else { continue };
+            let origin = Origin::of(node);
+            reader.notices.push(format!(
+                "`{key}` of the disk ({origin}) has no effect: nothing below it keeps, {so}"
+            ));
+        }
     }
 }
 

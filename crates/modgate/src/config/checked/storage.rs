@@ -7,7 +7,7 @@ use super::super::secret::Secret;
 /// One `[[storage]]`, in the order in which they are asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tier {
-    /// The memory of this process; its size is [`Cache::memory_bytes`](super::Cache).
+    /// The memory of this process; see [`Cache`](super::Cache).
     Memory,
     /// A Redis that replicas share: hot, and free to forget.
     Redis(RedisTier),
@@ -58,6 +58,10 @@ pub struct DiskTier {
     pub path: Option<PathBuf>,
     /// Bytes that stay where a tier below keeps everything; `None` is no bound.
     pub max_bytes: Option<u64>,
+    /// Longest object that it is given where a tier below keeps everything; `None` is no bound.
+    pub max_entry_bytes: Option<u64>,
+    /// How long a file stays that nobody asks for, where a tier below keeps everything; `None` is for ever.
+    pub ttl: Option<Duration>,
 }
 
 /// Which interface object storage speaks.
