@@ -190,7 +190,9 @@ fn pax_path(record: &[u8]) -> io::Result<String> {
     let path = text
         .split_once(' ')
         .filter(|(len, _)| len.parse() == Ok(record.len()))
-        .and_then(|(_, rest)| rest.strip_prefix("path=")?.strip_suffix('\n'));
+        .and_then(|(_, rest)| rest.strip_prefix("path=")?.strip_suffix('\n'))
+        // Other readers would end the name there.
+        .filter(|path| !path.contains('\0'));
     path.map(str::to_owned)
         .ok_or_else(|| bad("a pax header says something else than a name"))
 }
@@ -273,6 +275,11 @@ mod tests {
         altered[0] = b'z';
         assert!(read(&altered).is_err(), "a head with another name");
         assert!(read(&[b'x'; 4096]).is_err(), "no archive at all");
+        let cut_name = format!("go/{}\0{}", "x".repeat(100), "y".repeat(100));
+        assert!(
+            read(&archive(&[(&cut_name, b"x")])).is_err(),
+            "found by fuzzing"
+        );
     }
 
     proptest::proptest! {
