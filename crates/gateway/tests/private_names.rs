@@ -91,7 +91,7 @@ async fn start(
             UpstreamSettings::default(),
             HashMap::new(),
         )),
-        direct: Arc::new(Direct::new(direct, egress)),
+        direct: Direct::new(direct, egress),
         sumdb: Some(SumDbSettings {
             key: sumdb.key(),
             url: None,

@@ -49,7 +49,7 @@ pub fn settings(config: &Config, via: &str, before: Option<&Direct>) -> Result<S
     Ok(Settings {
         routes: Arc::new(routes),
         upstreams: Arc::new(upstreams(config, egress.clone())),
-        direct: Arc::new(direct(config, egress, before)?),
+        direct: direct(config, egress, before)?,
         sumdb: config
             .sumdb
             .database
@@ -180,7 +180,7 @@ fn upstreams(config: &Config, egress: Egress) -> Upstreams {
     Upstreams::new(egress, UpstreamSettings::default(), by_url)
 }
 
-fn direct(config: &Config, egress: Egress, before: Option<&Direct>) -> Result<Direct, String> {
+fn direct(config: &Config, egress: Egress, before: Option<&Direct>) -> Result<Arc<Direct>, String> {
     let direct = &config.direct;
     let rules: Vec<String> = direct
         .vcs

@@ -23,6 +23,7 @@ use crate::reach::{Reach, Way};
 use crate::repository::{Repository, Trouble};
 use crate::svn::SvnRepository;
 use crate::whole::Whole;
+use crate::zip::{Again, ZipStream};
 use crate::{DirectError, DirectSettings, ErrorKind, Revision, probe};
 
 /// Direct fetch: asks repositories themselves, from mirrors that are kept. Shared by reference.
@@ -38,18 +39,6 @@ pub struct Direct {
     git: OnceCell<()>,
 }
 
-/// A module zip on its way: blocks of bytes, the same for the same version every time. An error ends it; without one
-/// it is whole when the blocks end. Dropping it ends the work.
-#[derive(Debug)]
-pub struct ZipStream(mpsc::Receiver<Result<Bytes, DirectError>>);
-
-impl ZipStream {
-    /// The next block; `None` at the end.
-    pub async fn next(&mut self) -> Option<Result<Bytes, DirectError>> {
-        self.0.recv().await
-    }
-}
-
 /// How many blocks of a module proxy's zip wait for the one who reads them.
 const PROXY_BLOCKS: usize = 8;
 /// How often a question is asked again when what is kept turns out to be damaged.
@@ -59,7 +48,11 @@ const RUNS: u32 = 3;
 
 impl Direct {
     /// With these settings, and `egress` as the way out; nothing is touched before the first question.
-    pub fn new(settings: DirectSettings, egress: Egress) -> Self {
+    pub fn new(settings: DirectSettings, egress: Egress) -> Arc<Self> {
+        Arc::new(Self::make(settings, egress))
+    }
+
+    fn make(settings: DirectSettings, egress: Egress) -> Self {
         let reach = Reach::new(egress, settings.folder.clone());
         let watch = Arc::new(Watch::default());
         let probe = probe::by_program(&settings, reach.clone());
@@ -77,7 +70,7 @@ impl Direct {
     /// The same over the mirrors that this one has, with other settings but for the folder. To be used in its place: what
     /// it is doing goes on, under the same locks, and is not begun a second time.
     #[must_use]
-    pub fn renewed(&self, settings: DirectSettings, egress: Egress) -> Self {
+    pub fn renewed(&self, settings: DirectSettings, egress: Egress) -> Arc<Self> {
         let settings = DirectSettings {
             folder: self.settings.folder.clone(),
             ..settings
@@ -85,13 +78,13 @@ impl Direct {
         self.mirrors.limit(&settings);
         let same = settings.max_processes == self.settings.max_processes
             && settings.process_timeout == self.settings.process_timeout;
-        let mut new = Self::new(settings, egress);
+        let mut new = Self::make(settings, egress);
         new.mirrors = self.mirrors.clone();
         new.watch = Arc::clone(&self.watch);
         if same {
             new.places = self.places.clone();
         }
-        new
+        Arc::new(new)
     }
 
     /// The tagged versions of a module, sorted: what `list` says (protocol.md 1.2, 2.3). Always asks the repository.
@@ -163,9 +156,10 @@ impl Direct {
     }
 
     /// The zip of a version, with `pin` as in [`go_mod`](Direct::go_mod). What no zip can be made of is an error here;
-    /// trouble on the way ends the stream.
+    /// trouble on the way ends the stream,
+    /// but for a mirror that turns out to be damaged: it is made anew, once, and the stream goes on.
     pub async fn zip(
-        &self,
+        self: &Arc<Self>,
         module: &ModulePath,
         version: &Version,
         pin: Option<&str>,
@@ -177,15 +171,32 @@ impl Direct {
             tokio::spawn(async move {
                 // Ends when nobody reads any more.
                 while let Some(block) = answer.next_chunk().await.transpose() {
-                    let block = block.map_err(|error| from_egress(&what, error));
+                    let block = block.map_err(|error| from_egress(&what, error).into());
                     let last = block.is_err();
                     if sender.send(block).await.is_err() || last {
                         return;
                     }
                 }
             });
-            return Ok(ZipStream(receiver));
+            return Ok(ZipStream::new(receiver, None));
         }
+        let blocks = self.zip_blocks(module, version, pin).await?;
+        let again = Again {
+            direct: Arc::clone(self),
+            module: module.clone(),
+            version: version.clone(),
+            pin: pin.map(str::to_owned),
+        };
+        Ok(ZipStream::new(blocks, Some(again)))
+    }
+
+    /// The same of a repository, once.
+    pub(crate) async fn zip_blocks(
+        &self,
+        module: &ModulePath,
+        version: &Version,
+        pin: Option<&str>,
+    ) -> Result<mpsc::Receiver<Result<Bytes, Trouble>>, DirectError> {
         let place = self.place(module).await?;
         let max = self.settings.max_zip_bytes;
         let plan = self
@@ -193,7 +204,7 @@ impl Direct {
                 async move { found.zip(version, pin, max).await }.boxed()
             })
             .await?;
-        Ok(ZipStream(plan.start(place)))
+        Ok(plan.start(place))
     }
 
     /// What happened since the start that an operator should look at. It is also in the log, as errors.

@@ -231,6 +231,68 @@ async fn what_moves_and_goes() {
 }
 
 #[tokio::test]
+async fn damage_that_shows_in_the_middle_of_a_zip_is_mended_on_the_way() {
+    let lab = Lab::new();
+    let repo = lab.repository("m");
+    let noise = |seed: u64| {
+        let mut state = seed;
+        let mut letters = String::new();
+        while letters.len() < 1 << 20 {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            letters += &format!("{:016x}", state ^ (state >> 29));
+        }
+        letters
+    };
+    for file in 0..6 {
+        repo.write(&format!("file{file}.txt"), &noise(file));
+    }
+    repo.release("test.example/m", "v1.0.0", T);
+    let good = lab.zip("test.example/m", "v1.0.0").await.unwrap();
+    // The last file but one, so that much of the zip has gone out when it is read.
+    let blob = repo.git(&["rev-parse", "HEAD:file4.txt"]);
+    let harm = || {
+        let mirror = crate::fixture::Repo(lab.mirror());
+        let packs = fs::read_dir(mirror.0.join("objects/pack")).unwrap();
+        for pack in packs.map(|entry| entry.unwrap().path()) {
+            if pack.extension().is_none_or(|ending| ending != "pack") {
+                continue;
+            }
+            let listed = mirror.git(&["verify-pack", "-v", pack.to_str().unwrap()]);
+            let Some(line) = listed.lines().find(|line| line.starts_with(&blob)) else {
+                continue;
+            };
+            let numbers: Vec<u64> = line
+                .split_whitespace()
+                .filter_map(|word| word.parse().ok())
+                .collect();
+            let mut mode = fs::metadata(&pack).unwrap().permissions();
+            std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o644);
+            fs::set_permissions(&pack, mode).unwrap();
+            let file = fs::File::options().write(true).open(&pack).unwrap();
+            let middle = numbers[2] + numbers[1] / 2;
+            std::os::unix::fs::FileExt::write_all_at(&file, b"\x55\xaa\x55\xaa", middle).unwrap();
+            return;
+        }
+        panic!("no pack has the blob");
+    };
+    harm();
+    let mended = lab.zip("test.example/m", "v1.0.0").await.unwrap();
+    assert!(
+        mended == good,
+        "other bytes: {} {}",
+        mended.len(),
+        good.len()
+    );
+    // Without the repository there is nothing to mend it with.
+    harm();
+    fs::rename(&repo.0, lab.folder.path().join("away")).unwrap();
+    let error = lab.zip("test.example/m", "v1.0.0").await.unwrap_err();
+    assert_ne!(error.kind, crate::ErrorKind::Invalid, "{error}");
+}
+
+#[tokio::test]
 async fn many_at_once() {
     let lab = Lab::new();
     let repo = lab.repository("m");
@@ -265,7 +327,7 @@ async fn many_at_once() {
 #[tokio::test]
 async fn questions_may_move_between_threads() {
     let lab = Lab::new();
-    let direct = std::sync::Arc::new(lab.direct);
+    let direct = lab.direct;
     let asked = tokio::spawn(async move {
         let (module, version) = (
             module("test.example/nothing"),

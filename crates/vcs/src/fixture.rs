@@ -14,7 +14,7 @@ use crate::{Direct, DirectError, DirectSettings};
 /// A folder with repositories and a [`Direct`] that knows `test.example/NAME` as the repository `NAME`.
 pub(crate) struct Lab {
     pub(crate) folder: TempDir,
-    pub(crate) direct: Direct,
+    pub(crate) direct: std::sync::Arc<Direct>,
 }
 
 impl Lab {

@@ -45,7 +45,8 @@ mod whole;
 mod words;
 mod zip;
 
-pub use direct::{Direct, ZipStream};
+pub use self::zip::ZipStream;
+pub use direct::Direct;
 pub use error::{DirectError, ErrorKind};
 pub use govcs::{Govcs, GovcsError};
 pub use incident::Incidents;

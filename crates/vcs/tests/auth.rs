@@ -52,12 +52,16 @@ fn inside(lab: &Lab) -> NetworkSettings {
     }
 }
 
-fn direct(settings: DirectSettings, network: NetworkSettings, with: Vec<Credential>) -> Direct {
+fn direct(
+    settings: DirectSettings,
+    network: NetworkSettings,
+    with: Vec<Credential>,
+) -> Arc<Direct> {
     Direct::new(settings, Egress::new(network, Credentials::new(with)))
 }
 
 /// All that can be asked works.
-async fn works(direct: &Direct, module: &str) {
+async fn works(direct: &Arc<Direct>, module: &str) {
     assert_eq!(list(direct, module).await.unwrap(), ["v1.0.0"]);
     let main = info(direct, module, "main").await.unwrap();
     assert!(main.version.as_str().starts_with("v1.0.1-0."));
@@ -156,7 +160,7 @@ async fn a_secret_is_on_no_command_line() {
     lab.forge.guard("127.0.0.1/private.git", CI);
     let host = lab.forge.https().replace("https://", "");
     let with = vec![basic(&host, CI.user, CI.secret)];
-    let direct = Arc::new(direct(mapped(&lab, &lab.forge.https()), inside(&lab), with));
+    let direct = direct(mapped(&lab, &lab.forge.https()), inside(&lab), with);
     // From one that speaks no newer version, git itself fetches. From then on it hangs there, to be looked at.
     let old = Some(Fault::OldProtocol);
     lab.forge.fault("127.0.0.1/private.git", old);

@@ -385,7 +385,7 @@ fn expected(questions: &Questions, truth: &Truth) -> Answers {
 }
 
 /// Asks the same of the program under test.
-async fn ask(direct: &Direct, questions: &Questions, truth: &Truth, back: bool) -> Answers {
+async fn ask(direct: &Arc<Direct>, questions: &Questions, truth: &Truth, back: bool) -> Answers {
     let mut todo: Vec<(String, String, String)> = Vec::new();
     for (module, queries) in &questions.modules {
         todo.push((module.clone(), "list".to_owned(), String::new()));
@@ -423,7 +423,7 @@ async fn ask(direct: &Direct, questions: &Questions, truth: &Truth, back: bool) 
     answers
 }
 
-async fn answer(direct: &Direct, module: &str, what: &str, query: &str) -> Answer {
+async fn answer(direct: &Arc<Direct>, module: &str, what: &str, query: &str) -> Answer {
     let refused = |error: DirectError| {
         assert!(!error.text.is_empty(), "{module} {what} {query}: {error:?}");
         // None of these is a refusal: the forge works.

@@ -53,7 +53,7 @@ async fn new_settings_work_on_under_the_same_locks() {
     let mut settings = lab.direct.settings.clone();
     settings.max_zip_bytes = 1;
     settings.folder = lab.folder.path().join("elsewhere");
-    let renewed = Arc::new(lab.direct.renewed(settings, no_network()));
+    let renewed = lab.direct.renewed(settings, no_network());
     assert_eq!(renewed.settings.folder, lab.direct.settings.folder);
     let begun = tokio::time::Instant::now();
     let asking = tokio::spawn({

@@ -1,5 +1,6 @@
 //! Module zips (protocol.md section 6), made as a stream: always the same bytes for the same files.
 
+mod stream;
 mod write;
 
 use std::sync::Arc;
@@ -13,6 +14,9 @@ use crate::DirectError;
 use crate::git::{Archive, Blobs, Mirror, Objects};
 use crate::program::Exported;
 use crate::repository::Trouble;
+
+pub(crate) use stream::Again;
+pub use stream::ZipStream;
 
 /// How many blocks wait for the one who reads them.
 const BLOCKS: usize = 8;
@@ -156,7 +160,7 @@ impl Plan {
     pub(crate) fn start(
         self,
         place: impl Send + 'static,
-    ) -> mpsc::Receiver<Result<Bytes, DirectError>> {
+    ) -> mpsc::Receiver<Result<Bytes, Trouble>> {
         let (sender, receiver) = mpsc::channel(BLOCKS);
         let runtime = tokio::runtime::Handle::current();
         tokio::task::spawn_blocking(move || {
@@ -169,7 +173,7 @@ impl Plan {
                 let _ = runtime.block_on(mirror.discard(generation));
             }
             // Whoever went away needs no error.
-            let _ = sender.blocking_send(Err(trouble.into()));
+            let _ = sender.blocking_send(Err(trouble));
             drop(place);
         });
         receiver

@@ -22,7 +22,7 @@ const WAIT: Duration = Duration::from_mins(1);
 
 /// Collects blocks and sends them.
 struct Blocks<'a> {
-    sender: &'a Sender<Result<Bytes, DirectError>>,
+    sender: &'a Sender<Result<Bytes, Trouble>>,
     block: BytesMut,
     /// How much more may come.
     room: u64,
@@ -65,7 +65,7 @@ impl Blocks<'_> {
 pub(super) fn write(
     mut plan: Plan,
     runtime: &Handle,
-    sender: &Sender<Result<Bytes, DirectError>>,
+    sender: &Sender<Result<Bytes, Trouble>>,
 ) -> Result<(), Trouble> {
     let blocks = Blocks {
         sender,

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use egress::credential::SshKey;
 use egress::{Credential, Credentials, Egress, Hidden, Kind, NetworkSettings, Secret};
@@ -75,7 +76,7 @@ impl Lab {
     }
 
     /// With [`settings`](Lab::settings), [`network`](Lab::network) and the ssh key.
-    pub(crate) fn direct(&self) -> Direct {
+    pub(crate) fn direct(&self) -> Arc<Direct> {
         let credentials = Credentials::new(vec![self.ssh_credential()]);
         Direct::new(self.settings(), Egress::new(self.network(), credentials))
     }
@@ -99,13 +100,13 @@ pub(crate) fn version(text: &str) -> Version {
     Version::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-pub(crate) async fn list(direct: &Direct, path: &str) -> Result<Vec<String>, DirectError> {
+pub(crate) async fn list(direct: &Arc<Direct>, path: &str) -> Result<Vec<String>, DirectError> {
     let versions = direct.versions(&module(path)).await?;
     Ok(versions.iter().map(|v| v.as_str().to_owned()).collect())
 }
 
 pub(crate) async fn info(
-    direct: &Direct,
+    direct: &Arc<Direct>,
     path: &str,
     query: &str,
 ) -> Result<Revision, DirectError> {
@@ -116,12 +117,20 @@ pub(crate) async fn info(
     }
 }
 
-pub(crate) async fn go_mod(direct: &Direct, path: &str, at: &str) -> Result<Vec<u8>, DirectError> {
+pub(crate) async fn go_mod(
+    direct: &Arc<Direct>,
+    path: &str,
+    at: &str,
+) -> Result<Vec<u8>, DirectError> {
     let bytes = direct.go_mod(&module(path), &version(at), None).await?;
     Ok(bytes.to_vec())
 }
 
-pub(crate) async fn zip(direct: &Direct, path: &str, at: &str) -> Result<Vec<u8>, DirectError> {
+pub(crate) async fn zip(
+    direct: &Arc<Direct>,
+    path: &str,
+    at: &str,
+) -> Result<Vec<u8>, DirectError> {
     let mut stream = direct.zip(&module(path), &version(at), None).await?;
     let mut all = Vec::new();
     while let Some(part) = stream.next().await {
