@@ -60,6 +60,23 @@ pub struct Page {
     pub credential: Option<String>,
 }
 
+/// Which redirects are followed.
+#[derive(Debug, Clone, Copy)]
+struct Redirects {
+    most: usize,
+    /// Also to hosts that are listed as internal.
+    inside: bool,
+}
+
+impl Default for Redirects {
+    fn default() -> Self {
+        Self {
+            most: MAX_REDIRECTS,
+            inside: true,
+        }
+    }
+}
+
 /// An answer whose body is still to come.
 pub struct Answer {
     response: Response,
@@ -72,19 +89,33 @@ impl Egress {
     /// GETs a stranger's URL: each host on the way, redirects included, must have public addresses only or be listed as
     /// internal. Any status is an answer.
     pub async fn open(&self, ask: Ask) -> Result<Answer, EgressError> {
-        self.opened(ask, None, MAX_REDIRECTS).await
+        self.opened(ask, None, Redirects::default()).await
     }
 
     /// The same at this URL alone: a redirect is an error, and nobody else is asked. A `post` makes it a POST.
     pub async fn open_here(&self, ask: Ask, post: Option<Post>) -> Result<Answer, EgressError> {
-        self.opened(ask, post, 0).await
+        let none = Redirects {
+            most: 0,
+            ..Redirects::default()
+        };
+        self.opened(ask, post, none).await
+    }
+
+    /// A POST that follows redirects, and is the same each time. `inside`: they may lead to hosts that are listed as
+    /// internal.
+    pub async fn post(&self, ask: Ask, post: Post, inside: bool) -> Result<Answer, EgressError> {
+        let redirects = Redirects {
+            inside,
+            ..Redirects::default()
+        };
+        self.opened(ask, Some(post), redirects).await
     }
 
     async fn opened(
         &self,
         ask: Ask,
         post: Option<Post>,
-        redirects: usize,
+        redirects: Redirects,
     ) -> Result<Answer, EgressError> {
         let timeout = ask.timeout;
         timeout_at(
@@ -99,7 +130,7 @@ impl Egress {
     pub async fn get_guarded(&self, ask: Ask, max_bytes: usize) -> Result<Page, EgressError> {
         let timeout = ask.timeout;
         let get = async {
-            let mut answer = self.follow(ask, None, MAX_REDIRECTS).await?;
+            let mut answer = self.follow(ask, None, Redirects::default()).await?;
             let mut body = BytesMut::new();
             let mut cut = false;
             while let Some(chunk) = answer.next_chunk().await? {
@@ -128,7 +159,7 @@ impl Egress {
         &self,
         ask: Ask,
         post: Option<&Post>,
-        redirects: usize,
+        redirects: Redirects,
     ) -> Result<Answer, EgressError> {
         let mut home = ask.url.clone();
         let _ = home.set_username("");
@@ -160,11 +191,11 @@ impl Egress {
         ask: &Ask,
         post: Option<&Post>,
         grant: Option<&Grant>,
-        redirects: usize,
+        redirects: Redirects,
     ) -> Result<Answer, EgressError> {
         let via = HeaderValue::from_str(&self.network().via).ok();
         let mut url = home.clone();
-        for _ in 0..=redirects {
+        for _ in 0..=redirects.most {
             if !(url.scheme() == "https" || url.scheme() == "http" && ask.plain_http) {
                 let text = format!("{}:// is not asked: it is not encrypted", url.scheme());
                 return Err(EgressError::new(EgressErrorKind::Refused, text));
@@ -192,6 +223,11 @@ impl Egress {
                 .await
                 .map_err(|error| at(&url, explain(&error, CONNECT_WITHIN)))?;
             match redirect(home, &url, &response, ask.plain_http)? {
+                Some(next) if self.is_internal(&next) && !redirects.inside => {
+                    let host = next.host_str().unwrap_or_default();
+                    let text = format!("redirected to {host}, a host inside, by one outside");
+                    return Err(EgressError::new(EgressErrorKind::Refused, text));
+                }
                 Some(next) => url = next,
                 None => {
                     return Ok(Answer {
@@ -204,7 +240,8 @@ impl Egress {
             }
         }
         Err(EgressError::broken(format!(
-            "more than {redirects} redirects"
+            "more than {} redirects",
+            redirects.most
         )))
     }
 }

@@ -195,8 +195,8 @@ impl FossilRepository {
     }
 
     async fn clone_anew(&self) -> Result<(), Trouble> {
-        let url = &self.whole.way.url;
-        let clone = ["clone", "--admin-user", "modgate", "--", url, NEW];
+        let (url, asked) = (&self.whole.way.url, self.asked());
+        let clone = ["clone", "--admin-user", "modgate", "--", &asked, NEW];
         let what = format!("fossil clone {url}");
         let run = self.run("clone", &clone, MAX_SAID);
         let (exit, _) = self.whole.grow(&what, run).await?;
@@ -208,9 +208,22 @@ impl FossilRepository {
         Ok(())
     }
 
-    async fn update(&self) -> Result<(), Trouble> {
+    /// What it is told to ask. Over http its relay makes the requests, over https too where that is what is meant.
+    fn asked(&self) -> String {
         let url = &self.whole.way.url;
-        let pull = ["pull", "-R", FILE, "--once", url];
+        match reqwest::Url::parse(url) {
+            Ok(parsed) if parsed.scheme() == "https" => {
+                let host = parsed.host_str().unwrap_or_default();
+                let port = parsed.port_or_known_default().unwrap_or(443);
+                format!("http://{host}:{port}{}", parsed.path())
+            }
+            _ => url.clone(),
+        }
+    }
+
+    async fn update(&self) -> Result<(), Trouble> {
+        let (url, asked) = (&self.whole.way.url, self.asked());
+        let pull = ["pull", "-R", FILE, "--once", &asked];
         let what = format!("fossil pull {url}");
         let run = self.run("pull", &pull, MAX_SAID);
         let (exit, _) = self.whole.grow(&what, run).await?;
@@ -249,12 +262,6 @@ impl FossilRepository {
         let mut command = process::command("fossil", folder);
         // It does nothing without somebody to be.
         command.env("USER", "modgate").env("FOSSIL_HOME", folder);
-        if let Some(file) = way.setting("http.sslCAInfo") {
-            command.env("SSL_CERT_FILE", file);
-        }
-        if let Some(folder) = way.setting("http.sslCAPath") {
-            command.env("SSL_CERT_DIR", folder);
-        }
         if let Some(proxy) = way.setting("http.proxy").filter(|proxy| !proxy.is_empty()) {
             command.env("http_proxy", proxy);
         }

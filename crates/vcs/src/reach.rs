@@ -148,7 +148,11 @@ impl Reach {
                 } else {
                     // They follow redirects: each hop is checked there, whatever way it goes from there on.
                     let plain = url.scheme() == "http";
-                    self.relay().await?.url(Rights::new(inside, plain))
+                    let mut rights = Rights::new(inside, plain);
+                    if root.vcs == Kind::Fossil {
+                        rights = rights.carried();
+                    }
+                    self.relay().await?.url(rights)
                 };
                 self.over_http(&mut way, &url, proxy, pinned, grant.as_ref())
                     .await?;

@@ -3,7 +3,11 @@
 //!
 //! It knows one password, made at start, so that nobody else on the machine can use it. The user says what the program
 //! may: a repository of a stranger leads to no host inside, and one over https to none without.
+//!
+//! fossil forgets its proxy when it is redirected. So it is told http alone, and what it asks is asked for it (`carried`):
+//! it sees no certificate and no redirect.
 
+mod carried;
 mod onward;
 
 use std::fmt;
@@ -31,11 +35,18 @@ const WITHIN: Duration = Duration::from_secs(20);
 /// Longest life of a connection: longer than any program may run.
 const LIFE: Duration = Duration::from_hours(24);
 /// The users it knows, with what they may: go to hosts that are listed as internal, and ask without encryption.
-const USERS: [(&str, Rights); 4] = [
+const USERS: [(&str, Rights); 8] = [
     ("modgate", Rights::new(false, false)),
     ("modgate-plain", Rights::new(false, true)),
     ("modgate-inside", Rights::new(true, false)),
     ("modgate-inside-plain", Rights::new(true, true)),
+    ("modgate-carried", Rights::new(false, false).carried()),
+    ("modgate-carried-plain", Rights::new(false, true).carried()),
+    ("modgate-carried-inside", Rights::new(true, false).carried()),
+    (
+        "modgate-carried-inside-plain",
+        Rights::new(true, true).carried(),
+    ),
 ];
 
 /// What a program may.
@@ -43,12 +54,23 @@ const USERS: [(&str, Rights); 4] = [
 pub(crate) struct Rights {
     inside: bool,
     plain: bool,
+    carried: bool,
 }
 
 impl Rights {
     /// Whether it may go to hosts that are listed as internal, and ask over http.
     pub(crate) const fn new(inside: bool, plain: bool) -> Self {
-        Self { inside, plain }
+        Self {
+            inside,
+            plain,
+            carried: false,
+        }
+    }
+
+    /// The same for a program that asks over http whatever its repository speaks: without the right to http that is https.
+    pub(crate) const fn carried(mut self) -> Self {
+        self.carried = true;
+        self
     }
 }
 
@@ -156,6 +178,9 @@ async fn serve(
     if egress.is_internal(url) && !rights.inside {
         let text = format!("{host} is a host inside, and was named by one outside");
         return refuse(&mut stream, "403 Forbidden", &text).await;
+    }
+    if rights.carried {
+        return carried::serve(&mut stream, egress, &wanted, rest, *rights).await;
     }
     if wanted.plain.is_some() && !rights.plain {
         let text = format!("{host} is not asked over http: the repository is one of https");
