@@ -241,7 +241,7 @@ async fn damage_that_shows_in_the_middle_of_a_zip_is_mended_on_the_way() {
             state = state
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1_442_695_040_888_963_407);
-            letters += &format!("{:016x}", state ^ (state >> 29));
+            letters.extend(format!("{:016x}", state ^ (state >> 29)).chars());
         }
         letters
     };
@@ -290,6 +290,33 @@ async fn damage_that_shows_in_the_middle_of_a_zip_is_mended_on_the_way() {
     fs::rename(&repo.0, lab.folder.path().join("away")).unwrap();
     let error = lab.zip("test.example/m", "v1.0.0").await.unwrap_err();
     assert_ne!(error.kind, crate::ErrorKind::Invalid, "{error}");
+}
+
+#[tokio::test]
+async fn a_tag_on_no_commit_is_no_version_and_spoils_no_other() {
+    let lab = Lab::with(|settings| settings.refs_life = std::time::Duration::ZERO);
+    let repo = lab.repository("m");
+    let first = repo.release("test.example/m", "v1.0.0", T);
+    repo.write("y.go", "package x\n");
+    let second = repo.commit(T + 60);
+    let tip = format!("v1.0.1-0.20200913122740-{}", &second[..12]);
+    let blob = repo.git(&["rev-parse", "HEAD:x.go"]);
+    repo.git(&["tag", "-a", "-m", "x", "annotated", &blob]);
+    for target in ["HEAD^{tree}", "HEAD:x.go", "annotated"] {
+        repo.git(&[
+            "update-ref",
+            "refs/tags/v1.1.0",
+            &repo.git(&["rev-parse", target]),
+        ]);
+        let query = async |query: &str| lab.query("test.example/m", query).await;
+        assert_eq!(query("main").await.unwrap(), tip, "{target}");
+        assert_eq!(query(&first).await.unwrap(), "v1.0.0", "{target}");
+        assert_eq!(query("v1.0.0").await.unwrap(), "v1.0.0", "{target}");
+        for none in ["v1.1.0", &blob] {
+            let error = query(none).await.unwrap_err();
+            assert_eq!(error.kind, crate::ErrorKind::NotFound, "{target}: {error}");
+        }
+    }
 }
 
 #[tokio::test]

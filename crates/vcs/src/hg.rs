@@ -143,8 +143,9 @@ impl HgRepository {
             text: format!("unknown revision {revision}"),
             hint: None,
         };
-        // A revision is an expression to hg: only a name is let through, and in quotes.
-        if !is_plain(revision) {
+        // A revision is an expression to hg: only a name is let through, and in quotes. Nothing but `f` is its working
+        // folder, which is of now, whenever that is.
+        if !is_plain(revision) || revision.bytes().all(|byte| byte == b'f') {
             return Err(unknown().into());
         }
         let revset = format!("--rev=\"{revision}\"");
@@ -404,7 +405,8 @@ fn command(folder: &Path) -> Command {
 
 /// hg's configuration for one use; may hold secrets.
 fn settings(way: &Way) -> String {
-    let mut text = "[ui]\ninteractive = false\ntimeout = 600\n".to_owned();
+    // A server may name files to begin a clone with: of this machine too, and with commits that are not its own.
+    let mut text = "[ui]\ninteractive = false\ntimeout = 600\nclonebundles = false\n".to_owned();
     let mut set = |line: String| {
         // A line break would begin another setting.
         if !line.contains(['\n', '\r']) {

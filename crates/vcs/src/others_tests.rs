@@ -67,6 +67,21 @@ async fn a_mercurial_repository() {
     );
 }
 
+/// hg's own way to name a branch of work, and names that are none.
+#[tokio::test]
+async fn what_names_a_commit_of_mercurial() {
+    let lab = lab(Kind::Hg, Duration::from_mins(1));
+    hg_repository(&lab);
+    hg(&lab, &["bookmark", "-r", "0", "@"]);
+    hg(&lab, &["bookmark", "-r", "0", "v1.5.0"]);
+    let at = lab.query("vcs.example/h", "@").await.unwrap();
+    assert_eq!(at, "v1.2.0", "the tag of that commit");
+    for none in ["v1.5.0", "ffffffff", &"f".repeat(40), "-@"] {
+        let error = lab.query("vcs.example/h", none).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::NotFound, "{none}: {error}");
+    }
+}
+
 /// As with git: what was pulled within `refs_life` answers for canonical versions, without the server.
 #[tokio::test]
 async fn what_was_pulled_is_believed_for_a_while() {

@@ -101,6 +101,6 @@ impl Whole {
 
 /// Whether a revision is a plain name, which no program takes for an option or an expression.
 pub(crate) fn is_plain(revision: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._/+-".contains(c);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._/+-@".contains(c);
     !revision.is_empty() && !revision.starts_with('-') && revision.chars().all(plain)
 }

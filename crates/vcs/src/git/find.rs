@@ -73,7 +73,9 @@ impl GitRepository {
                         continue;
                     }
                     self.history(&refs).await?;
-                    let hash = self.local(revision).await?.ok_or_else(unknown)?;
+                    let Some(hash) = self.local(revision).await? else {
+                        return Err(self.unless_thrown_away(unknown()));
+                    };
                     return self.commit(&hash, &refs, None, None, false).await;
                 }
                 Found::Unknown if self.refs_again().await => {}
@@ -145,8 +147,10 @@ impl GitRepository {
         tip: bool,
     ) -> Result<Commit, Trouble> {
         let content = self.objects()?.contents(hash, "commit", MAX_COMMIT).await?;
-        let content =
-            content.ok_or_else(|| DirectError::not_found(format!("{hash} is no commit")))?;
+        let Some(content) = content else {
+            let none = DirectError::not_found(format!("{hash} is no commit"));
+            return Err(self.unless_thrown_away(none));
+        };
         let time = committed(&content).ok_or_else(|| {
             DirectError::invalid(format!("commit {hash} has no time that can be read"))
         })?;
@@ -204,18 +208,23 @@ fn find(refs: &Refs, revision: &str) -> Result<Found, DirectError> {
     })
 }
 
-/// The time of a commit, by its committer line.
+/// The time of a commit, by its committer line, as strictly as git reads one: seconds and zone.
 fn committed(content: &[u8]) -> Option<OffsetDateTime> {
     let head = content
         .split(|byte| *byte == b'\n')
         .take_while(|line| !line.is_empty());
     let line = head
-        .into_iter()
-        .find_map(|line| line.strip_prefix(b"committer "))?;
+        .filter_map(|line| line.strip_prefix(b"committer "))
+        .last()?;
     let behind = line.rsplit(|byte| *byte == b'>').next()?;
-    let text = std::str::from_utf8(behind).ok()?;
-    let seconds = text.split_ascii_whitespace().next()?.parse().ok()?;
-    OffsetDateTime::from_unix_timestamp(seconds).ok()
+    let text = std::str::from_utf8(behind).ok()?.trim_ascii_start();
+    let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
+    let (seconds, zone) = text.split_at(digits(text));
+    let zone = zone.trim_ascii_start().strip_prefix(['+', '-'])?;
+    if line.contains(&0) || digits(zone) == 0 {
+        return None;
+    }
+    OffsetDateTime::from_unix_timestamp(seconds.parse().ok()?).ok()
 }
 
 #[cfg(test)]
@@ -266,5 +275,28 @@ mod tests {
         let commit = b"tree x\nauthor A <a> 1 +0000\ncommitter C > D <c@d> 1546300800 +0100\n\ncommitter X <x> 5 +0000\n";
         assert_eq!(committed(commit).unwrap().unix_timestamp(), 1_546_300_800);
         assert!(committed(b"tree x\n\ncommitter C <c> 5 +0000\n").is_none());
+        let with = |rest: &str| committed(format!("committer C <c>{rest}\n\n").as_bytes());
+        for good in [" 5 +0000", "5 +1", "\t5  -0000 x"] {
+            assert_eq!(
+                with(good).map(OffsetDateTime::unix_timestamp),
+                Some(5),
+                "{good:?}"
+            );
+        }
+        for bad in [
+            "",
+            " ",
+            " -5 +0000",
+            " +5 +0000",
+            " 5",
+            " 5 x",
+            " 5 +",
+            " x +0000",
+        ] {
+            assert_eq!(with(bad), None, "{bad:?}");
+        }
+        let twice = b"committer A <a> 1 +0000\ncommitter B <b> 2 +0000\n\n";
+        assert_eq!(committed(twice).unwrap().unix_timestamp(), 2);
+        assert!(committed(b"committer A\0 <a> 1 +0000\n\n").is_none());
     }
 }

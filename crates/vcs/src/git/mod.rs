@@ -245,13 +245,22 @@ impl GitRepository {
         Ok(Objects::new(running, self.bounds.time)?)
     }
 
-    /// Whether the mirror has a commit.
+    /// What is not there is not known, unless another question threw the mirror away meanwhile.
+    fn unless_thrown_away(&self, error: DirectError) -> Trouble {
+        if self.mirror.generation() == self.generation {
+            error.into()
+        } else {
+            Trouble::Mirror("it was thrown away by another question".to_owned())
+        }
+    }
+
+    /// Whether the mirror has an object: a commit, or whatever else a tag stands for.
     async fn has(&mut self, hash: &str) -> Result<bool, Trouble> {
         if !self.mirror.exists().await {
             return Ok(false);
         }
         let info = self.objects()?.info(hash).await?;
-        Ok(info.is_some_and(|info| info.kind == "commit"))
+        Ok(info.is_some())
     }
 
     /// Sees to it that the commits that references stand for are there. False if they are not to be had by these

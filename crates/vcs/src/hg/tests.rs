@@ -197,11 +197,29 @@ async fn over_http_by_the_relay() {
         &origin,
         &["commit", "-A", "-m", "one", "-d", "1700000000 0"],
     );
+    // What the server says a clone could begin with: a file of this machine, with commits that it does not have.
+    let secret = dir.path().join("secret");
+    std::fs::create_dir(&secret).unwrap();
+    hg(&secret, &["init"]);
+    std::fs::write(secret.join("key"), "TOPSECRET\n").unwrap();
+    hg(
+        &secret,
+        &["commit", "-A", "-m", "one", "-d", "1700000000 0"],
+    );
+    hg(&secret, &["bundle", "--all", "-t", "gzip-v2", "all.hg"]);
+    let own = hg(&secret, &["log", "--template", "{node}"]);
+    let bundle = format!(
+        "file://{} BUNDLESPEC=gzip-v2\n",
+        secret.join("all.hg").display()
+    );
+    std::fs::write(origin.join(".hg/clonebundles.manifest"), bundle).unwrap();
     let mut server = tokio::process::Command::new("hg")
         .current_dir(&origin)
         .env("HGPLAIN", "1")
         .env("HGRCPATH", "/dev/null")
         .args([
+            "--config",
+            "extensions.clonebundles=",
             "serve",
             "--address",
             "127.0.0.1",
@@ -244,6 +262,10 @@ async fn over_http_by_the_relay() {
     };
     let tip = at("hg.example").latest().await.unwrap();
     assert_eq!(tip.time.unix_timestamp(), 1_700_000_000);
+    let Trouble::Other(error) = at("hg.example").stat(&own).await.unwrap_err() else {
+        panic!("the mirror is fine");
+    };
+    assert_eq!(error.kind, ErrorKind::NotFound, "{}", error.text);
     for inside in ["evil.example", "127.0.0.1"] {
         let Trouble::Other(error) = at(inside).latest().await.unwrap_err() else {
             panic!("the mirror is fine");

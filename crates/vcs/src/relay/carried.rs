@@ -68,17 +68,17 @@ pub(super) async fn serve(
             .await;
         }
     };
-    let mut head = format!("HTTP/1.1 {} -\r\nConnection: close\r\n", answer.status());
-    if let Some(kind) = answer.headers().get(CONTENT_TYPE) {
-        head += &format!(
-            "Content-Type: {}\r\n",
-            line(&String::from_utf8_lossy(kind.as_bytes()))
-        );
-    }
-    if let Some(length) = answer.length() {
-        head += &format!("Content-Length: {length}\r\n");
-    }
-    stream.write_all(format!("{head}\r\n").as_bytes()).await?;
+    let kind = answer.headers().get(CONTENT_TYPE).map(|kind| {
+        let kind = String::from_utf8_lossy(kind.as_bytes());
+        format!("Content-Type: {}\r\n", line(&kind))
+    });
+    let length = answer
+        .length()
+        .map(|length| format!("Content-Length: {length}\r\n"));
+    let (status, kind) = (answer.status(), kind.unwrap_or_default());
+    let length = length.unwrap_or_default();
+    let head = format!("HTTP/1.1 {status} -\r\nConnection: close\r\n{kind}{length}\r\n");
+    stream.write_all(head.as_bytes()).await?;
     // What breaks off is cut off here too.
     while let Ok(Some(chunk)) = answer.next_chunk().await {
         stream.write_all(&chunk).await?;
