@@ -7,6 +7,7 @@ mod anew;
 mod answer;
 mod artifact;
 mod background;
+mod below;
 mod changeable;
 mod check_zip;
 mod epoch;

@@ -74,6 +74,22 @@ impl Gateway {
         request: Request,
         want: Want,
     ) -> Result<Answer, Refused> {
+        let asked = match &request {
+            Request::Info(module, _)
+            | Request::List(module)
+            | Request::Latest(module)
+            | Request::Query(module, _) => Some((module.clone(), want.clone())),
+            Request::Mod(..) | Request::Zip(..) | Request::SumDb { .. } => None,
+        };
+        match (self.answer_one(request, want).await, asked) {
+            (Err(refused), Some((module, want))) => {
+                Err(self.unless_below(&module, refused, &want).await)
+            }
+            (answered, _) => answered,
+        }
+    }
+
+    async fn answer_one(self: &Arc<Self>, request: Request, want: Want) -> Result<Answer, Refused> {
         match request {
             Request::Info(module, version) => {
                 self.artifact(

@@ -137,6 +137,8 @@ pub struct Refusal {
     pub upstream: Option<Arc<str>>,
     /// Whether it holds only for who came by the same proxies: an upstream that asks one of them was left out.
     pub looped: bool,
+    /// Whether every upstream said that there is no such thing, and only version control could not be asked.
+    pub denied: bool,
 }
 
 impl Refusal {
@@ -155,6 +157,7 @@ impl Refusal {
             retry_after,
             upstream: None,
             looped: false,
+            denied: false,
         }
     }
 

@@ -18,6 +18,9 @@ use crate::{
 /// What `direct` is called in logs, records and errors.
 pub(crate) const DIRECT: &str = "direct";
 
+/// What to do where upstreams can be reached and repositories cannot.
+const NO_WAY: &str = "the owner of this gateway: where repositories cannot be reached from here, leave `direct` out of `chain`";
+
 /// What changes with time.
 #[derive(Clone, Debug)]
 pub(crate) enum What {
@@ -205,9 +208,14 @@ impl<'a> Search<'a> {
                 Err(failure::refusal(&what, absent, &failure))
             }
             Err(error) => {
+                let unreachable = error.kind == ErrorKind::Unavailable && error.hint.is_none();
                 let refusal = failure::direct(what, absent, error).sent_by(&DIRECT.into());
                 let mut refusal = failure::after(refusal, &failure.attempts);
                 refusal.looped = failure.looped;
+                refusal.denied = earlier.is_none() && !failure.attempts.is_empty();
+                if unreachable && refusal.denied {
+                    refusal.hint = Some(NO_WAY.into());
+                }
                 Err(refusal)
             }
         }

@@ -3,6 +3,7 @@
 
 mod answers;
 mod attacks;
+mod below;
 mod broken;
 mod builds;
 mod chains;
