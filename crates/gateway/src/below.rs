@@ -68,7 +68,7 @@ impl Gateway {
                     };
                     let why = format!("no module, but a folder of {above}");
                     let mut refusal = Refusal::new(code, &refused.refusal.what, why);
-                    refusal.upstream = refused.upstream.clone();
+                    refusal.upstream.clone_from(&refused.upstream);
                     return refusal.into();
                 }
                 Ok(false) => {}
