@@ -1,7 +1,11 @@
 //! `.info` and `@latest`: a version and its time (protocol.md 1.3).
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, MapAccess, Visitor},
+};
 use serde_json::{Map, Value};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -43,9 +47,9 @@ pub struct Info {
 }
 
 impl Info {
-    /// Its origin as it came.
+    /// Its origin, under the names that Go writes.
     pub fn origin(&self) -> Option<&Value> {
-        self.object.get("Origin")
+        self.object.get(ORIGIN)
     }
 
     /// The commit of its origin, if it names one.
@@ -59,33 +63,19 @@ impl Info {
         if body.len() > MAX_BYTES {
             return Err(InfoError::Json(": longer than 1 MiB".to_owned()));
         }
-        let object: Map<String, Value> =
+        let Members(object) =
             serde_json::from_slice(body).map_err(|error| InfoError::Json(hint(body, &error)))?;
-        // Go's decoder takes names in any case; so must whoever judges for it.
-        let member = |name: &str| {
-            object
-                .iter()
-                .find(|(key, _)| key.eq_ignore_ascii_case(name))
-                .map(|(_, value)| value)
-        };
-        let text = member("Version")
+        let text = object
+            .get(VERSION)
             .and_then(Value::as_str)
             .unwrap_or_default();
         let version = Version::parse(text)
             .ok()
             .filter(|version| version.check_major(path).is_ok());
         let version = version.ok_or_else(|| InfoError::Version(shorten(text)))?;
-        let time = match member("Time") {
-            None | Some(Value::Null) => None,
-            Some(value) => {
-                let text = value
-                    .as_str()
-                    .map_or_else(|| value.to_string(), str::to_owned);
-                Some(
-                    OffsetDateTime::parse(&text, &Rfc3339)
-                        .map_err(|_| InfoError::Time(shorten(&text)))?,
-                )
-            }
+        let time = match object.get(TIME).and_then(Value::as_str) {
+            None => None,
+            Some(text) => Some(strict_time(text).ok_or_else(|| InfoError::Time(shorten(text)))?),
         };
         Ok(Self {
             version,
@@ -93,6 +83,107 @@ impl Info {
             object,
         })
     }
+}
+
+const VERSION: &str = "Version";
+const TIME: &str = "Time";
+const ORIGIN: &str = "Origin";
+/// The members of an origin, all of them texts.
+const OF_ORIGIN: [&str; 8] = [
+    "VCS",
+    "URL",
+    "Subdir",
+    "Hash",
+    "TagPrefix",
+    "TagSum",
+    "Ref",
+    "RepoSum",
+];
+
+/// The members of an `.info` as Go's decoder takes them: names in any case, the last of the same name counts, `null` says
+/// nothing, and another type is an error. Under the names that Go writes.
+struct Members(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Reader)
+    }
+}
+
+struct Reader;
+
+impl<'de> Visitor<'de> for Reader {
+    type Value = Members;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+        let mut object = Map::new();
+        while let Some(key) = map.next_key::<String>()? {
+            match known(&key, &[VERSION, TIME, ORIGIN]) {
+                // Go reads the very bytes of a time: an escape in it is none to it.
+                Some(TIME) => {
+                    let text = map.next_value::<Option<&str>>();
+                    let text = text.map_err(|_| A::Error::custom("`Time` is no plain text"))?;
+                    if let Some(text) = text {
+                        object.insert(TIME.to_owned(), text.into());
+                    }
+                }
+                Some(ORIGIN) => match map.next_value::<Option<Map<String, Value>>>()? {
+                    None => drop(object.remove(ORIGIN)),
+                    Some(said) => {
+                        let mut origin = match object.remove(ORIGIN) {
+                            Some(Value::Object(before)) => before,
+                            _ => Map::new(),
+                        };
+                        add_origin(&mut origin, said).map_err(A::Error::custom)?;
+                        object.insert(ORIGIN.to_owned(), origin.into());
+                    }
+                },
+                Some(name) => {
+                    if let Some(text) = map.next_value::<Option<String>>()? {
+                        object.insert(name.to_owned(), text.into());
+                    }
+                }
+                None => drop(object.insert(key, map.next_value()?)),
+            }
+        }
+        Ok(Members(object))
+    }
+}
+
+fn add_origin(origin: &mut Map<String, Value>, said: Map<String, Value>) -> Result<(), String> {
+    for (key, value) in said {
+        match (known(&key, &OF_ORIGIN), value) {
+            (None, value) => drop(origin.insert(key, value)),
+            (Some(_), Value::Null) => {}
+            (Some(name), Value::String(text)) => {
+                origin.insert(name.to_owned(), text.into());
+            }
+            (Some(name), _) => return Err(format!("`{name}` of the origin is no text")),
+        }
+    }
+    Ok(())
+}
+
+/// Which of `names` Go's decoder takes a key for. It folds case as Unicode does: a long s is an s.
+fn known(key: &str, names: &[&'static str]) -> Option<&'static str> {
+    let folded = key.replace('\u{17f}', "s");
+    let mut names = names.iter();
+    names
+        .find(|name| name.eq_ignore_ascii_case(&folded))
+        .copied()
+}
+
+/// A time as Go reads it: with a capital `T` and `Z`, and no leap second.
+fn strict_time(text: &str) -> Option<OffsetDateTime> {
+    let bytes = text.as_bytes();
+    if bytes.get(10) != Some(&b'T') || bytes.ends_with(b"z") || bytes.get(17..19) == Some(b"60") {
+        return None;
+    }
+    OffsetDateTime::parse(text, &Rfc3339).ok()
 }
 
 fn hint(body: &[u8], error: &serde_json::Error) -> String {
@@ -122,7 +213,7 @@ pub fn keepable<'a>(
             got: info.version.to_string(),
         });
     }
-    let Some(Value::Object(origin)) = info.object.get_mut("Origin") else {
+    let Some(Value::Object(origin)) = info.object.get_mut(ORIGIN) else {
         return Ok(Cow::Borrowed(body));
     };
     let before = origin.len();
@@ -166,6 +257,10 @@ mod tests {
             r#"{"Version":"v1.2.3","Time":"2024-05-01T12:00:00+02:00","Origin":{"VCS":"git","Ref":"refs/tags/v1.2.3"}}"#,
             "{\"version\":\"v1.2.3\"}\n",
             r#"{"Version":"v1.2.3","Time":null}"#,
+            r#"{"Version":"v1.0.9","version":"v1.2.3"}"#,
+            r#"{"Version":"v1.2.3","VERSION":null,"Origin":{"VCS":"git"},"Origin":null}"#,
+            r#"{"Version":"v1.2.3","Name":5,"Origin":{"Other":5,"VCS":null}}"#,
+            r#"{"Version":"v1.2.3","Time":"0001-01-01T00:00:00.123456789123Z"}"#,
         ] {
             assert_eq!(keep(good).unwrap(), good);
         }
@@ -180,9 +275,25 @@ mod tests {
             r#"{"Version":"v1"}"#,
             r#"{"Version":"v1.2.3","Time":"yesterday"}"#,
             r#"{"Version":"v1.2.3"} x"#,
+            // What Go's decoder refuses, or reads as another version.
+            r#"{"Version":"v1.2.3","version":"v1.0.9"}"#,
+            "{\"Version\":\"v1.2.3\",\"ver\u{17f}ion\":\"v1.0.9\"}",
+            r#"{"Version":5,"version":"v1.2.3"}"#,
+            r#"{"Version":"v1.2.3","Origin":"x"}"#,
+            r#"{"Version":"v1.2.3","origin":{"VCS":5}}"#,
+            r#"{"Version":"v1.2.3","Origin":{"hash":["x"]}}"#,
+            r#"{"Version":"v1.2.3","Time":""}"#,
+            r#"{"Version":"v1.2.3","Time":5}"#,
+            r#"{"Version":"v1.2.3","Time":"2024-01-01t00:00:00Z"}"#,
+            r#"{"Version":"v1.2.3","Time":"2024-01-01T00:00:00z"}"#,
+            r#"{"Version":"v1.2.3","Time":"2024-01-01 00:00:00Z"}"#,
+            r#"{"Version":"v1.2.3","Time":"2016-12-31T23:59:60Z"}"#,
+            r#"{"Version":"v1.2.3","Time":"2024-01-01T00:00:00\u005a"}"#,
         ] {
             assert!(keep(bad).is_err(), "{bad}");
         }
         assert!(keep("<html>").unwrap_err().to_string().contains("HTML"));
+        let time = keep(r#"{"Version":"v1.2.3","Time":5}"#).unwrap_err();
+        assert!(time.to_string().contains("`Time` is no plain text"));
     }
 }

@@ -97,6 +97,45 @@ async fn an_info_of_another_version_is_not_taken() {
     assert_eq!(bad.count(".info"), 1);
 }
 
+/// An `.info` is read as Go reads it: what its client would refuse is not kept, and the next upstream is asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_info_that_go_refuses_is_not_taken() {
+    let (bad, good) = (Lab::start().await, Lab::start().await);
+    let small = module("small");
+    good.add(small.clone());
+    good.resolve(small.path(), "main", "v1.0.0");
+    let folder = tempfile::tempdir().unwrap();
+    let versions = folder.path().join("lab.example/small/@v");
+    std::fs::create_dir_all(&versions).unwrap();
+    bad.serve_folder(folder.path());
+    for info in [
+        r#"{"Version":"v1.0.0","version":"v1.0.9"}"#,
+        r#"{"Version":"v1.0.0","Origin":{"VCS":5}}"#,
+        r#"{"Version":"v1.0.0","Time":"2024-01-01 00:00:00Z"}"#,
+    ] {
+        for name in ["v1.0.0", "main"] {
+            std::fs::write(versions.join(format!("{name}.info")), info).unwrap();
+        }
+        let gate = with_chain(format!("{}|{}", bad.url(), good.url()), "off", "").await;
+        let reply = gate.get(&small.url_path("info")).await;
+        assert_eq!(reply.body.to_vec(), small.info(), "{info}");
+        let gate = with_chain(bad.url(), "off", "").await;
+        // As another version the first is a good answer to a query.
+        let names = if info.contains("v1.0.9") {
+            vec!["v1.0.0"]
+        } else {
+            vec!["v1.0.0", "main"]
+        };
+        for name in names {
+            let path = format!("/lab.example/small/@v/{name}.info");
+            let reply = gate.get(&path).await;
+            assert_eq!(code(&reply), "upstream_invalid", "{info} {path}");
+            let kept = gate.get(&format!("/cached-only{path}")).await;
+            assert_eq!(code(&kept), "not_cached", "{info} {path}");
+        }
+    }
+}
+
 /// Two gateways that name each other: what neither has is refused clearly and soon, what one has is served by both.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_loop_through_another_gateway_is_cut() {
