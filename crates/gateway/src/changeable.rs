@@ -1,7 +1,7 @@
 //! Answers that change: lists, `@latest`, queries. Fresh for a while, then stale, never lost.
 //!
-//! What upstream said stands on disk under `fresh/`, as the time of asking in milliseconds on a line of its own
-//! and then the body; what is served (a list is united with what is kept, and tombstones are taken out) is composed
+//! What upstream said stands on disk under `fresh/`, as the time of asking in milliseconds and the chain that was asked
+//! on a line of their own and then the body; what is served (a list is united with what is kept, and tombstones are taken out) is composed
 //! from that and held in memory.
 
 use std::{
@@ -12,6 +12,8 @@ use std::{
 use bytes::Bytes;
 use moka::sync::Cache;
 use store::{Key, Store};
+
+use crate::settings::{ChainName, Route};
 
 /// So far the clocks of replicas may be apart, in milliseconds.
 const MAX_AHEAD_MS: u64 = 5_000;
@@ -31,23 +33,50 @@ pub(crate) struct Changeable {
     pub(crate) served: Bytes,
     /// When upstream said it, in milliseconds since 1970.
     asked_ms: u64,
+    /// Whose word it is; none in what was kept before that was noted.
+    chain: Option<ChainName>,
 }
 
 impl Changeable {
-    pub(crate) fn new(raw: Bytes, served: Bytes) -> Self {
+    pub(crate) fn new(raw: Bytes, served: Bytes, chain: ChainName) -> Self {
         Self {
             raw,
             served,
             asked_ms: now_ms(),
+            chain: Some(chain),
         }
     }
 
-    /// What was asked for then.
-    pub(crate) fn asked_at(asked_ms: u64, raw: Bytes, served: Bytes) -> Self {
+    /// What was shared, and asked for then.
+    pub(crate) fn shared(asked_ms: u64, shared: Vec<u8>) -> Self {
+        let shared = Bytes::from(shared);
+        let line = shared.iter().position(|byte| *byte == b'\n');
+        let named = line.and_then(|line| {
+            let chain = ChainName::read(std::str::from_utf8(&shared[..line]).ok()?)?;
+            Some((chain, shared.slice(line + 1..)))
+        });
+        let (chain, raw) = named.map_or((None, shared), |(chain, raw)| (Some(chain), raw));
         Self {
+            served: raw.clone(),
             raw,
-            served,
             asked_ms,
+            chain,
+        }
+    }
+
+    /// As it is shared with other replicas: after the chain on a line of its own.
+    pub(crate) fn to_share(&self) -> Vec<u8> {
+        let chain = self.chain.as_ref().map(ChainName::as_str);
+        let line = chain.map(|chain| format!("{chain}\n")).unwrap_or_default();
+        [line.as_bytes(), &self.raw].concat()
+    }
+
+    /// Whether it is the word of this route's chain. What another chain said says nothing here: a module may have become
+    /// private since.
+    pub(crate) fn is_of(&self, route: &Route) -> bool {
+        match &self.chain {
+            Some(chain) => route.chain_name().takes(chain),
+            None => !route.is_private(),
         }
     }
 
@@ -138,18 +167,28 @@ pub(crate) fn load(store: &Store, key: &Key) -> Option<Changeable> {
         }
     };
     let line = bytes.iter().position(|byte| *byte == b'\n')?;
-    let asked_ms = std::str::from_utf8(&bytes[..line]).ok()?.parse().ok()?;
+    let head = std::str::from_utf8(&bytes[..line]).ok()?;
+    let (asked_ms, chain) = match head.split_once(' ') {
+        Some((asked_ms, chain)) => (asked_ms, Some(ChainName::read(chain)?)),
+        None => (head, None),
+    };
+    let asked_ms = asked_ms.parse().ok()?;
     let raw = Bytes::from(bytes).slice(line + 1..);
     Some(Changeable {
         served: raw.clone(),
         raw,
         asked_ms,
+        chain,
     })
 }
 
 /// Writes what upstream said. Waits for the disk.
 pub(crate) fn save(store: &Store, key: &Key, value: &Changeable) {
-    let mut bytes = format!("{}\n", value.asked_ms).into_bytes();
+    let mut bytes = match &value.chain {
+        Some(chain) => format!("{} {}\n", value.asked_ms, chain.as_str()),
+        None => format!("{}\n", value.asked_ms),
+    }
+    .into_bytes();
     bytes.extend_from_slice(&value.raw);
     if let Err(error) = store.replace_small(key, &bytes) {
         tracing::warn!(%key, %error, "cannot keep an answer; it is served from memory");
@@ -161,4 +200,25 @@ fn now_ms() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shared_names_its_chain() {
+        let name = "public https://proxy.example";
+        let chain = ChainName::read(name).unwrap();
+        let said = Changeable::new("v1.0.0\n".into(), "".into(), chain.clone());
+        assert_eq!(said.to_share(), format!("{name}\nv1.0.0\n").as_bytes());
+        let heard = Changeable::shared(7, said.to_share());
+        assert_eq!(
+            (&heard.raw[..], heard.chain),
+            (&b"v1.0.0\n"[..], Some(chain))
+        );
+        // As it was shared before.
+        let heard = Changeable::shared(7, b"v1.0.0\n".to_vec());
+        assert_eq!((&heard.raw[..], heard.chain), (&b"v1.0.0\n"[..], None));
+    }
 }

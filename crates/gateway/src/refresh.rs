@@ -140,9 +140,9 @@ impl Gateway {
     }
 
     pub(crate) fn refresh(self: &Arc<Self>, wanted: Wanted, key: Key) {
-        if self.negatives.get(key.as_str()).is_none() {
+        let name = wanted.asking();
+        if self.negatives.get(&name).is_none() {
             let gateway = Arc::clone(self);
-            let name = key.as_str().to_owned();
             let fetch = move |teller| gateway.tell_changeable(wanted, key, teller);
             drop(self.flights.join(&name, fetch));
         }
@@ -155,7 +155,7 @@ impl Gateway {
     ) -> Result<Answer, Arc<Refusal>> {
         let fetch = |teller| Arc::clone(self).tell_changeable(wanted.clone(), key.clone(), teller);
         let via = wanted.route.via();
-        let (told, _, joined) = self.flights.first_word(key.as_str(), via, fetch).await;
+        let (told, _, joined) = self.flights.first_word(&wanted.asking(), via, fetch).await;
         let mut answer = told?;
         if joined {
             self.metrics.coalesced.inc();
@@ -168,10 +168,10 @@ impl Gateway {
     async fn tell_changeable(self: Arc<Self>, wanted: Wanted, key: Key, teller: Teller<Answer>) {
         let told = self.fetch_changeable(&wanted, &key).await.map_err(Arc::new);
         match &told {
-            Ok(_) => self.negatives.forget(key.as_str()),
+            Ok(_) => self.negatives.forget(&wanted.asking()),
             Err(refusal) => {
                 let lives = self.settings.load().negative;
-                self.negatives.remember(key.as_str(), refusal, &lives);
+                self.negatives.remember(&wanted.asking(), refusal, &lives);
             }
         }
         teller.tell(told);
@@ -218,7 +218,8 @@ impl Gateway {
             let composed = self
                 .on_disk(move |gateway| {
                     let served = gateway.compose(&asked, &raw)?;
-                    Some(Arc::new(Changeable::new(raw, served)))
+                    let chain = asked.route.chain_name().clone();
+                    Some(Arc::new(Changeable::new(raw, served, chain)))
                 })
                 .await?;
             // Retired this very moment.

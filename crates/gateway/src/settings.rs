@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use gomod::{ModulePath, pattern::Patterns};
 use tlog::note::VerifierKey;
-use upstream::{Upstreams, chain::Chain};
+use upstream::{
+    Upstreams,
+    chain::{Chain, Target},
+};
 use vcs::Direct;
 
 use crate::via::Via;
@@ -100,10 +103,71 @@ pub struct Routes {
 #[derive(Debug)]
 struct Ways {
     /// The first that matches wins.
-    rules: Vec<RouteRule>,
+    rules: Vec<(RouteRule, Option<ChainName>)>,
     /// For all others.
     chain: Arc<Chain>,
+    name: ChainName,
     mode: Mode,
+}
+
+impl Ways {
+    fn new(
+        rules: impl Iterator<Item = RouteRule>,
+        chain: Arc<Chain>,
+        mode: Mode,
+        private: bool,
+    ) -> Self {
+        let named = |rule: RouteRule| {
+            let name = rule.chain.as_ref();
+            let name = name.map(|chain| ChainName::new(chain, private));
+            (rule, name)
+        };
+        Self {
+            rules: rules.map(named).collect(),
+            name: ChainName::new(&chain, private),
+            chain,
+            mode,
+        }
+    }
+}
+
+/// Whose word an answer is that changes: `public` or `private`, and who is asked, in no order and without credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ChainName(Arc<str>);
+
+impl ChainName {
+    fn new(chain: &Chain, private: bool) -> Self {
+        let entries = chain.entries().iter();
+        let mut words: Vec<&str> = entries
+            .map(|entry| match &entry.target {
+                Target::Http(base) => base.key(),
+                Target::Direct => "direct",
+                Target::Off => "off",
+            })
+            .collect();
+        words.sort_unstable();
+        let whose = if private { "private" } else { "public" };
+        Self(format!("{whose} {}", words.join(" ")).into())
+    }
+
+    /// Reads what [`ChainName::as_str`] gave.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        let named = text.starts_with("public ") || text.starts_with("private ");
+        named.then(|| Self(text.into()))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether what `other` said may be said in its place. One that asks nobody goes by what others said.
+    pub(crate) fn takes(&self, other: &Self) -> bool {
+        let whose = self.0.strip_suffix("off").filter(|rest| {
+            // Nothing stands between `public ` or `private ` and `off`.
+            rest.split_ascii_whitespace().count() == 1
+        });
+        self == other || whose.is_some_and(|whose| other.0.starts_with(whose))
+    }
 }
 
 /// Where a module is fetched from. Made by [`Routes::resolve`] alone, so that the chain of a private module
@@ -111,6 +175,7 @@ struct Ways {
 #[derive(Clone, Debug)]
 pub struct Route {
     chain: Arc<Chain>,
+    name: ChainName,
     mode: Mode,
     private: bool,
     via: Via,
@@ -134,6 +199,11 @@ impl Route {
         &self.chain
     }
 
+    /// Whose word its answers are.
+    pub(crate) fn chain_name(&self) -> &ChainName {
+        &self.name
+    }
+
     /// How a miss is answered.
     pub fn mode(&self) -> Mode {
         self.mode
@@ -154,12 +224,8 @@ impl Routes {
             chain: rule.chain.clone(),
             mode: rule.mode.inside(),
         });
-        let inside = Ways {
-            rules: inside.collect(),
-            chain: Arc::new(Chain::direct()),
-            mode: mode.inside(),
-        };
-        let outside = Ways { rules, chain, mode };
+        let inside = Ways::new(inside, Arc::new(Chain::direct()), mode.inside(), true);
+        let outside = Ways::new(rules.into_iter(), chain, mode, false);
         Self {
             private,
             inside,
@@ -182,19 +248,19 @@ impl Routes {
     pub fn resolve(&self, module: &ModulePath) -> Route {
         let private = self.is_private(module);
         let ways = if private { &self.inside } else { &self.outside };
-        let rule = ways.rules.iter().find(|rule| {
+        let rule = ways.rules.iter().find(|(rule, _)| {
             if private {
                 rule.matches.leads_to(module)
             } else {
                 rule.matches.matches(module)
             }
         });
+        let own = rule.and_then(|(rule, name)| rule.chain.as_ref().zip(name.as_ref()));
+        let (chain, name) = own.unwrap_or((&ways.chain, &ways.name));
         Route {
-            chain: Arc::clone(
-                rule.and_then(|rule| rule.chain.as_ref())
-                    .unwrap_or(&ways.chain),
-            ),
-            mode: rule.map_or(ways.mode, |rule| rule.mode),
+            chain: Arc::clone(chain),
+            name: name.clone(),
+            mode: rule.map_or(ways.mode, |(rule, _)| rule.mode),
             private,
             via: Via::default(),
         }
@@ -250,6 +316,28 @@ mod tests {
 
     fn patterns(list: &str) -> Patterns {
         Patterns::parse(list).unwrap()
+    }
+
+    #[test]
+    fn an_answer_is_the_word_of_its_chain() {
+        let name = |chain: &str, private| ChainName::new(&chain.parse().unwrap(), private);
+        let here = name("https://a.example,https://me:token@b.example|direct", false);
+        assert_eq!(
+            here.as_str(),
+            "public direct https://a.example https://b.example"
+        );
+        assert_eq!(ChainName::read(here.as_str()), Some(here.clone()));
+        assert_eq!(ChainName::read("v1.0.0"), None);
+        for (chain, private, takes) in [
+            ("https://b.example,https://a.example,direct", false, true),
+            ("https://a.example,https://b.example,direct", true, false),
+            ("https://a.example,https://b.example", false, false),
+            ("https://a.example,https://b.example,off", false, false),
+            ("off", false, true),
+            ("off", true, false),
+        ] {
+            assert_eq!(name(chain, private).takes(&here), takes, "{chain}");
+        }
     }
 
     #[test]

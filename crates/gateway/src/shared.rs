@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use replicas::{LEASE, Lease};
 use store::Key;
 
@@ -60,12 +59,8 @@ impl Gateway {
         };
         let (asked, key) = (wanted.clone(), key.clone());
         let composed = self.on_disk(move |gateway| {
-            let raw = Bytes::from(answer.raw);
-            let served = gateway.compose(&asked, &raw)?;
             let asked_ms = u64::try_from(answer.asked_ms).unwrap_or_default();
-            let known = Arc::new(Changeable::asked_at(asked_ms, raw, served));
-            gateway.changeables.insert(key.as_str(), Arc::clone(&known));
-            Some(known)
+            gateway.take(&asked, &key, Changeable::shared(asked_ms, answer.raw))
         });
         composed.await.ok().flatten()
     }
@@ -79,7 +74,8 @@ impl Gateway {
             return;
         }
         let asked_ms = i64::try_from(known.asked_ms()).unwrap_or(i64::MAX);
-        let put = self.records.put_answer(key.as_str(), asked_ms, &known.raw);
+        let shared = known.to_share();
+        let put = self.records.put_answer(key.as_str(), asked_ms, &shared);
         if let Err(error) = put.await {
             tracing::warn!(%key, %error, "cannot share an answer; it is served from memory");
         }

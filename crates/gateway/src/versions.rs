@@ -34,6 +34,11 @@ impl Wanted {
         key(&self.module, &self.what)
     }
 
+    /// The name of asking its chain for it: what one chain says, or has not, is no answer of another.
+    pub(crate) fn asking(&self) -> String {
+        format!("{} of {}", self.key(), self.route.chain_name().as_str())
+    }
+
     pub(crate) fn name(&self) -> String {
         match &self.what {
             What::List => self.module.to_string(),
@@ -85,7 +90,8 @@ impl Gateway {
         };
         let known = self.changeables.get(&key(module, &what))?;
         let life = self.life(&what);
-        if known.age() > life {
+        let route = self.settings.load().routes.resolve(module);
+        if known.age() > life || !known.is_of(&route) {
             return None;
         }
         let mut answer = Answer::new(
@@ -94,7 +100,7 @@ impl Gateway {
             Life::For(life.saturating_sub(known.age())),
             Outcome::Hit,
         );
-        answer.private = self.is_private(module);
+        answer.private = route.is_private();
         Some(answer)
     }
 
@@ -183,7 +189,7 @@ impl Gateway {
             }
             if age <= life + freshness.stale_while_revalidate {
                 let mut stale = answer(served, Duration::ZERO, Outcome::Stale);
-                let last = self.negatives.last(key.as_str());
+                let last = self.negatives.last(&wanted.asking());
                 stale.warning = last.is_some_and(|last| trouble(&last)).then_some(STALE);
                 self.refresh(wanted.clone(), key);
                 return Ok(stale);
@@ -203,7 +209,7 @@ impl Gateway {
             // Lists are small and answer what exists at all: they are fetched in every mode that fetches.
             tracing::debug!(module = %wanted.module, "a list is fetched at once in every download mode");
         }
-        let refused = match self.negatives.get(key.as_str()) {
+        let refused = match self.negatives.get(&wanted.asking()) {
             Some(refusal) => Refused::again(refusal),
             None => match self.fly_changeable(wanted.clone(), key).await {
                 Ok(mut fetched) => {
@@ -231,13 +237,14 @@ impl Gateway {
         Ok(answer)
     }
 
-    /// What is known of it: in memory, else from disk.
+    /// What the route's chain said of it before: in memory, else from disk.
     pub(crate) async fn known(
         self: &Arc<Self>,
         wanted: &Wanted,
         key: &Key,
     ) -> Result<Option<Arc<Changeable>>, Refusal> {
-        if let Some(known) = self.changeables.get(key.as_str()) {
+        let in_memory = self.changeables.get(key.as_str());
+        if let Some(known) = in_memory.filter(|known| known.is_of(&wanted.route)) {
             return Ok(Some(known));
         }
         if self.records.shared() {
@@ -246,12 +253,25 @@ impl Gateway {
         let (asked, key) = (wanted.clone(), key.clone());
         self.on_disk(move |gateway| {
             let loaded = changeable::load(&gateway.store, &key)?;
-            let served = gateway.compose(&asked, &loaded.raw)?;
-            let known = Arc::new(loaded.recomposed(served));
-            gateway.changeables.insert(key.as_str(), Arc::clone(&known));
-            Some(known)
+            gateway.take(&asked, &key, loaded)
         })
         .await
+    }
+
+    /// Takes into memory what was said before, if it is the word of the route's chain. Reads the disk.
+    pub(crate) fn take(
+        &self,
+        wanted: &Wanted,
+        key: &Key,
+        said: Changeable,
+    ) -> Option<Arc<Changeable>> {
+        if !said.is_of(&wanted.route) {
+            return None;
+        }
+        let served = self.compose(wanted, &said.raw)?;
+        let known = Arc::new(said.recomposed(served));
+        self.changeables.insert(key.as_str(), Arc::clone(&known));
+        Some(known)
     }
 
     /// What can be said from kept versions alone: a list, or the latest of them.

@@ -137,6 +137,90 @@ async fn a_private_module_comes_by_its_own_route() {
     assert!(!sumdb.requests().keys().any(|path| path.contains("secret")));
 }
 
+/// What the public chain said of a module is nobody's word once it is private: not fresh, not stale, not after a start.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_said_before_a_module_became_private_is_not_told() {
+    let (lab, own) = (Lab::start().await, Lab::start().await);
+    let path = "corp.example/secret/repo";
+    for (lab, version) in [(&lab, "v1.99.0"), (&own, "v1.0.0")] {
+        lab.add(Module::new(path, version));
+        lab.resolve(path, "main", version);
+    }
+    let asked = ["@v/list", "@latest", "@v/main.info"];
+    let public = format!("chain = \"{}\"\n[sumdb]\nname = \"off\"\n", lab.url());
+    let route = format!(
+        "[[route]]\nmatch = [\"corp.example/*\"]\nchain = \"{}\"\n",
+        own.url()
+    );
+    let start = async || {
+        let options = Options {
+            config: Some(public.clone()),
+            ..Options::default()
+        };
+        Modgate::start(bin(), options).await
+    };
+    let says = async |gate: &Modgate, version: &str| {
+        for asked in asked {
+            let reply = gate.get(&format!("/{path}/{asked}")).await;
+            assert!(reply.text().contains(version), "{asked} {}", reply.text());
+        }
+    };
+    for private in ["private = [\"corp.example/*\"]\n", ""] {
+        let gate = start().await;
+        says(&gate, "v1.99.0").await;
+        gate.rewrite_config(&format!("{private}{public}{route}"));
+        gate.logged("configuration read again", 1).await;
+        says(&gate, "v1.0.0").await;
+        // And back.
+        gate.rewrite_config(&public);
+        gate.logged("configuration read again", 2).await;
+        says(&gate, "v1.99.0").await;
+        own.stop().await;
+        gate.rewrite_config(&format!("{private}{public}{route}"));
+        gate.logged("configuration read again", 3).await;
+        for asked in ["@latest", "@v/main.info"] {
+            let reply = gate.get(&format!("/{path}/{asked}")).await;
+            assert!(!reply.text().contains("v1.99.0"), "{}", reply.text());
+        }
+        own.restart().await;
+    }
+    // Without anybody to ask, what was said last is told as long as the module is public.
+    let gate = start().await;
+    says(&gate, "v1.99.0").await;
+    let off = public.replace(&lab.url(), "off");
+    gate.rewrite_config(&off);
+    gate.logged("configuration read again", 1).await;
+    let main = format!("/{path}/@v/main.info");
+    assert!(gate.get(&main).await.text().contains("v1.99.0"));
+    gate.rewrite_config(&format!(
+        "private = [\"corp.example/*\"]\n{off}{}",
+        route.replace(&own.url(), "off")
+    ));
+    gate.logged("configuration read again", 2).await;
+    assert!(!gate.get(&main).await.text().contains("v1.99.0"));
+}
+
+/// Before chains were noted beside what they said, it was of the general chain.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_names_no_chain_is_of_public_modules() {
+    let list = "/corp.example/secret/repo/@v/list";
+    let off = "chain = \"off\"\n[sumdb]\nname = \"off\"\n";
+    for (private, status) in [("", 200), ("private = [\"corp.example/*\"]\n", 404)] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(format!("fresh{list}"));
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, "1700000000000\nv1.99.0\n").unwrap();
+        let options = Options {
+            config: Some(format!("{private}{off}")),
+            data: Some(folder.path().to_owned()),
+            ..Options::default()
+        };
+        let gate = Modgate::start(bin(), options).await;
+        let reply = gate.get(&format!("/cached-only{list}")).await;
+        assert_eq!(reply.status, status, "{private}{}", reply.text());
+    }
+}
+
 async fn in_mode(lab: &Lab, mode: &str) -> Modgate {
     let config = format!("mode = \"{mode}\"\n[negative]\nabsent = \"0s\"\n");
     let options = Options {
