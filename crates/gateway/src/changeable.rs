@@ -105,8 +105,8 @@ impl Changeable {
 #[derive(Debug)]
 pub(crate) struct Changeables {
     known: Cache<String, Arc<Changeable>>,
-    /// What can be said of what is kept alone, where nobody may be asked or nobody answers; empty: nothing.
-    kept: Cache<String, Bytes>,
+    /// What can be said of what is kept alone, where nobody may be asked or nobody answers.
+    kept: Cache<String, Option<Bytes>>,
 }
 
 impl Changeables {
@@ -114,8 +114,9 @@ impl Changeables {
         let weigh = |key: &String, value: &Arc<Changeable>| {
             u32::try_from(key.len() + value.raw.len() + value.served.len() + 64).unwrap_or(u32::MAX)
         };
-        let weigh_kept = |key: &String, list: &Bytes| {
-            u32::try_from(key.len() + list.len() + 64).unwrap_or(u32::MAX)
+        let weigh_kept = |key: &String, said: &Option<Bytes>| {
+            let len = said.as_ref().map_or(0, Bytes::len);
+            u32::try_from(key.len() + len + 64).unwrap_or(u32::MAX)
         };
         Self {
             known: Cache::builder()
@@ -132,7 +133,7 @@ impl Changeables {
 
     /// What can be said of what is kept alone: read once for all who ask at the same time and soon after. Waits for the
     /// disk.
-    pub(crate) fn kept(&self, key: &str, read: impl FnOnce() -> Bytes) -> Bytes {
+    pub(crate) fn kept(&self, key: &str, read: impl FnOnce() -> Option<Bytes>) -> Option<Bytes> {
         self.kept.get_with_by_ref(key, read)
     }
 

@@ -30,18 +30,8 @@ impl Gateway {
     pub(crate) fn compose(&self, wanted: &Wanted, raw: &[u8]) -> Option<Bytes> {
         match &wanted.what {
             What::List => {
-                let mut all = list::parse(raw, &wanted.module).versions;
-                all.extend(self.kept_versions(&wanted.module).versions);
-                all.sort_unstable();
-                all.dedup();
-                all.retain(|version| self.tombstones.find(&wanted.module, version).is_none());
-                // As far as it is known here; clients look themselves.
-                if list::decides_incompatible(all.iter())
-                    .is_some_and(|version| self.keeps_go_mod(&wanted.module, version))
-                {
-                    all.retain(|version| !version.is_incompatible());
-                }
-                Some(list::format(&all).into())
+                let kept = self.kept_versions(&wanted.module).versions;
+                Some(self.united(&wanted.module, raw, kept))
             }
             What::Latest | What::Query(_) => {
                 let info = Info::parse(raw, &wanted.module).ok()?;
@@ -49,6 +39,30 @@ impl Gateway {
                 retired.is_none().then(|| Bytes::copy_from_slice(raw))
             }
         }
+    }
+
+    /// An upstream's list and the versions that are kept. Reads the disk.
+    fn united(&self, module: &ModulePath, raw: &[u8], kept: Vec<Version>) -> Bytes {
+        let mut all = list::parse(raw, module).versions;
+        all.extend(kept);
+        all.sort_unstable();
+        all.dedup();
+        all.retain(|version| self.tombstones.find(module, version).is_none());
+        // As far as it is known here; clients look themselves.
+        if list::decides_incompatible(all.iter())
+            .is_some_and(|version| self.keeps_go_mod(module, version))
+        {
+            all.retain(|version| !version.is_incompatible());
+        }
+        list::format(&all).into()
+    }
+
+    /// The list of what is kept: empty if that is pseudo-versions alone, none if nothing is. Reads the disk.
+    pub(crate) fn list_kept(&self, module: &ModulePath) -> Option<Bytes> {
+        let kept = self.kept_versions(module);
+        let mut all = kept.versions.iter().chain(&kept.pseudo);
+        all.any(|version| self.tombstones.find(module, version).is_none())
+            .then(|| self.united(module, b"", kept.versions))
     }
 
     /// Whether a go.mod of this version is kept, and not one made up for a module that has none. Reads the disk.

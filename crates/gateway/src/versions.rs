@@ -278,16 +278,12 @@ impl Gateway {
     async fn kept_only(self: &Arc<Self>, wanted: &Wanted) -> Result<Option<Bytes>, Refusal> {
         let asked = wanted.clone();
         self.on_disk(move |gateway| {
-            let read = || {
-                let said = match asked.what {
-                    What::List => gateway.compose(&asked, b""),
-                    What::Latest => gateway.latest_kept(&asked.module),
-                    What::Query(_) => None,
-                };
-                said.unwrap_or_default()
+            let read = || match asked.what {
+                What::List => gateway.list_kept(&asked.module),
+                What::Latest => gateway.latest_kept(&asked.module),
+                What::Query(_) => None,
             };
-            let said = gateway.changeables.kept(&asked.key(), read);
-            Some(said).filter(|said| !said.is_empty())
+            gateway.changeables.kept(&asked.key(), read)
         })
         .await
     }

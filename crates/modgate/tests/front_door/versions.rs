@@ -256,6 +256,43 @@ async fn a_retired_version_is_no_answer_to_latest_and_queries() {
     .await;
 }
 
+/// A module of which pseudo-versions alone are kept is there, with nothing tagged: without upstream as with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn kept_pseudo_versions_are_found_without_upstream() {
+    let lab = Lab::start().await;
+    lab.add(at(PSEUDO[0]));
+    let config = |chain: &str| {
+        format!("chain = {chain}\n[sumdb]\nname = \"off\"\n[negative]\ntrouble = \"0s\"\n")
+    };
+    let options = Options {
+        config: Some(config(&format!("\"{}\"", lab.url()))),
+        ..Options::default()
+    };
+    let gate = Modgate::start(bin(), options).await;
+    for ending in ["info", "mod", "zip"] {
+        let path = at(PSEUDO[0]).url_path(ending);
+        assert_eq!(gate.get(&path).await.status, 200);
+    }
+    lab.stop().await;
+    let ask = async |prefix: &str| {
+        let list = gate.get(&format!("{prefix}/lab.example/a/@v/list")).await;
+        assert_eq!((list.status, &*list.text()), (200, ""), "{prefix}");
+        for what in ["@latest", "@v/latest.info"] {
+            let reply = gate.get(&format!("{prefix}/lab.example/a/{what}")).await;
+            assert_eq!(version(&reply), PSEUDO[0], "{prefix} {what}");
+        }
+        let none = gate.get(&format!("{prefix}/lab.example/b/@v/list")).await;
+        assert_ne!(none.status, 200, "{prefix}");
+    };
+    ask("").await;
+    ask("/cached-only").await;
+    for (n, chain) in ["\"off\"", "\"off\"\nmode = \"none\""].iter().enumerate() {
+        gate.rewrite_config(&config(chain));
+        gate.logged("configuration read again", n + 1).await;
+        ask("").await;
+    }
+}
+
 /// go asks twice over https, and a toolchain's zip without anything before it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_no_is_remembered_for_as_long_as_its_cause_says() {
