@@ -1,6 +1,6 @@
 //! Asking upstream anew for what changes: lists, `@latest`, queries.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use gomod::{
@@ -42,19 +42,44 @@ impl Gateway {
     }
 
     /// An upstream's list and the versions that are kept. Reads the disk.
-    fn united(&self, module: &ModulePath, raw: &[u8], kept: Vec<Version>) -> Bytes {
+    fn united(&self, module: &ModulePath, raw: &[u8], mut kept: Vec<Version>) -> Bytes {
         let mut all = list::parse(raw, module).versions;
+        if !all.is_empty() {
+            // Upstream knows which of these go shows; that somebody asked for another by its name makes it no more visible.
+            kept.retain(|version| !version.is_incompatible());
+        }
         all.extend(kept);
         all.sort_unstable();
         all.dedup();
         all.retain(|version| self.tombstones.find(module, version).is_none());
-        // As far as it is known here; clients look themselves.
-        if list::decides_incompatible(all.iter())
+        self.hide_incompatible(module, &mut all);
+        list::format(&all).into()
+    }
+
+    /// Takes out the `+incompatible` versions that go does not show (protocol.md 2.3), as far as it is known here; clients
+    /// look themselves. Reads the disk.
+    fn hide_incompatible(&self, module: &ModulePath, versions: &mut Vec<Version>) {
+        if list::decides_incompatible(versions.iter())
             .is_some_and(|version| self.keeps_go_mod(module, version))
         {
-            all.retain(|version| !version.is_incompatible());
+            versions.retain(|version| !version.is_incompatible());
         }
-        list::format(&all).into()
+        // Of each major, the highest. The versions with a go.mod are those of a module of their own.
+        let mut highest: BTreeMap<String, Version> = BTreeMap::new();
+        for version in versions.iter().filter(|version| version.is_incompatible()) {
+            highest.insert(version.major().to_owned(), version.clone());
+        }
+        highest.retain(|major, highest| {
+            let of_major = ModulePath::parse(&format!("{module}/v{major}"));
+            of_major.is_ok_and(|of_major| {
+                let kept = self.kept_versions(&of_major).versions;
+                kept.last().is_some_and(|version| {
+                    version > highest && self.keeps_go_mod(&of_major, version)
+                })
+            })
+        });
+        versions
+            .retain(|version| !version.is_incompatible() || !highest.contains_key(version.major()));
     }
 
     /// The list of what is kept: empty if that is pseudo-versions alone, none if nothing is. Reads the disk.
@@ -94,11 +119,7 @@ impl Gateway {
         let kept = self.kept_versions(module);
         let mut versions = kept.versions;
         versions.retain(|version| self.tombstones.find(module, version).is_none());
-        if list::decides_incompatible(versions.iter())
-            .is_some_and(|version| self.keeps_go_mod(module, version))
-        {
-            versions.retain(|version| !version.is_incompatible());
-        }
+        self.hide_incompatible(module, &mut versions);
         let (before, releases): (Vec<_>, Vec<_>) =
             versions.iter().partition(|version| version.is_prerelease());
         let pseudo = kept.pseudo.iter().rev();

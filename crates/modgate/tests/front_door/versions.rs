@@ -156,6 +156,54 @@ async fn incompatible_versions_count_as_go_counts_them() {
     }
 }
 
+/// A `+incompatible` version that upstream does not list is served by its name, and not listed for all the others then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hidden_incompatible_version_stays_hidden() {
+    let lab = Lab::start().await;
+    lab.add(legacy("v1.0.1"));
+    let hidden = legacy("v3.0.1+incompatible");
+    let never_listed = |name: &str, version: &str| {
+        let path = format!("lab.example/{name}");
+        Module::new(&path, version).file("go.mod", format!("module {path}\n"))
+    };
+    let others = [
+        never_listed("b", "v1.0.1"),
+        never_listed("b", "v2.0.0+incompatible"),
+        never_listed("b", "v3.0.1+incompatible"),
+        Module::new("lab.example/b/v3", "v3.1.0").file("a.go", "package a\n"),
+    ];
+    let config = |chain: &str| format!("chain = \"{chain}\"\n[sumdb]\nname = \"off\"\n");
+    let options = Options {
+        config: Some(config(&lab.url())),
+        ..Options::default()
+    };
+    let gate = Modgate::start(bin(), options).await;
+    let list = async |name: &str| {
+        let reply = gate.get(&format!("/lab.example/{name}/@v/list")).await;
+        (reply.status, reply.text())
+    };
+    let shown = || (200, "v1.0.1\n".to_owned());
+    assert_eq!(list("a").await, shown());
+    // As a repository has it: there by name, and not in the list.
+    lab.add(hidden.clone());
+    for other in &others {
+        lab.add(other.clone());
+    }
+    for module in others.iter().chain([&hidden]) {
+        for ending in ["info", "mod", "zip"] {
+            assert_eq!(gate.get(&module.url_path(ending)).await.status, 200);
+        }
+    }
+    assert_eq!(list("a").await, shown());
+    let latest = gate.get("/lab.example/a/@v/latest.info").await;
+    assert_eq!(version(&latest), "v1.0.1");
+    // What is kept is all there is: a module of its own tells that the major has a go.mod.
+    gate.rewrite_config(&config("off"));
+    gate.logged("configuration read again", 1).await;
+    let kept = "v1.0.1\nv2.0.0+incompatible\n".to_owned();
+    assert_eq!(list("b").await, (200, kept));
+}
+
 /// `latest` and `v1` without what the newest version retracts; that it cannot be read is trouble, not "nothing retracted".
 #[tokio::test(flavor = "multi_thread")]
 async fn retracted_versions_are_not_chosen() {
