@@ -370,10 +370,53 @@ pub(crate) fn trouble(refusal: &Refusal) -> bool {
     matches!(refusal.code.fault(), Fault::Upstream | Fault::Gateway)
 }
 
-/// A login page with status 200 is no list.
+/// A list has nothing in it, or a version; a login page or an error with status 200 has something else. Junk among
+/// versions is skipped, as clients do.
 fn sane_list(raw: &[u8]) -> Result<(), String> {
-    if raw.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'<') {
-        return Err("an HTML page instead of a list: a login or error page in between?".to_owned());
+    let raw = raw.trim_ascii();
+    let version = |line: &[u8]| {
+        let line = line.trim_ascii_start();
+        line.first() == Some(&b'v') && line.get(1).is_some_and(u8::is_ascii_digit)
+    };
+    if raw.is_empty() || raw.split(|byte| *byte == b'\n').any(version) {
+        return Ok(());
     }
-    Ok(())
+    let text = raw.strip_prefix("\u{feff}".as_bytes()).unwrap_or(raw);
+    let what = if text.trim_ascii_start().starts_with(b"<") {
+        "an HTML page"
+    } else {
+        "a text without a version"
+    };
+    Err(format!(
+        "{what} instead of a list: a login or error page in between?"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sane_list;
+
+    #[test]
+    fn a_list_has_versions_or_nothing() {
+        for list in [
+            "",
+            " \r\n\n",
+            "v1.0.0",
+            "\nv1.0.0 2024-05-01T12:00:00Z\r\n",
+            "junk\nv2.0.0\n",
+            "v1\n",
+        ] {
+            assert_eq!(sane_list(list.as_bytes()), Ok(()), "{list}");
+        }
+        for (page, what) in [
+            ("\n<html>", "HTML"),
+            ("\u{feff}<!DOCTYPE html>\n", "HTML"),
+            ("Your session has expired.\n", "text"),
+            (r#"{"errors":[{"status":503}]}"#, "text"),
+            ("\0", "text"),
+        ] {
+            let said = sane_list(page.as_bytes()).unwrap_err();
+            assert!(said.contains(what), "{said}");
+        }
+    }
 }

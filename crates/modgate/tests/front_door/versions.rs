@@ -422,6 +422,36 @@ async fn stale_answers_say_so() {
     .await;
 }
 
+/// A text with status 200 that is no list does not take the place of one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_is_no_list() {
+    let lab = Lab::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let versions = folder.path().join("lab.example/a/@v");
+    std::fs::create_dir_all(&versions).unwrap();
+    let file = versions.join("list");
+    lab.serve_folder(folder.path());
+    let config = "[freshness]\nlist = \"0s\"\nstale_while_revalidate = \"0s\"\n[negative]\ntrouble = \"0s\"\n";
+    let known = gate(&lab, "off", config).await;
+    let unknown = gate(&lab, "off", config).await;
+    let list = "/lab.example/a/@v/list";
+    std::fs::write(&file, "v1.0.0\njunk\n").unwrap();
+    assert_eq!(known.get(list).await.text(), "v1.0.0\n");
+    for text in [
+        "Your session has expired. Please log in at https://sso.example\n",
+        r#"{"errors":[{"status":503,"message":"repository offline"}]}"#,
+        "\u{feff}<!DOCTYPE html><html>login</html>",
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let stale = known.get(list).await;
+        assert_eq!((stale.status, &*stale.text()), (200, "v1.0.0\n"), "{text}");
+        assert!(stale.header("warning").starts_with("110 "), "{text}");
+        assert_eq!(code(&unknown.get(list).await), "upstream_invalid", "{text}");
+    }
+    std::fs::write(&file, "").unwrap();
+    assert_eq!(known.get(list).await.text(), "");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn stale_answers_have_an_end_if_one_is_set() {
     let lab = Lab::start().await;
