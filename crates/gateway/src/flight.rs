@@ -18,8 +18,8 @@ use crate::{
     via::Via,
 };
 
-/// How long somebody else's fetch is waited for on behalf of another gateway: it may be waiting, round a circle, for that
-/// one.
+/// How long somebody else's fetch is waited for on behalf of another gateway, where it may be waiting, round a circle, for
+/// that one.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 type Table<T> = Arc<Mutex<HashMap<Arc<str>, watch::Receiver<Option<Told<T>>>>>>;
@@ -123,12 +123,14 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
     /// Joins or starts the fetch of `key` and waits for its first word; the last value says whether it was joined.
     ///
     /// Gateways may have each other as upstreams. What comes by way of another one does not wait for long on a fetch that
-    /// may wait for that other one; and a refusal that left out an upstream, since it asks whoever asked first, is no
+    /// may wait for that other one, which it can only if it asks a gateway (`asks_gateway`): one in the middle of many, which
+    /// asks none, fetches once for all of them. In a circle each asks the next, so none is left waiting. And a refusal that left out an upstream, since it asks whoever asked first, is no
     /// answer for others. In both cases there is a fetch for those who came the same way.
     pub(crate) async fn first_word<F>(
         &self,
         key: &str,
         via: &Via,
+        asks_gateway: impl Future<Output = bool>,
         fetch: impl Fn(Teller<T>) -> F,
     ) -> (Told<T>, Waiter<T>, bool)
     where
@@ -136,7 +138,11 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
     {
         let (mut waiter, joined) = self.join(key, &fetch);
         let told = if joined && via.names_gateway() {
-            tokio::time::timeout(PATIENCE, waiter.told()).await.ok()
+            match tokio::time::timeout(PATIENCE, waiter.told()).await {
+                Ok(told) => Some(told),
+                Err(_) if asks_gateway.await => None,
+                Err(_) => Some(waiter.told().await),
+            }
         } else {
             Some(waiter.told().await)
         };

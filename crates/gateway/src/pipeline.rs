@@ -218,13 +218,23 @@ impl Gateway {
         let key = artifact.key()?;
         let private = route.is_private();
         let fetch = |teller| Arc::clone(self).fetch(artifact.clone(), route.clone(), teller);
+        let asks_gateway = self.asks_gateway(&route);
         let (told, waiter, joined) = self
             .flights
-            .first_word(key.as_str(), route.via(), fetch)
+            .first_word(key.as_str(), route.via(), asks_gateway, fetch)
             .await;
         let mut answer = self.landed(told, waiter, joined, &key, &want).await?;
         answer.private = private;
         Ok(answer)
+    }
+
+    /// Whether an upstream of the route's chain is another gateway. What is asked to find out is of the protocol, names no
+    /// module, and is answered by a gateway without asking on.
+    pub(crate) async fn asks_gateway(&self, route: &Route) -> bool {
+        let upstreams = Arc::clone(&self.settings.load().upstreams);
+        upstreams
+            .lead_to_gateway(route.chain(), "/sumdb/sum.golang.org/supported")
+            .await
     }
 
     /// The answer of a flight, as soon as there is as much of it as is wanted.

@@ -190,7 +190,11 @@ impl Gateway {
     ) -> Result<Answer, Arc<Refusal>> {
         let fetch = |teller| Arc::clone(self).tell_changeable(wanted.clone(), key.clone(), teller);
         let via = wanted.route.via();
-        let (told, _, joined) = self.flights.first_word(&wanted.asking(), via, fetch).await;
+        let asks_gateway = self.asks_gateway(&wanted.route);
+        let (told, _, joined) = self
+            .flights
+            .first_word(&wanted.asking(), via, asks_gateway, fetch)
+            .await;
         let mut answer = told?;
         if joined {
             self.metrics.coalesced.inc();

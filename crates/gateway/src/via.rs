@@ -3,14 +3,13 @@
 use std::{fmt, sync::Arc};
 
 use http::{HeaderMap, header::VIA};
+use upstream::names_gateway;
 
 use crate::refusal::{Code, Refusal};
 
 /// Most proxies on the way of one request, and the length of their names together.
 const MAX_HOPS: usize = 10;
 const MAX_BYTES: usize = 1024;
-/// How the names of gateways of this kind begin.
-const GATEWAY: &str = "modgate-";
 
 /// What `Via` headers said, comments left out. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,7 +50,7 @@ impl Via {
 
     /// Whether another gateway of this kind waits for the answer.
     pub(crate) fn names_gateway(&self) -> bool {
-        self.as_str().contains(GATEWAY)
+        names_gateway(self.as_str())
     }
 }
 

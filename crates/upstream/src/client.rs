@@ -10,6 +10,7 @@ use reqwest::{Response, Url};
 
 use crate::chain::BaseUrl;
 use crate::failure::Cause;
+use crate::names_gateway;
 use crate::peer::Asked;
 use crate::settings::UpstreamSettings;
 
@@ -62,6 +63,8 @@ pub(crate) struct Sent {
     pub(crate) grant: Option<Grant>,
     /// Who it was asked as, in words for an error; none if as nobody.
     pub(crate) user: Option<String>,
+    /// Whether it, or a redirect on the way to it, came from a gateway of this kind.
+    pub(crate) from_gateway: bool,
 }
 
 /// The coding of an answer, such as `gzip`, if it has one: its bytes are not those of the file then.
@@ -105,6 +108,7 @@ pub(crate) async fn get_path(
     let own_user = !home.username().is_empty() || home.password().is_some();
     let own = own_user || headers.contains_key(AUTHORIZATION);
     let mut url = home.clone();
+    let mut from_gateway = false;
     for _ in 0..=MAX_REDIRECTS {
         let at_home = url.origin() == home.origin();
         let granted = grant.as_ref().filter(|_| at_home);
@@ -135,6 +139,8 @@ pub(crate) async fn get_path(
             let error = explain(&error, settings.connect_timeout);
             if at_home { error.into() } else { astray(error) }
         })?;
+        let mut via = response.headers().get_all(VIA).iter();
+        from_gateway |= via.any(|via| via.to_str().is_ok_and(names_gateway));
         let Some(next) = redirect(&home, &url, &response, false)? else {
             let user = if !at_home {
                 None
@@ -150,6 +156,7 @@ pub(crate) async fn get_path(
                 response,
                 grant,
                 user,
+                from_gateway,
             });
         };
         url = next;

@@ -67,6 +67,8 @@ pub(crate) struct Health {
     pub(crate) found_ill: AtomicBool,
     /// When it last answered somebody.
     answered: Mutex<Option<Instant>>,
+    /// Whether it is another gateway of this kind, once that is known.
+    gateway: Mutex<Option<bool>>,
 }
 
 impl Health {
@@ -79,6 +81,7 @@ impl Health {
             watched: AtomicBool::new(false),
             found_ill: AtomicBool::new(false),
             answered: Mutex::default(),
+            gateway: Mutex::default(),
         }
     }
 
@@ -107,6 +110,15 @@ impl Health {
 
     fn answered(&self) -> MutexGuard<'_, Option<Instant>> {
         self.answered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is another gateway of this kind, if that is known.
+    pub(crate) fn gateway(&self) -> Option<bool> {
+        *self.gateway.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_gateway(&self, gateway: bool) {
+        *self.gateway.lock().unwrap_or_else(PoisonError::into_inner) = Some(gateway);
     }
 
     pub(crate) fn sample(&self, time: Duration) {

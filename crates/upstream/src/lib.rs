@@ -41,6 +41,14 @@ const MAX_BAD: u64 = 10_000;
 const HINTED_FOR: Duration = Duration::from_secs(10);
 const MAX_HINTED: u64 = 1000;
 
+/// How the names begin that gateways of this kind give themselves in `Via`.
+const GATEWAY: &str = "modgate-";
+
+/// Whether the value of a `Via` header names a gateway of this kind.
+pub fn names_gateway(via: &str) -> bool {
+    via.contains(GATEWAY)
+}
+
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ask {
@@ -187,6 +195,23 @@ impl Upstreams {
                 .filter(|via| !via.is_empty()),
         };
         Walk::new(&self.shared, chain, Arc::new(asked), ask.hedge)
+    }
+
+    /// Whether an upstream of the chain is another gateway of this kind, as far as its answers tell. One that has not
+    /// answered yet is asked for `path`, which costs it nothing; one that is silent is none.
+    pub async fn lead_to_gateway(&self, chain: &Chain, path: &str) -> bool {
+        let asked = Asked {
+            path: path.to_owned(),
+            via: HeaderValue::from_str(&self.via).ok(),
+        };
+        for entry in chain.entries() {
+            if let Target::Http(base) = &entry.target
+                && self.shared.peer(base).is_gateway(&asked).await
+            {
+                return true;
+            }
+        }
+        false
     }
 
     /// Records that what `upstream` (as in [`Fetched::upstream`]) sent for `path` was bad: for

@@ -61,6 +61,8 @@ pub(crate) struct Peer {
     places: Arc<Semaphore>,
     /// What was asked for last when it was passed over or failed: a probe asks for it again.
     probing: Mutex<Option<Arc<Asked>>>,
+    /// Held while it is asked what it is.
+    identifying: tokio::sync::Mutex<()>,
     turns: Turns,
 }
 
@@ -87,6 +89,7 @@ impl Peer {
             health,
             places: Arc::new(Semaphore::new(places)),
             probing: Mutex::new(None),
+            identifying: tokio::sync::Mutex::default(),
             turns,
         }
     }
@@ -161,6 +164,23 @@ impl Peer {
     fn probing(&self) -> Option<Arc<Asked>> {
         let probing = self.probing.lock().unwrap_or_else(PoisonError::into_inner);
         probing.clone()
+    }
+
+    /// Whether it is another gateway of this kind, which its answers tell. One that has not answered yet is asked.
+    pub(crate) async fn is_gateway(&self, asked: &Asked) -> bool {
+        let _turn = self.identifying.lock().await;
+        if let Some(known) = self.health.gateway() {
+            return known;
+        }
+        let sent = get_path(&self.egress, &self.base, asked, &self.settings);
+        let limit = self.settings.connect_timeout.min(PROBE_WITHIN);
+        let gateway = match tokio::time::timeout(limit, sent).await {
+            Ok(Ok(sent)) => sent.from_gateway,
+            // One in trouble lets nobody wait for long.
+            Ok(Err(_)) | Err(_) => false,
+        };
+        self.health.set_gateway(gateway);
+        gateway
     }
 
     /// Counts a failure.
@@ -302,6 +322,7 @@ impl Peer {
             response,
             grant,
             user,
+            from_gateway,
         } = match tokio::time::timeout(limit, sent).await {
             Ok(Ok(sent)) => sent,
             Ok(Err(error)) => {
@@ -326,6 +347,10 @@ impl Peer {
         self.health.sample(begin.elapsed());
         self.health.answers();
         let actual = response.status();
+        // Other statuses may be those of something that stands before a gateway.
+        if from_gateway || matches!(actual.as_u16(), 200 | 404 | 410) {
+            self.health.set_gateway(from_gateway);
+        }
         let status = self
             .settings
             .status_map

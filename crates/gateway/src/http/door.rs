@@ -12,7 +12,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use gomod::Request as Asking;
-use http::{HeaderName, Method, Request, Response, StatusCode, Version};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header::VIA};
 use hyper::body::Incoming;
 
 use super::{
@@ -113,8 +113,31 @@ impl Door {
         &self.recorder.metrics
     }
 
-    /// Answers one request.
+    /// Answers one request. Another gateway is told that one answers, so that it knows where a loop may be.
     pub(crate) fn answer(
+        &self,
+        request: Request<Incoming>,
+        client: SocketAddr,
+        encrypted: bool,
+        pulse: &Arc<Pulse>,
+    ) -> Answering {
+        let mut via = request.headers().get_all(VIA).iter();
+        let to_gateway = via.any(|via| via.to_str().is_ok_and(upstream::names_gateway));
+        let answering = self.answering(request, client, encrypted, pulse);
+        if !to_gateway {
+            return answering;
+        }
+        match HeaderValue::from_str(&format!("1.1 {}", self.gateway.via())) {
+            Ok(own) => Answering::Later(Box::pin(async move {
+                let Ok(mut response) = answering.await;
+                response.headers_mut().insert(VIA, own);
+                response
+            })),
+            Err(_) => answering,
+        }
+    }
+
+    fn answering(
         &self,
         request: Request<Incoming>,
         client: SocketAddr,

@@ -189,6 +189,73 @@ async fn a_loop_through_another_gateway_is_cut() {
     assert_eq!(lab.count(&info), 1);
 }
 
+/// Many gateways in front of one whose upstream is none: it asks once for them all, however long it takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn gateways_in_front_of_one_share_its_fetch() {
+    let lab = Lab::start().await;
+    let a = module("a");
+    lab.add(a.clone());
+    let centre = with_chain(lab.url(), "off", "").await;
+    let mut edges = Vec::new();
+    for _ in 0..3 {
+        edges.push(with_chain(centre.url(), "off", "").await);
+    }
+    for path in [a.url_path("zip"), "/lab.example/a/@v/list".to_owned()] {
+        let held = lab.hold(&path);
+        let asked = edges.iter().map(|edge| edge.get(&path));
+        let release = async {
+            held.arrived(1).await;
+            tokio::time::sleep(Duration::from_millis(2500)).await;
+            held.release();
+        };
+        let (replies, ()) = tokio::join!(futures_util::future::join_all(asked), release);
+        for reply in replies {
+            assert_eq!(reply.status, 200, "{}", reply.text());
+        }
+        assert_eq!(lab.count(&path), 1, "{path}");
+    }
+    // Nor do others that say they are gateways.
+    let many = async |n: usize| {
+        let via = format!("1.1 modgate-{n:016x}");
+        let path = "/lab.example/a/@latest";
+        centre.get_with(path, &[("via", &via)]).await.status
+    };
+    let held = lab.hold("/@latest");
+    let release = async {
+        held.arrived(1).await;
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        held.release();
+    };
+    let (statuses, ()) = tokio::join!(futures_util::future::join_all((0..8).map(many)), release);
+    assert_eq!((statuses, lab.count("/@latest")), (vec![200; 8], 1));
+}
+
+/// Three in a circle, all asked at once for the same: none waits for the others until a time limit ends it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_circle_of_three_gateways_is_cut() {
+    let in_file = |chain: &str| format!("chain = \"{chain}\"\n[sumdb]\nname = \"off\"\n");
+    let start = async |chain: &str| {
+        let options = Options {
+            config: Some(in_file(chain)),
+            ..Options::default()
+        };
+        Modgate::start(bin(), options).await
+    };
+    let one = start("off").await;
+    let two = start(&one.url()).await;
+    let three = start(&two.url()).await;
+    one.rewrite_config(&in_file(&three.url()));
+    one.logged("configuration read again", 1).await;
+    let begin = Instant::now();
+    let list = "/lab.example/a/@v/list";
+    let (a, b, c) = tokio::join!(one.get(list), two.get(list), three.get(list));
+    for reply in [a, b, c] {
+        assert_eq!(code(&reply), "loop_detected");
+    }
+    let took = begin.elapsed();
+    assert!(took < Duration::from_secs(9), "{took:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_by_way_of_many_proxies_is_refused() {
     let lab = Lab::start().await;
