@@ -95,6 +95,11 @@ impl Egress {
         self.0.network.is_internal(url)
     }
 
+    /// Whether an upstream has the URL's host and port.
+    pub fn is_upstream(&self, url: &Url) -> bool {
+        self.0.network.is_upstream(url)
+    }
+
     /// The client for an address that an administrator wrote; it follows no redirects. A client certificate in `grant`
     /// is presented; the headers of `grant` are the caller's to send.
     pub async fn trusted(

@@ -26,6 +26,8 @@ pub struct NetworkSettings {
     /// Hosts that may have addresses which are not public, although strangers name them: `host` or `*.domain`, with
     /// an optional `:port`.
     pub internal_hosts: Vec<String>,
+    /// Hosts of upstreams, as `host:port`: an upstream may redirect to another one, wherever that is.
+    pub upstreams: Vec<String>,
 }
 
 impl fmt::Debug for NetworkSettings {
@@ -40,6 +42,7 @@ impl fmt::Debug for NetworkSettings {
             .field("no_proxy", &self.no_proxy)
             .field("via", &self.via)
             .field("internal_hosts", &self.internal_hosts)
+            .field("upstreams", &self.upstreams)
             .finish()
     }
 }
@@ -59,6 +62,7 @@ pub(crate) struct Network {
     pub(crate) settings: NetworkSettings,
     no_proxy: Hosts,
     internal: Hosts,
+    upstreams: Hosts,
     any_proxy: bool,
 }
 
@@ -67,6 +71,7 @@ impl Network {
         Self {
             no_proxy: Hosts::no_proxy(&settings.no_proxy),
             internal: Hosts::internal(&settings.internal_hosts),
+            upstreams: Hosts::internal(&settings.upstreams),
             any_proxy: settings.proxy.is_some()
                 || settings.proxy_http.is_some()
                 || settings.proxy_https.is_some(),
@@ -92,6 +97,11 @@ impl Network {
     /// Whether the host of a URL is listed as internal.
     pub(crate) fn is_internal(&self, url: &Url) -> bool {
         host_port(url).is_some_and(|(host, port)| self.internal.contains(host, port))
+    }
+
+    /// Whether an upstream has the host and port of a URL.
+    pub(crate) fn is_upstream(&self, url: &Url) -> bool {
+        host_port(url).is_some_and(|(host, port)| self.upstreams.contains(host, port))
     }
 }
 

@@ -127,6 +127,19 @@ fn egress(config: &Config, via: &str) -> Egress {
     let proxy = |proxy: &Option<config::Secret>| proxy.as_ref().map(|url| url.expose().to_owned());
     // The administrator wrote these hosts, so they may be inside.
     let mapped = config.vcs.iter().filter_map(config::VcsMapping::host);
+    let chains = config
+        .routes
+        .iter()
+        .filter_map(|route| route.chain.as_ref());
+    let written = chains
+        .chain([&config.chain])
+        .flat_map(Chain::entries)
+        .filter_map(|entry| match &entry.target {
+            Target::Http(base) => Some(base),
+            Target::Direct | Target::Off => None,
+        });
+    let moved = config.upstreams.values();
+    let bases = written.chain(moved.filter_map(|upstream| upstream.base_url.as_ref()));
     let settings = NetworkSettings {
         ca_pem: network.ca.as_ref().map(|ca| ca.pem.clone()),
         ca_only: network.ca_only,
@@ -144,6 +157,12 @@ fn egress(config: &Config, via: &str) -> Egress {
             .iter()
             .cloned()
             .chain(mapped)
+            .collect(),
+        upstreams: bases
+            .map(|base| {
+                let (host, port) = base.host_port();
+                format!("{host}:{port}")
+            })
             .collect(),
     };
     let credentials =

@@ -83,9 +83,9 @@ pub(crate) async fn needs_no_credential(egress: &Egress, base: &BaseUrl) -> bool
     credentials.is_empty() || matches!(credentials.for_url(&url).await, Ok(None))
 }
 
-/// GETs a path below `base`, following redirects by hand: never from https to http, the upstream's headers, credential
-/// and userinfo only to the very same origin, and elsewhere only to public addresses or hosts listed as internal, since
-/// it was not the administrator who named them.
+/// GETs a path below `base`, following redirects by hand: never from https to http, and the upstream's headers, credential
+/// and userinfo only to the very same origin. The host of this upstream, on whatever port, and other upstreams were named
+/// by the administrator; elsewhere only public addresses and hosts listed as internal are asked.
 pub(crate) async fn get_path(
     egress: &Egress,
     base: &BaseUrl,
@@ -111,8 +111,9 @@ pub(crate) async fn get_path(
     let mut from_gateway = false;
     for _ in 0..=MAX_REDIRECTS {
         let at_home = url.origin() == home.origin();
+        let named = url.host_str() == home.host_str() || egress.is_upstream(&url);
         let granted = grant.as_ref().filter(|_| at_home);
-        let client = if at_home {
+        let client = if named {
             egress
                 .trusted(&url, granted, settings.connect_timeout)
                 .await?
@@ -137,7 +138,7 @@ pub(crate) async fn get_path(
         }
         let response = request.send().await.map_err(|error| {
             let error = explain(&error, settings.connect_timeout);
-            if at_home { error.into() } else { astray(error) }
+            if named { error.into() } else { astray(error) }
         })?;
         let mut via = response.headers().get_all(VIA).iter();
         from_gateway |= via.any(|via| via.to_str().is_ok_and(names_gateway));

@@ -115,12 +115,43 @@ async fn redirects_do_not_lead_inside() {
     let inside = Server::always(Reply::Ok("secret"));
     let to = format!("{}/admin", inside.url());
     let redirects = Server::start(move |_, _| Reply::Redirect(to.clone()));
-    let got = line(&upstreams(quick()), &redirects.url()).await;
+    let elsewhere = redirects.url().replace("127.0.0.1", "localhost");
+    let got = line(&upstreams(quick()), &elsewhere).await;
     let want = "Broken: redirected, but 127.0.0.1 is not a public address (network.internal_hosts)";
     assert_eq!(got, want);
     assert_eq!(inside.hits(), 0);
     let listed = with(internal(), Credentials::default(), quick());
-    assert_eq!(line(&listed, &redirects.url()).await, "secret");
+    assert_eq!(line(&listed, &elsewhere).await, "secret");
+}
+
+/// What the administrator named may be inside: the upstream's own host, on another port too, and other upstreams.
+#[tokio::test]
+async fn redirects_lead_to_what_the_administrator_named() {
+    let other = Server::always(Reply::Ok("file"));
+    let to = format!("{}/there", other.url());
+    let redirects = Server::start(move |_, _| Reply::Redirect(to.clone()));
+    let settings = UpstreamSettings {
+        headers: vec![("X-Token".to_owned(), "secret".to_owned())],
+        ..quick()
+    };
+    let with_upstreams = |upstreams: Vec<String>| {
+        let network = NetworkSettings {
+            upstreams,
+            ..NetworkSettings::default()
+        };
+        with(network, Credentials::default(), settings.clone())
+    };
+    let got = line(&with_upstreams(Vec::new()), &redirects.url()).await;
+    assert_eq!(got, "file");
+    let elsewhere = redirects.url().replace("127.0.0.1", "localhost");
+    let upstream = with_upstreams(vec![other.addr.to_string()]);
+    assert_eq!(line(&upstream, &elsewhere).await, "file");
+    let other_port = with_upstreams(vec![redirects.addr.to_string()]);
+    let got = line(&other_port, &elsewhere).await;
+    assert!(got.starts_with("Broken: redirected"), "{got}");
+    for head in other.heads.lock().unwrap().iter() {
+        assert!(!head.to_lowercase().contains("x-token"), "{head}");
+    }
 }
 
 /// What the next upstream sends, or why none does.

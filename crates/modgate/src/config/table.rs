@@ -404,7 +404,7 @@ pub static SETTINGS: &[Setting] = &[
         name: "network.internal_hosts",
         kind: Hosts,
         default: Value("[]"),
-        doc: "Hosts that may have private or loopback addresses although module paths, pages and redirects name them: `host` or `*.domain`, with an optional `:port`. Upstreams and hosts in `[[vcs]]` need not be listed.",
+        doc: "Hosts that may have private or loopback addresses although module paths, pages and redirects name them: `host` or `*.domain`, with an optional `:port`. Upstreams and hosts in `[[vcs]]` need not be listed, nor where an upstream redirects to its own host on another port, or to another upstream.",
         example: "[\"git.corp.example\"]",
         restart: false,
     },
