@@ -279,8 +279,14 @@ fn run_on(
     mut first: BoxFuture<'static, Outcome>,
     begin: Instant,
 ) {
+    let late = peer.connect_timeout().saturating_sub(begin.elapsed());
+    if late.is_zero() {
+        // Before the other's answer is out: the next request may come at once.
+        peer.suspect(&asked, begin);
+        tokio::spawn(first);
+        return;
+    }
     tokio::spawn(async move {
-        let late = peer.connect_timeout().saturating_sub(begin.elapsed());
         if tokio::time::timeout(late, &mut first).await.is_err() {
             peer.suspect(&asked, begin);
             let _ = first.await;
