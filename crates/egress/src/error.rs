@@ -97,7 +97,7 @@ pub fn explain(error: &reqwest::Error, connect_timeout: Duration) -> EgressError
         let alert = lower.rsplit("fatal alert: ").next().unwrap_or("");
         alerted(alert)
     } else if has("certificate") {
-        x509(&lower)
+        x509(&all)
     } else if has("proxy auth") {
         "the proxy wants another user or password".to_owned()
     } else if has("tunnel") {
@@ -160,8 +160,12 @@ fn alerted(alert: &str) -> String {
     }
 }
 
-/// A certificate that was not accepted, in the words Go uses.
-fn x509(lower: &str) -> String {
+/// A certificate that was not accepted, in the words Go uses; in those of the TLS library where Go has none.
+fn x509(all: &str) -> String {
+    let lower = all.to_lowercase();
+    if lower.contains("causedasendentity") {
+        return "x509: certificate is a CA's own and cannot be a server's: issue a server certificate (basicConstraints CA:FALSE)".to_owned();
+    }
     let why = if lower.contains("unknownissuer") || lower.contains("selfsigned") {
         "signed by unknown authority"
     } else if lower.contains("notvalidyet") || lower.contains("not valid yet") {
@@ -173,7 +177,8 @@ fn x509(lower: &str) -> String {
     } else if lower.contains("revoked") {
         "is revoked"
     } else {
-        "not accepted"
+        let said = all.rsplit("invalid peer certificate: ").next();
+        return format!("x509: certificate not accepted: {}", said.unwrap_or(all));
     };
     format!("x509: certificate {why}")
 }
@@ -185,4 +190,23 @@ pub(crate) fn deepest(error: &dyn std::error::Error) -> String {
         error = inner;
     }
     error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::x509;
+
+    #[test]
+    fn a_certificate_that_is_not_accepted_has_a_reason() {
+        for (said, told) in [
+            (
+                "UnknownIssuer",
+                "x509: certificate signed by unknown authority",
+            ),
+            ("BadEncoding", "x509: certificate not accepted: BadEncoding"),
+        ] {
+            let said = format!("client error: invalid peer certificate: {said}");
+            assert_eq!(x509(&said), told);
+        }
+    }
 }

@@ -35,6 +35,20 @@ async fn a_private_ca_beside_the_systems_or_instead() {
     }
 }
 
+/// What openssl makes of `req -x509` without more is an authority's certificate.
+#[tokio::test]
+async fn a_ca_as_server_is_told() {
+    let ca = Ca::new();
+    let server = Server::start(Some(ca.own_acceptor()), |_| ok("tls")).await;
+    let network = NetworkSettings {
+        ca_pem: Some(ca.pem()),
+        ..internal(&["localhost"])
+    };
+    let url = format!("https://localhost:{}/", server.port());
+    let got = get(&Egress::new(network, Credentials::default()), &url).await;
+    assert!(got.contains("basicConstraints CA:FALSE"), "{got}");
+}
+
 #[tokio::test]
 async fn client_certificates_are_presented_and_renewed() {
     let ca = Ca::new();

@@ -55,6 +55,16 @@ impl Ca {
         }
     }
 
+    /// A TLS server with the authority's own certificate.
+    pub fn own_acceptor(&self) -> TlsAcceptor {
+        let key = PrivateKeyDer::try_from(self.issuer.key().serialize_der()).unwrap();
+        let config = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![self.issuer.der().clone()], key)
+            .unwrap();
+        TlsAcceptor::from(Arc::new(config))
+    }
+
     /// A TLS server for these names, which asks for a client certificate of the same authority if `client_auth`.
     pub fn acceptor(&self, names: &[&str], client_auth: bool) -> TlsAcceptor {
         let leaf = self.leaf(names);
