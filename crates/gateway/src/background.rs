@@ -67,18 +67,18 @@ impl Background {
 
 impl Gateway {
     /// Queues a fetch, unless it is queued or under way. A full queue drops it, told and counted: the client will ask
-    /// again.
-    pub(crate) fn fetch_later(&self, artifact: Artifact, route: Route) {
+    /// again. Returns whether it will be fetched.
+    pub(crate) fn fetch_later(&self, artifact: Artifact, route: Route) -> bool {
         let background = &self.background;
         if self.flights.find(&artifact.key_text()).is_some()
             || !lock(&background.queued).insert(artifact.clone())
         {
-            return;
+            return true;
         }
         let queue = background.queue.get();
         if queue.is_some_and(|queue| queue.try_send((artifact.clone(), route)).is_ok()) {
             self.metrics.queued.inc();
-            return;
+            return true;
         }
         lock(&background.queued).remove(&artifact);
         Metrics::count(&self.metrics.commits, "async_queue_full");
@@ -87,6 +87,7 @@ impl Gateway {
             *said = Some(Instant::now());
             tracing::warn!(%artifact, "the queue of background fetches is full: what comes is dropped until there is room (`async.queue`)");
         }
+        false
     }
 }
 

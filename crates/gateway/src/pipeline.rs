@@ -154,13 +154,14 @@ impl Gateway {
             _ if want.at_once => {}
             Mode::Sync | Mode::None => {}
             Mode::Async => {
-                self.fetch_later(artifact.clone(), route);
-                return Err(Refusal::new(
-                    Code::FetchQueued,
-                    artifact.to_string(),
-                    "not kept here yet, being fetched in the background; ask again soon",
-                )
-                .into());
+                let (code, why) = if self.fetch_later(artifact.clone(), route) {
+                    let why = "not kept here yet, being fetched in the background; ask again soon";
+                    (Code::FetchQueued, why)
+                } else {
+                    let why = "not kept here yet, and the queue of background fetches is full; ask again soon";
+                    (Code::NotCached, why)
+                };
+                return Err(Refusal::new(code, artifact.to_string(), why).into());
             }
             mode @ (Mode::Redirect | Mode::AsyncRedirect) => {
                 let path = artifact.upstream_path();
