@@ -5,6 +5,7 @@
 //! from that and held in memory.
 
 use std::{
+    borrow::Cow,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -80,6 +81,13 @@ impl Changeable {
         }
     }
 
+    /// Whether it may be said of this route's module when its chain cannot be asked: what a public chain said never of a
+    /// private module, nor the other way round.
+    pub(crate) fn may_stand_in(&self, route: &Route) -> bool {
+        let private = self.chain.as_ref().is_some_and(ChainName::is_private);
+        private == route.is_private()
+    }
+
     /// When it was asked for, in milliseconds since 1970.
     pub(crate) fn asked_ms(&self) -> u64 {
         self.asked_ms
@@ -137,17 +145,19 @@ impl Changeables {
         self.kept.get_with_by_ref(key, read)
     }
 
-    pub(crate) fn get(&self, key: &str) -> Option<Arc<Changeable>> {
-        self.known.get(key)
+    pub(crate) fn get(&self, key: &str, private: bool) -> Option<Arc<Changeable>> {
+        self.known.get(&*place(key, private))
     }
 
-    pub(crate) fn insert(&self, key: &str, value: Arc<Changeable>) {
-        self.known.insert(key.to_owned(), value);
+    pub(crate) fn insert(&self, key: &str, private: bool, value: Arc<Changeable>) {
+        self.known.insert(place(key, private).into_owned(), value);
     }
 
     /// Forgets what is composed under `key`; what upstream said stays on disk.
     pub(crate) fn forget(&self, key: &str) {
-        self.known.invalidate(key);
+        for private in [false, true] {
+            self.known.invalidate(&*place(key, private));
+        }
         self.kept.invalidate(key);
     }
 
@@ -181,6 +191,15 @@ pub(crate) fn load(store: &Store, key: &Key) -> Option<Changeable> {
         asked_ms,
         chain,
     })
+}
+
+/// Where an answer is in memory: those of private modules apart, so that a request that began before a module became private leaves
+/// nothing behind.
+fn place(key: &str, private: bool) -> Cow<'_, str> {
+    if private {
+        return format!("private {key}").into();
+    }
+    key.into()
 }
 
 /// Writes what upstream said. Waits for the disk.

@@ -266,7 +266,9 @@ impl Gateway {
                 let why = "the version it stands for was retired here";
                 Refusal::new(Code::ResourceGone, wanted.name(), why)
             })?;
-            self.changeables.insert(key.as_str(), Arc::clone(&known));
+            let private = wanted.route.is_private();
+            self.changeables
+                .insert(key.as_str(), private, Arc::clone(&known));
             self.save(key, &known).await;
             let mut answer = Answer::new(
                 Content::Bytes(known.served.clone()),

@@ -160,6 +160,10 @@ impl ChainName {
         &self.0
     }
 
+    pub(crate) fn is_private(&self) -> bool {
+        self.0.starts_with("private ")
+    }
+
     /// Whether what `other` said may be said in its place. One that asks nobody goes by what others said.
     pub(crate) fn takes(&self, other: &Self) -> bool {
         let whose = self.0.strip_suffix("off").filter(|rest| {

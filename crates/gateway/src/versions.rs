@@ -88,10 +88,11 @@ impl Gateway {
             }
             _ => return None,
         };
-        let known = self.changeables.get(&key(module, &what))?;
+        let private = self.is_private(module);
+        // Memory has nothing of another configuration's chain.
+        let known = self.changeables.get(&key(module, &what), private)?;
         let life = self.life(&what);
-        let route = self.settings.load().routes.resolve(module);
-        if known.age() > life || !known.is_of(&route) {
+        if known.age() > life {
             return None;
         }
         let mut answer = Answer::new(
@@ -100,7 +101,7 @@ impl Gateway {
             Life::For(life.saturating_sub(known.age())),
             Outcome::Hit,
         );
-        answer.private = route.is_private();
+        answer.private = private;
         Some(answer)
     }
 
@@ -181,13 +182,15 @@ impl Gateway {
         let may_fetch = Self::may_fetch(&wanted.name(), &wanted.route, &want);
         if let Some(known) = &known {
             let (age, served) = (known.age(), known.served.clone());
-            if age <= life {
+            // Of what another chain said nothing is fresh.
+            let own = known.is_of(&wanted.route);
+            if own && age <= life {
                 return Ok(answer(served, life.saturating_sub(age), Outcome::Hit));
             }
             if may_fetch.is_err() {
                 return Ok(answer(served, Duration::ZERO, Outcome::Stale));
             }
-            if age <= life + freshness.stale_while_revalidate {
+            if own && age <= life + freshness.stale_while_revalidate {
                 let mut stale = answer(served, Duration::ZERO, Outcome::Stale);
                 let last = self.negatives.last(&wanted.asking());
                 stale.warning = last.is_some_and(|last| trouble(&last)).then_some(STALE);
@@ -237,14 +240,14 @@ impl Gateway {
         Ok(answer)
     }
 
-    /// What the route's chain said of it before: in memory, else from disk.
+    /// What the route's chain said of it before, or another in its place: in memory, else from disk.
     pub(crate) async fn known(
         self: &Arc<Self>,
         wanted: &Wanted,
         key: &Key,
     ) -> Result<Option<Arc<Changeable>>, Refusal> {
-        let in_memory = self.changeables.get(key.as_str());
-        if let Some(known) = in_memory.filter(|known| known.is_of(&wanted.route)) {
+        let private = wanted.route.is_private();
+        if let Some(known) = self.changeables.get(key.as_str(), private) {
             return Ok(Some(known));
         }
         if self.records.shared() {
@@ -258,19 +261,23 @@ impl Gateway {
         .await
     }
 
-    /// Takes into memory what was said before, if it is the word of the route's chain. Reads the disk.
+    /// What was said before, if it may stand in for the route's chain. Only its own word comes into memory. Reads the disk.
     pub(crate) fn take(
         &self,
         wanted: &Wanted,
         key: &Key,
         said: Changeable,
     ) -> Option<Arc<Changeable>> {
-        if !said.is_of(&wanted.route) {
+        if !said.may_stand_in(&wanted.route) {
             return None;
         }
         let served = self.compose(wanted, &said.raw)?;
         let known = Arc::new(said.recomposed(served));
-        self.changeables.insert(key.as_str(), Arc::clone(&known));
+        if known.is_of(&wanted.route) {
+            let private = wanted.route.is_private();
+            self.changeables
+                .insert(key.as_str(), private, Arc::clone(&known));
+        }
         Some(known)
     }
 
