@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use crate::{
-    artifact::Artifact, gateway::Gateway, metrics::Metrics, pipeline::Want, settings::Route, uses,
+    artifact::Artifact, gateway::Gateway, pipeline::Want, results::Commit, settings::Route, uses,
 };
 
 /// Lists of folders are written this long after a version came, once for many.
@@ -81,7 +81,7 @@ impl Gateway {
             return true;
         }
         lock(&background.queued).remove(&artifact);
-        Metrics::count(&self.metrics.commits, "async_queue_full");
+        self.metrics.commits.count(Commit::AsyncQueueFull);
         let mut said = lock(&background.said_full);
         if said.is_none_or(|at| at.elapsed() >= SAY_FULL) {
             *said = Some(Instant::now());

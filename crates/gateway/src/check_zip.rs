@@ -10,8 +10,8 @@ use gomod::{h1::H1, zip};
 use crate::{
     artifact::Artifact,
     gateway::Gateway,
-    metrics::Metrics,
     refusal::{Code, Refusal},
+    results::Verification,
     settings::Settings,
 };
 
@@ -38,7 +38,7 @@ impl Gateway {
                 Ok(report.h1)
             }
             Err(error) => {
-                Metrics::count(&self.metrics.verifications, "invalid");
+                self.metrics.verifications.count(Verification::Invalid);
                 settings
                     .upstreams
                     .mark_bad(upstream, &artifact.upstream_path());

@@ -16,9 +16,9 @@ use crate::{
     flight::Teller,
     gateway::Gateway,
     keep::{Kept, Turn},
-    metrics::Metrics,
     record::Outcome,
     refusal::{Code, Refusal},
+    results::{Commit, Incident, Verification},
     settings::{Route, Settings},
     source::Search,
     verify::{Proof, Verified},
@@ -147,7 +147,7 @@ impl Gateway {
             return Ok(());
         }
         gomod_file::check_of(body, &artifact.module).map_err(|error| {
-            Metrics::count(&self.metrics.verifications, "invalid");
+            self.metrics.verifications.count(Verification::Invalid);
             settings
                 .upstreams
                 .mark_bad(upstream, &artifact.upstream_path());
@@ -169,12 +169,12 @@ impl Gateway {
     ) -> Result<T, Refusal> {
         match proof.admits(hash) {
             Ok(()) => {
-                Metrics::count(&self.metrics.verifications, proof.result());
+                self.metrics.verifications.count(proof.result());
                 Ok(make(&proof))
             }
             Err(wanted) => {
-                Metrics::count(&self.metrics.verifications, "mismatch");
-                Metrics::count(&self.metrics.incidents, "checksum_mismatch");
+                self.metrics.verifications.count(Verification::Mismatch);
+                self.metrics.incidents.count(Incident::ChecksumMismatch);
                 settings
                     .upstreams
                     .mark_bad(upstream, &artifact.upstream_path());
@@ -259,14 +259,11 @@ impl Gateway {
     pub(crate) fn committed(&self, artifact: &Artifact, committed: std::io::Result<Committed>) {
         match committed {
             Ok(how) => {
-                Metrics::count(
-                    &self.metrics.commits,
-                    if how == Committed::New {
-                        "kept"
-                    } else {
-                        "present"
-                    },
-                );
+                self.metrics.commits.count(if how == Committed::New {
+                    Commit::Kept
+                } else {
+                    Commit::Present
+                });
                 if how == Committed::New
                     && let Ok(key) = artifact.key()
                 {
@@ -275,7 +272,7 @@ impl Gateway {
                 self.changed(&artifact.module);
             }
             Err(error) => {
-                Metrics::count(&self.metrics.commits, "failed");
+                self.metrics.commits.count(Commit::Failed);
                 tracing::error!(%artifact, part = artifact.part.ending(), %error, "verified and served, but it could not be kept");
             }
         }

@@ -16,7 +16,6 @@ use crate::{
     artifact::Artifact,
     flight::Teller,
     gateway::Gateway,
-    metrics::Metrics,
     pipeline::WHOLE_ZIP_BYTES,
     record::Outcome,
     refusal::{Code, Refusal},
@@ -190,7 +189,7 @@ impl Gateway {
         content: T,
     ) -> Result<Verified<T>, Refusal> {
         let Some(hash) = hash else {
-            Metrics::count(&self.metrics.verifications, proof.result());
+            self.metrics.verifications.count(proof.result());
             return Ok(Verified::zip(content, proof));
         };
         self.judge(

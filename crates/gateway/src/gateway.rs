@@ -26,6 +26,7 @@ use crate::{
     metrics::{self, Metrics},
     negative::Negatives,
     refusal::Refusal,
+    results::Incident,
     settings::Settings,
     sumdb::SumDb,
     tasks::Tasks,
@@ -192,7 +193,7 @@ impl Gateway {
     fn watch_direct(&self) {
         let metrics = Arc::clone(&self.metrics);
         let direct = &self.settings.load().direct;
-        direct.on_incident(move |kind| Metrics::count(&metrics.incidents, kind));
+        direct.on_moved_tag(move || metrics.incidents.count(Incident::MovedTag));
     }
 
     /// Reads the tombstones again. If they cannot be read those of before stay in effect.

@@ -24,7 +24,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::metrics::{Metrics, ResultLabel};
+use crate::{metrics::Metrics, results::Commit};
 
 /// Commits that wait to be noted.
 const QUEUE: usize = 4096;
@@ -67,7 +67,7 @@ impl Index {
     /// Notes what was committed, soon. A full queue drops it, counted.
     pub(crate) fn later(&self, key: Key) {
         if self.queue.try_send(Note::Kept(key)).is_err() {
-            Metrics::count(&self.metrics.commits, "not_indexed");
+            self.metrics.commits.count(Commit::NotIndexed);
         }
     }
 
@@ -134,10 +134,7 @@ async fn note_all(
             let reader = reader.clone();
             let objects = spawn_blocking(move || reader.read_all(&keys)).await;
             if let Err(error) = note(&records, objects.unwrap_or_default()).await {
-                let label = ResultLabel {
-                    result: "not_indexed",
-                };
-                metrics.commits.get_or_create(&label).inc_by(count);
+                metrics.commits.add(Commit::NotIndexed, count);
                 tracing::warn!(%error, count, "cannot note what is kept; `modgate fsck` makes up for it");
             }
         }

@@ -21,9 +21,9 @@ use crate::{
     artifact::Artifact,
     flight::Teller,
     gateway::Gateway,
-    metrics::Metrics,
     record::Outcome,
     refusal::{Code, Refusal},
+    results::{Commit, Incident},
 };
 
 /// How often a large object is asked for that broke off on its way, or was set aside.
@@ -119,7 +119,7 @@ impl Gateway {
             let writer = self.store.spool(Some(size)).await;
             writer
                 .inspect_err(|error| {
-                    Metrics::count(&self.metrics.incidents, "disk_full");
+                    self.metrics.incidents.count(Incident::DiskFull);
                     tracing::error!(%key, %error, "no room on the disk: sent from the tier below");
                 })
                 .ok()
@@ -148,7 +148,7 @@ impl Gateway {
             .settle(Keeping::Spooled(spooled), key, &digest)
             .await;
         if let Err(error) = settled {
-            Metrics::count(&self.metrics.commits, "failed");
+            self.metrics.commits.count(Commit::Failed);
             tracing::error!(%key, %error, "cannot be written to the disk; the tier below has it");
         }
         Ok(())
@@ -208,17 +208,17 @@ impl Gateway {
         match persisted {
             Ok(_) => Ok(true),
             Err(KeepError::Differs(error)) => {
-                Metrics::count(&self.metrics.incidents, "other_bytes_kept");
+                self.metrics.incidents.count(Incident::OtherBytesKept);
                 tracing::error!(%artifact, part = artifact.part.ending(), %error, "SECURITY: other bytes are kept of this version already; they stay");
                 Ok(false)
             }
             Err(KeepError::Storage(error)) => {
-                Metrics::count(&self.metrics.commits, "failed");
+                self.metrics.commits.count(Commit::Failed);
                 tracing::warn!(%key, %error, "not kept at the second try");
                 Err(unavailable(artifact, &error.brief()))
             }
             Err(KeepError::Disk(error)) => {
-                Metrics::count(&self.metrics.commits, "failed");
+                self.metrics.commits.count(Commit::Failed);
                 Err(unavailable(artifact, &error))
             }
         }
@@ -422,7 +422,7 @@ impl Gateway {
             self.keep_beside(&beside, Bytes::copy_from_slice(h1.as_bytes()))
                 .await;
         }
-        Metrics::count(&self.metrics.commits, "kept");
+        self.metrics.commits.count(Commit::Kept);
         let now = now_ms();
         let object = records::Object {
             key: key.as_str().to_owned(),
@@ -435,7 +435,7 @@ impl Gateway {
         };
         // At once, since other replicas make their lists of it.
         if let Err(error) = self.records.note(&[object]).await {
-            Metrics::count(&self.metrics.commits, "not_indexed");
+            self.metrics.commits.count(Commit::NotIndexed);
             tracing::warn!(%key, %error, "cannot note what is kept; `modgate fsck` makes up for it");
         }
         self.changed(&artifact.module);

@@ -30,6 +30,7 @@ mod pipeline;
 mod record;
 mod refresh;
 mod refusal;
+mod results;
 pub mod settings;
 mod shared;
 mod source;
@@ -47,7 +48,8 @@ mod via;
 
 pub use access_log::AccessLog;
 pub use gateway::{Gateway, Readiness, Refused};
-pub use metrics::{Metrics, ResultLabel};
+pub use metrics::Metrics;
 pub use record::{Kind, Outcome, Record, Recorder, Subject};
 pub use refusal::{Code, Fault, Refusal};
+pub use results::{Commit, Cut, Incident, Reload, Results, Verification};
 pub use sumdb::Carried;

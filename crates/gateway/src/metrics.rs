@@ -9,19 +9,15 @@ use std::{
 };
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text},
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    encoding::text,
+    metrics::{counter::Counter, gauge::Gauge},
     registry::Registry,
 };
 
-use crate::tally::Tally;
-
-/// One label `result`, `outcome` or the like with a value from a closed list.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ResultLabel {
-    /// The value.
-    pub result: &'static str,
-}
+use crate::{
+    results::{Commit, Cut, Incident, Reload, Results, Verification},
+    tally::Tally,
+};
 
 /// The counters. A registry per instance keeps parallel tests apart.
 #[derive(Debug)]
@@ -32,19 +28,19 @@ pub struct Metrics {
     /// Open connections.
     pub connections: Gauge<i64, AtomicI64>,
     /// Connections cut because of a limit.
-    pub connections_cut: Family<ResultLabel, Counter>,
+    pub connections_cut: Results<Cut>,
     /// Fetches under way.
     pub flights: Gauge<i64, AtomicI64>,
     /// Requests that joined a fetch under way.
     pub coalesced: Counter,
     /// Verifications by result.
-    pub verifications: Family<ResultLabel, Counter>,
+    pub verifications: Results<Verification>,
     /// Events that an operator should look at, by kind.
-    pub incidents: Family<ResultLabel, Counter>,
+    pub incidents: Results<Incident>,
     /// Attempts to keep something, by result.
-    pub commits: Family<ResultLabel, Counter>,
+    pub commits: Results<Commit>,
     /// Configuration reloads by result.
-    pub reloads: Family<ResultLabel, Counter>,
+    pub reloads: Results<Reload>,
     /// Background fetches waiting (download mode `async`).
     pub queued: Gauge<i64, AtomicI64>,
 }
@@ -62,13 +58,13 @@ impl Metrics {
         let metrics = Self {
             tally: Arc::default(),
             connections: Gauge::default(),
-            connections_cut: Family::default(),
+            connections_cut: Results::default(),
             flights: Gauge::default(),
             coalesced: Counter::default(),
-            verifications: Family::default(),
-            incidents: Family::default(),
-            commits: Family::default(),
-            reloads: Family::default(),
+            verifications: Results::default(),
+            incidents: Results::default(),
+            commits: Results::default(),
+            reloads: Results::default(),
             queued: Gauge::default(),
             registry: Registry::default(),
         };
@@ -81,7 +77,7 @@ impl Metrics {
         registry.register(
             "connections_cut",
             "Client connections cut, by limit",
-            metrics.connections_cut.clone(),
+            metrics.connections_cut.family(),
         );
         registry.register("flights", "Fetches under way", metrics.flights.clone());
         registry.register(
@@ -92,22 +88,22 @@ impl Metrics {
         registry.register(
             "verifications",
             "Verifications against the checksum database, by result",
-            metrics.verifications.clone(),
+            metrics.verifications.family(),
         );
         registry.register(
             "incidents",
             "Events an operator should look at, by kind",
-            metrics.incidents.clone(),
+            metrics.incidents.family(),
         );
         registry.register(
             "commits",
             "Attempts to keep something, by result",
-            metrics.commits.clone(),
+            metrics.commits.family(),
         );
         registry.register(
             "config_reloads",
             "Configuration reloads, by result",
-            metrics.reloads.clone(),
+            metrics.reloads.family(),
         );
         registry.register(
             "async_queue_length",
@@ -118,11 +114,6 @@ impl Metrics {
             registry,
             ..metrics
         }
-    }
-
-    /// Counts one event in a family of results.
-    pub fn count(family: &Family<ResultLabel, Counter>, result: &'static str) {
-        family.get_or_create(&ResultLabel { result }).inc();
     }
 
     /// The page in Prometheus' text format 0.0.4. `more` appends samples that are read only now.

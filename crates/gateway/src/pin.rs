@@ -16,9 +16,9 @@ use crate::{
     answer::Content,
     artifact::{Artifact, Part},
     gateway::Gateway,
-    metrics::Metrics,
     pipeline::Want,
     refusal::{Code, Refusal},
+    results::Incident,
     settings::Route,
     source::DIRECT,
 };
@@ -91,7 +91,7 @@ impl Gateway {
         if hash_go_mod(&kept) == in_zip.unwrap_or_else(made_up) {
             return Ok(());
         }
-        Metrics::count(&self.metrics.incidents, "moved_tag");
+        self.metrics.incidents.count(Incident::MovedTag);
         tracing::error!(%artifact, "SECURITY: the go.mod in the zip is not the one that was served; not kept");
         let why = "the go.mod in its zip is not the one that was served before: the version was changed in its repository";
         Err(

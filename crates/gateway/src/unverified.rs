@@ -14,9 +14,9 @@ use crate::{
     artifact::Artifact,
     gateway::Gateway,
     import,
-    metrics::Metrics,
     pipeline::Want,
     refusal::{Code, Refusal},
+    results::Incident,
     verify::Proof,
 };
 
@@ -164,7 +164,7 @@ impl Gateway {
             .on_disk(move |gateway| gateway.unverified.note(&served, &hash))
             .await?;
         if !noted {
-            Metrics::count(&self.metrics.incidents, "unverified_not_noted");
+            self.metrics.incidents.count(Incident::UnverifiedNotNoted);
             tracing::error!(%artifact, "served unverified, and too much waits already: it will not be verified later");
         }
         Ok(())
@@ -188,7 +188,9 @@ impl Gateway {
                 let wanted = wanted.to_string();
                 let others: Vec<_> = served.hashes.iter().filter(|got| **got != wanted).collect();
                 if !others.is_empty() {
-                    Metrics::count(&self.metrics.incidents, "served_unverified_altered");
+                    self.metrics
+                        .incidents
+                        .count(Incident::ServedUnverifiedAltered);
                     tracing::error!(%artifact, part = artifact.part.ending(), got = ?others, wanted, "SECURITY: what was served unverified is not what the checksum database says: clients have it");
                 }
                 self.settle_served(artifact).await;
@@ -212,7 +214,9 @@ impl Gateway {
                     return Next::Stop;
                 }
                 Code::ChecksumUnknown => {
-                    Metrics::count(&self.metrics.incidents, "served_unverified_unknown");
+                    self.metrics
+                        .incidents
+                        .count(Incident::ServedUnverifiedUnknown);
                     tracing::error!(%artifact, "SECURITY: the checksum database does not know what was served unverified: clients have it");
                     self.settle_served(artifact).await;
                 }

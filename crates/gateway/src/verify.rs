@@ -6,8 +6,8 @@ use gomod::h1::H1;
 use crate::{
     artifact::{Artifact, Part},
     gateway::Gateway,
-    metrics::Metrics,
     refusal::{Code, Refusal},
+    results::Verification,
     settings::{Route, Settings},
 };
 
@@ -45,12 +45,12 @@ impl Proof {
     }
 
     /// As metrics name it.
-    pub(crate) fn result(&self) -> &'static str {
+    pub(crate) fn result(&self) -> Verification {
         match self {
-            Self::Hash(_) => "verified",
-            Self::Exempt => "exempt",
-            Self::Unknown => "unknown",
-            Self::Unreachable => "unverified",
+            Self::Hash(_) => Verification::Verified,
+            Self::Exempt => Verification::Exempt,
+            Self::Unknown => Verification::Unknown,
+            Self::Unreachable => Verification::Unverified,
         }
     }
 }
@@ -132,7 +132,9 @@ impl Gateway {
                 tracing::warn!(%artifact, "served without verification, as configured");
             }
             Err(refusal) if refusal.code == Code::ChecksumUnknown => {
-                Metrics::count(&self.metrics.verifications, "unknown_refused");
+                self.metrics
+                    .verifications
+                    .count(Verification::UnknownRefused);
             }
             _ => {}
         }

@@ -212,8 +212,8 @@ impl Direct {
         self.watch.seen()
     }
 
-    /// Calls `listener` with the kind of each incident from now on: `moved_tag`. Only the first listener is called.
-    pub fn on_incident(&self, listener: impl Fn(&'static str) + Send + Sync + 'static) {
+    /// Calls `listener` for each tag that moved from now on. Only the first listener is called.
+    pub fn on_moved_tag(&self, listener: impl Fn() + Send + Sync + 'static) {
         self.watch.listen(Box::new(listener));
     }
 

@@ -23,7 +23,7 @@ pub struct Incidents {
     pub moved_tags: u64,
 }
 
-type Listener = Box<dyn Fn(&'static str) + Send + Sync>;
+type Listener = Box<dyn Fn() + Send + Sync>;
 
 /// Takes incidents: counts them and passes them on.
 #[derive(Default)]
@@ -33,7 +33,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Calls `listener` with the kind of each incident from now on; the first one counts.
+    /// Calls `listener` for each tag that moved from now on; the first one counts.
     pub(crate) fn listen(&self, listener: Listener) {
         let _ = self.listener.set(listener);
     }
@@ -84,7 +84,7 @@ impl Watch {
                     }
                     self.moved_tags.fetch_add(1, Ordering::Relaxed);
                     if let Some(listener) = self.listener.get() {
-                        listener("moved_tag");
+                        listener();
                     }
                 }
                 None if known.len() >= MAX_TAGS => continue,

@@ -28,7 +28,7 @@ use super::{
     guard::{ConnectionLimits, Guarded, LOOK, Patience, Pulse, Verdict},
     socket::Socket,
 };
-use crate::metrics::Metrics;
+use crate::results::Cut;
 
 /// Connections that the system holds for each worker until they are accepted.
 const BACKLOG: u32 = 4096;
@@ -236,12 +236,12 @@ impl Connection {
             Ok(Err(error)) => {
                 tracing::debug!(client = %self.client, %error, "TLS handshake failed")
             }
-            Err(_) => self.cut("slow_handshake"),
+            Err(_) => self.cut(Cut::SlowHandshake),
         }
     }
 
-    fn cut(&self, why: &'static str) {
-        Metrics::count(&self.worker.door.metrics().connections_cut, why);
+    fn cut(&self, why: Cut) {
+        self.worker.door.metrics().connections_cut.count(why);
     }
 
     async fn http(self, socket: Socket, encrypted: bool) {
@@ -282,8 +282,8 @@ impl Connection {
                             patience.closing = true;
                             connection.as_mut().graceful_shutdown();
                         }
-                        Verdict::SlowHead => return self.cut("slow_head"),
-                        Verdict::Stalled => return self.cut("stalled"),
+                        Verdict::SlowHead => return self.cut(Cut::SlowHead),
+                        Verdict::Stalled => return self.cut(Cut::Stalled),
                     }
                 }
             }

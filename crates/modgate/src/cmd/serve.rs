@@ -13,7 +13,7 @@ use std::{
 };
 
 use gateway::{
-    AccessLog, Gateway, Metrics, Recorder,
+    AccessLog, Gateway, Metrics, Recorder, Reload,
     http::{
         ConnectionLimits, Vanity,
         door::{Door, DoorSettings},
@@ -309,7 +309,7 @@ impl Running {
         let loaded = match Config::load(&self.sources) {
             Ok(loaded) => loaded,
             Err(mistakes) => {
-                Metrics::count(&self.metrics.reloads, "refused");
+                self.metrics.reloads.count(Reload::Refused);
                 tracing::error!(
                     "the new configuration is refused, the old one stays:\n{}",
                     mistakes.render(false)
@@ -318,7 +318,7 @@ impl Running {
             }
         };
         if lost_its_file(&self.loaded, &loaded) {
-            Metrics::count(&self.metrics.reloads, "refused");
+            self.metrics.reloads.count(Reload::Refused);
             tracing::error!(
                 "the configuration file is empty, the old configuration stays: start anew to run without"
             );
@@ -328,7 +328,7 @@ impl Running {
         let settings = match wire::settings(&loaded.config, &self.via, Some(&direct)) {
             Ok(settings) => settings,
             Err(error) => {
-                Metrics::count(&self.metrics.reloads, "refused");
+                self.metrics.reloads.count(Reload::Refused);
                 tracing::error!(error, "the new configuration is refused, the old one stays");
                 return false;
             }
@@ -348,7 +348,7 @@ impl Running {
         for notice in &loaded.notices {
             tracing::warn!("{notice}");
         }
-        Metrics::count(&self.metrics.reloads, "taken");
+        self.metrics.reloads.count(Reload::Taken);
         tracing::info!("configuration read again");
         self.loaded = loaded;
         true

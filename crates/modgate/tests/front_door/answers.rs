@@ -185,6 +185,16 @@ async fn metrics_are_those_of_prometheus_with_everything_in_use() {
     ] {
         assert!(gate.metric(name).await >= least, "{name}:\n{}", page.text());
     }
+    for never in [
+        "modgate_incidents_total{result=\"moved_tag\"}",
+        "modgate_verifications_total{result=\"mismatch\"}",
+        "modgate_commits_total{result=\"failed\"}",
+        "modgate_connections_cut_total{result=\"slow_head\"}",
+        "modgate_config_reloads_total{result=\"refused\"}",
+    ] {
+        let line = format!("{never} 0");
+        assert!(page.text().lines().any(|said| said == line), "{line}");
+    }
     let mut lint = std::process::Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(std::process::Stdio::piped())
