@@ -78,7 +78,8 @@ const TEXT: &str = "text/plain; charset=utf-8";
 
 /// What a person sees who opens the address in a browser.
 fn greeting(request: &Request<Incoming>, settings: &DoorSettings) -> String {
-    let host = request.uri().host().map(str::to_owned);
+    // Over HTTP/2 it stands in the place of the Host header, with the port.
+    let host = request.uri().authority().map(ToString::to_string);
     let host = host.or_else(|| {
         request
             .headers()

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io::{self, IsTerminal as _},
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     num::NonZero,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -28,6 +28,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
+use upstream::chain::BaseUrl;
 
 use crate::{
     cli::ServeArgs,
@@ -129,7 +130,7 @@ async fn serve(
     let address = listeners
         .first()
         .map_or(Ok(config.listen), TcpListener::local_addr);
-    announce(&loaded, &address.map_err(text)?.to_string(), tls.is_some());
+    announce(&loaded, address.map_err(text)?);
     let serving = server::serve(
         listeners,
         Arc::clone(&door),
@@ -169,7 +170,7 @@ async fn serve(
     Ok(())
 }
 
-fn announce(loaded: &Loaded, address: &str, tls: bool) {
+fn announce(loaded: &Loaded, address: SocketAddr) {
     for notice in &loaded.notices {
         tracing::warn!("{notice}");
     }
@@ -181,11 +182,27 @@ fn announce(loaded: &Loaded, address: &str, tls: bool) {
         .map_or("off", |database| database.key.name());
     tracing::info!(chain = %config.chain, from = loaded.origins.get("chain").map(tracing::field::display), "upstreams");
     tracing::info!(data = %config.data.display(), sumdb, "keeping and verifying");
+    let way_in = way_in(config.public_url.as_ref(), config.tls.is_some(), address);
+    tracing::info!(listening = %address, "listening; use it with GOPROXY={way_in}");
+}
+
+/// What a client can use as GOPROXY. An address that means all of them is none to connect to.
+fn way_in(public_url: Option<&BaseUrl>, tls: bool, address: SocketAddr) -> String {
+    if let Some(url) = public_url {
+        return url.to_string().trim_end_matches('/').to_owned();
+    }
     let scheme = if tls { "https" } else { "http" };
-    tracing::info!(
-        listening = address,
-        "listening; use it with GOPROXY={scheme}://{address}"
+    if !address.ip().is_unspecified() {
+        return format!("{scheme}://{address}");
+    }
+    let (port, here) = (
+        address.port(),
+        match address {
+            SocketAddr::V4(_) => "127.0.0.1",
+            SocketAddr::V6(_) => "[::1]",
+        },
     );
+    format!("{scheme}://{here}:{port}, from other machines {scheme}://<this host>:{port}")
 }
 
 /// One for each core, as far as this process may use them.
@@ -366,4 +383,33 @@ fn absolute(path: &Path) -> PathBuf {
         .unwrap_or_else(|_| folder.to_owned());
     path.file_name()
         .map_or_else(|| folder.clone(), |name| folder.join(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_a_client_can_use_is_told() {
+        let told = |url, tls, address: &str| way_in(url, tls, address.parse().unwrap());
+        for (address, tls, expected) in [
+            ("127.0.0.1:3000", false, "http://127.0.0.1:3000"),
+            ("10.0.0.7:3000", true, "https://10.0.0.7:3000"),
+            (
+                "0.0.0.0:3040",
+                false,
+                "http://127.0.0.1:3040, from other machines http://<this host>:3040",
+            ),
+            (
+                "[::]:3443",
+                true,
+                "https://[::1]:3443, from other machines https://<this host>:3443",
+            ),
+        ] {
+            assert_eq!(told(None, tls, address), expected);
+        }
+        let url = "https://modgate.corp.example/".parse().unwrap();
+        let expected = "https://modgate.corp.example";
+        assert_eq!(told(Some(&url), false, "0.0.0.0:3000"), expected);
+    }
 }

@@ -255,6 +255,12 @@ async fn a_new_certificate_is_taken_without_dropping_a_connection() {
         let client = reqwest::Client::builder().no_proxy().tls_certs_only([ca]);
         client.build().unwrap()
     };
+    // Over HTTP/2, where the address stands elsewhere than in HTTP/1.1.
+    let greeting = trusting(&old).get(gate.url()).send().await.unwrap();
+    assert_eq!(greeting.version(), reqwest::Version::HTTP_2);
+    let greeting = greeting.text().await.unwrap();
+    let use_it = format!("GOPROXY={}\n", gate.url());
+    assert!(greeting.contains(&use_it), "{greeting}");
     let url = gate.url() + "/healthz";
     let connected = trusting(&old);
     assert!(connected.get(&url).send().await.is_ok());
