@@ -25,7 +25,7 @@ use replicas::Replicas;
 use store::{Store, Tiers};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use upstream::chain::BaseUrl;
@@ -131,12 +131,14 @@ async fn serve(
         .first()
         .map_or(Ok(config.listen), TcpListener::local_addr);
     announce(&loaded, address.map_err(text)?);
+    let drain_delay = config.limits.drain_delay;
+    let close = CancellationToken::new();
     let serving = server::serve(
         listeners,
         Arc::clone(&door),
         tls,
         limits(config),
-        stop.clone(),
+        close.clone(),
     )
     .map_err(text)?;
     let running = Running {
@@ -152,6 +154,15 @@ async fn serve(
         wal: records.wal().map(|wal| absolute(&wal)),
     };
     let drain = running.attend(&stop, signals, level).await.map_err(text)?;
+    if !drain_delay.is_zero() {
+        // A balancer that asks `/readyz` must be answered to know.
+        tracing::info!(
+            ?drain_delay,
+            "told to stop: not ready any more, but what comes is still served"
+        );
+        sleep(drain_delay).await;
+    }
+    close.cancel();
     tracing::info!("told to stop: finishing what is under way");
     // One limit for answers and for fetches that nobody waits for: an upstream that dribbles must not hold up the end.
     let end = Instant::now() + drain;
@@ -195,13 +206,12 @@ fn way_in(public_url: Option<&BaseUrl>, tls: bool, address: SocketAddr) -> Strin
     if !address.ip().is_unspecified() {
         return format!("{scheme}://{address}");
     }
-    let (port, here) = (
-        address.port(),
-        match address {
-            SocketAddr::V4(_) => "127.0.0.1",
-            SocketAddr::V6(_) => "[::1]",
-        },
-    );
+    let port = address.port();
+    let here = if address.is_ipv4() {
+        "127.0.0.1"
+    } else {
+        "[::1]"
+    };
     format!("{scheme}://{here}:{port}, from other machines {scheme}://<this host>:{port}")
 }
 

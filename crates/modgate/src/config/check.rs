@@ -209,6 +209,7 @@ fn limits(reader: &mut Reader<'_>, scope: &Scope) -> Limits {
         idle_timeout: reader.time(scope, "limits.idle_timeout"),
         write_stall_timeout: reader.time(scope, "limits.write_stall_timeout"),
         drain_timeout: reader.time(scope, "limits.drain_timeout"),
+        drain_delay: reader.time(scope, "limits.drain_delay"),
     }
 }
 

@@ -251,6 +251,8 @@ pub struct Limits {
     pub write_stall_timeout: Duration,
     /// Limit for running requests after SIGTERM.
     pub drain_timeout: Duration,
+    /// How long new connections are taken after SIGTERM.
+    pub drain_delay: Duration,
 }
 
 /// `[tls]`: both files were read and belong together.

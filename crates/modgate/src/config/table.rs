@@ -289,6 +289,14 @@ pub static SETTINGS: &[Setting] = &[
         restart: false,
     },
     Setting {
+        name: "limits.drain_delay",
+        kind: Time(ZERO, HOUR),
+        default: Value("\"0s\""),
+        doc: "After SIGTERM new connections are still taken for so long while `/readyz` says 503, so that a balancer can go elsewhere; then `drain_timeout` begins. Behind a balancer: longer than it takes to notice.",
+        example: "\"5s\"",
+        restart: true,
+    },
+    Setting {
         name: "tls.cert",
         kind: Path,
         default: Unset,

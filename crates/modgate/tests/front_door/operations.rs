@@ -104,6 +104,29 @@ async fn sigterm_lets_a_download_finish() {
     assert!(lists.iter().any(|file| file.ends_with("big/@v/list")));
 }
 
+/// A balancer is told on new connections too, and what it still sends is served.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_balancer_has_time_to_go_elsewhere() {
+    let lab = Lab::start().await;
+    lab.add(module("a"));
+    let config = "[limits]\ndrain_delay = \"3s\"\n";
+    let mut gate = gate(&lab, "off", config).await;
+    assert_eq!(gate.get("/readyz").await.status, 200);
+    let begin = Instant::now();
+    gate.begin_to_end();
+    gate.logged("not ready any more", 1).await;
+    let mut fresh = KeptAlive::to(&gate).await;
+    let head = fresh.get("/readyz").await;
+    assert!(head.starts_with("HTTP/1.1 503"), "{head}");
+    let mut fresh = KeptAlive::to(&gate).await;
+    let head = fresh.get(&module("a").url_path("zip")).await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    assert!(gate.ended().await.success());
+    let took = begin.elapsed();
+    assert!(took >= Duration::from_secs(3), "{took:?}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+}
+
 /// What does not end is cut off: a client that does not read, an upstream that dribbles, one that is silent.
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_waits_for_no_longer_than_the_drain_limit() {
