@@ -27,6 +27,7 @@ use super::{
     door::Door,
     guard::{ConnectionLimits, Guarded, LOOK, Patience, Pulse, Verdict},
     socket::Socket,
+    tls,
 };
 use crate::results::Cut;
 
@@ -221,13 +222,23 @@ struct Connection {
 
 impl Connection {
     async fn run(self, stream: TcpStream) {
-        let Some(tls) = &self.worker.tls else {
+        let Some(acceptor) = &self.worker.tls else {
             let socket = Socket::plain(stream, &self.pulse.announced);
             return self.http(socket, false).await;
         };
+        let handshake = async {
+            if tls::begins_in_plain(&stream).await? {
+                tls::refuse_plain(stream).await?;
+                return Ok(None);
+            }
+            acceptor.accept(stream).await.map(Some)
+        };
         // A handshake is part of the head as far as patience goes.
-        match timeout(self.worker.limits.header_timeout, tls.accept(stream)).await {
-            Ok(Ok(stream)) => {
+        match timeout(self.worker.limits.header_timeout, handshake).await {
+            Ok(Ok(None)) => {
+                tracing::debug!(client = %self.client, "plain HTTP where TLS is spoken")
+            }
+            Ok(Ok(Some(stream))) => {
                 if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
                     self.pulse.is_shared();
                 }

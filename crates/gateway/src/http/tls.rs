@@ -1,6 +1,6 @@
 //! TLS with certificates that can change while the server runs.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, io, sync::Arc};
 
 use arc_swap::ArcSwap;
 use rustls::{
@@ -12,6 +12,10 @@ use rustls::{
 use rustls_pki_types::{
     CertificateDer, PrivateKeyDer,
     pem::{self, PemObject},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
 };
 
 /// A certificate chain with the key that belongs to it.
@@ -85,6 +89,27 @@ impl Certificate {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }
+}
+
+/// Whether a client begins as HTTP does without TLS: with a letter of its method. A TLS record begins with 0x16.
+pub(crate) async fn begins_in_plain(stream: &TcpStream) -> io::Result<bool> {
+    let mut first = [0];
+    let seen = stream.peek(&mut first).await?;
+    Ok(seen == 1 && first[0].is_ascii_uppercase())
+}
+
+/// Says in plain HTTP what is wrong.
+pub(crate) async fn refuse_plain(mut stream: TcpStream) -> io::Result<()> {
+    // What is left unread would reset the connection, and the answer with it.
+    let mut head = [0; 4096];
+    let _ = stream.read(&mut head).await?;
+    let text = "this port speaks https: write https:// instead of http:// before its address\n";
+    let answer = format!(
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
+        text.len()
+    );
+    stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await
 }
 
 impl ResolvesServerCert for Certificate {

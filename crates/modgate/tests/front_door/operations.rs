@@ -278,6 +278,10 @@ async fn a_new_certificate_is_taken_without_dropping_a_connection() {
         let client = reqwest::Client::builder().no_proxy().tls_certs_only([ca]);
         client.build().unwrap()
     };
+    let plain = gate.raw("GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let plain = String::from_utf8_lossy(&plain);
+    assert!(plain.starts_with("HTTP/1.1 400 "), "{plain}");
+    assert!(plain.contains("this port speaks https"), "{plain}");
     // Over HTTP/2, where the address stands elsewhere than in HTTP/1.1.
     let greeting = trusting(&old).get(gate.url()).send().await.unwrap();
     assert_eq!(greeting.version(), reqwest::Version::HTTP_2);
