@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use gomod::{ModulePath, Version, pattern::Patterns};
 
-use crate::config::{BackupTarget, Env, Flags, Sources, parse_duration, parse_size};
+use crate::config::{BackupTarget, Env, Flags, Sources, duration_of_flag, size_of_flag};
 
 mod carry;
 
@@ -208,10 +208,9 @@ pub struct Rate(pub Option<u64>);
 fn rate(text: &str) -> Result<Rate, String> {
     match text {
         "off" => Ok(Rate(None)),
-        text => match parse_size(text) {
-            Ok(0) => Err("it would never end".to_owned()),
-            Ok(bytes) => Ok(Rate(Some(bytes))),
-            Err(error) => Err(error.to_string()),
+        text => match size_of_flag(text)? {
+            0 => Err("it would never end".to_owned()),
+            bytes => Ok(Rate(Some(bytes))),
         },
     }
 }
@@ -230,10 +229,10 @@ Examples:
 )]
 pub struct GcArgs {
     /// Versions that were not used for so long
-    #[arg(long, value_name = "TIME", group = "what", value_parser = duration)]
+    #[arg(long, value_name = "TIME", group = "what", value_parser = duration_of_flag)]
     pub older_than: Option<Duration>,
     /// The longest unused versions, until no more than this is kept
-    #[arg(long, value_name = "SIZE", group = "what", value_parser = size)]
+    #[arg(long, value_name = "SIZE", group = "what", value_parser = size_of_flag)]
     pub max_size: Option<u64>,
     /// Versions of modules that match, in GOPRIVATE's syntax
     #[arg(long = "match", value_name = "PATTERNS", group = "what", value_parser = patterns)]
@@ -247,14 +246,6 @@ pub struct GcArgs {
     /// Print the report as JSON, for machines
     #[arg(long)]
     pub json: bool,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    parse_duration(text).map_err(|error| error.to_string())
-}
-
-fn size(text: &str) -> Result<u64, String> {
-    parse_size(text).map_err(|error| error.to_string())
 }
 
 fn patterns(text: &str) -> Result<Patterns, String> {
@@ -460,6 +451,19 @@ mod tests {
                 "{}",
                 command.get_name()
             );
+        }
+    }
+
+    #[test]
+    fn a_unit_that_is_none_is_told_with_the_one_that_was_meant() {
+        for (args, hint) in [
+            (&["gc", "--max-size", "10MB"], "\"10MiB\""),
+            (&["gc", "--older-than", "10days"], "\"10d\""),
+            (&["fsck", "--rate", "5"], "\"5MiB\""),
+        ] {
+            let args = [&["modgate"], &args[..]].concat();
+            let told = Cli::try_parse_from(args).unwrap_err().to_string();
+            assert!(told.contains(hint), "{told}");
         }
     }
 

@@ -120,7 +120,7 @@ async fn serve(
         .transpose()
         .map_err(|error| error.to_string())?;
     let listeners = server::bind(config.listen, workers())
-        .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
+        .map_err(|error| cannot_listen(config.listen, &error))?;
     // Before anybody can know that it runs, so that none is lost.
     let signals = (
         signal(SignalKind::terminate()).map_err(text)?,
@@ -213,6 +213,22 @@ fn way_in(public_url: Option<&BaseUrl>, tls: bool, address: SocketAddr) -> Strin
         "[::1]"
     };
     format!("{scheme}://{here}:{port}, from other machines {scheme}://<this host>:{port}")
+}
+
+fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "; choose another port with --listen or `listen`, or end what listens there"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "; --listen or `listen` must be an address of this machine"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 are not for everybody: choose another with --listen or `listen`"
+        }
+        _ => "",
+    };
+    format!("cannot listen on {address}: {error}{hint}")
 }
 
 /// One for each core, as far as this process may use them.

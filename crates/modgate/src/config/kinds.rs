@@ -14,7 +14,8 @@ use super::{
     secret::Secret,
     setting::Kind,
     source::{Node, Value},
-    units::{UnitError, format_duration, format_size, parse_duration, parse_size},
+    unit_hint,
+    units::{format_duration, format_size, parse_duration, parse_size},
 };
 
 /// A typed value, or everything that is wrong with the raw one.
@@ -46,7 +47,14 @@ pub(super) fn text<'n>(node: &'n Node, kind: &Kind) -> Checked<&'n str> {
         });
     };
     if text.is_empty() {
-        return Err(vec![node.mistake("the value is empty")]);
+        let hint = match kind {
+            Kind::Chain => Some("write upstreams, `direct` or `off`, or leave it out"),
+            Kind::Database => Some("write a name, a key or `off`, or leave it out"),
+            Kind::Address => Some("write an IP address and a port, or leave it out"),
+            _ => None,
+        };
+        let mistake = node.mistake("the value is empty");
+        return Err(vec![mistake.maybe_hint(hint.map(str::to_owned))]);
     }
     if text.len() > MAX_TEXT_BYTES {
         let message = format!("the value is longer than {MAX_TEXT_BYTES} bytes");
@@ -91,17 +99,9 @@ pub(super) fn time(node: &Node, kind: &Kind) -> Checked<Option<Duration>> {
         return Ok(None);
     }
     let duration = parse_duration(text).map_err(|error| {
-        let units = ["d", "h", "m", "s", "ms"];
-        let hint = unit_hint(
-            text,
-            &error,
-            &units,
-            "s",
-            "\"200ms\", \"3s\", \"2m\" or \"1h30m\"",
-        );
         vec![
             node.mistake(format!("`{}` is not a duration: {error}", shown(text)))
-                .hint(hint),
+                .hint(unit_hint::for_time(text, &error, Some(kind))),
         ]
     })?;
     let (Kind::Time(least, most) | Kind::TimeOrForever(least, most)) = kind else {
@@ -118,17 +118,9 @@ pub(super) fn time(node: &Node, kind: &Kind) -> Checked<Option<Duration>> {
 pub(super) fn size(node: &Node, kind: &Kind) -> Checked<u64> {
     let text = text(node, kind)?;
     let bytes = parse_size(text).map_err(|error| {
-        let units = ["B", "KiB", "MiB", "GiB", "TiB"];
-        let hint = unit_hint(
-            text,
-            &error,
-            &units,
-            "MiB",
-            "\"512B\", \"64KiB\", \"24MiB\" or \"1GiB\"",
-        );
         vec![
             node.mistake(format!("`{}` is not a size: {error}", shown(text)))
-                .hint(hint),
+                .hint(unit_hint::for_size(text, &error, Some(kind))),
         ]
     })?;
     match kind {
@@ -137,35 +129,6 @@ pub(super) fn size(node: &Node, kind: &Kind) -> Checked<u64> {
         }
         _ => Ok(bytes),
     }
-}
-
-fn unit_hint(text: &str, error: &UnitError, units: &[&str], usual: &str, examples: &str) -> String {
-    let number: String = text.chars().take_while(char::is_ascii_digit).collect();
-    let near = match error {
-        UnitError::NoUnit => Some(usual),
-        UnitError::Unit(unit) => near_unit(unit, units),
-        _ => None,
-    };
-    match near {
-        Some(unit) => format!("did you mean \"{number}{unit}\"?"),
-        None => format!("write a number and its unit: {examples}"),
-    }
-}
-
-/// `sec` means `s`, `min` means `m`, `MB` means `MiB`.
-fn near_unit<'u>(unit: &str, units: &[&'u str]) -> Option<&'u str> {
-    let unit = unit.to_lowercase();
-    let begins = |known: &&&str| unit.starts_with(&known.to_lowercase());
-    let same_letter = |known: &&&str| {
-        known.len() > 1 && known.to_lowercase().chars().next() == unit.chars().next()
-    };
-    units
-        .iter()
-        .filter(begins)
-        .max_by_key(|known| known.len())
-        .or_else(|| units.iter().find(same_letter))
-        .copied()
-        .or_else(|| nearest(&unit, units.iter().copied()))
 }
 
 fn out_of_range(node: &Node, value: &str, kind: &Kind) -> Vec<Mistake> {

@@ -27,6 +27,7 @@ mod setting;
 mod source;
 mod stamp;
 mod table;
+mod unit_hint;
 mod units;
 
 pub use check::Loaded;
@@ -48,4 +49,5 @@ pub use setting::{Fallback, Kind, Setting};
 pub use source::Place;
 pub use stamp::Stamp;
 pub use table::{SECTIONS, SETTINGS, Section};
+pub use unit_hint::{duration_of_flag, size_of_flag};
 pub use units::{UnitError, format_duration, format_size, parse_duration, parse_size};

@@ -218,6 +218,13 @@ fn ranges_units_and_words_are_checked() {
             "`MB` is no unit",
             "\"24MiB\"",
         ),
+        // 600MiB would be refused too.
+        (
+            "[limits]\nmax_zip_bytes = \"600MB\"",
+            2,
+            "`MB` is no unit",
+            "the range is 1MiB to 500MiB",
+        ),
         (
             "[cache]\nmemory = \"lots\"",
             2,
@@ -248,7 +255,7 @@ fn syntaxes_of_the_field_are_checked() {
             "bad chain",
             "`direct`",
         ),
-        ("chain = \"\"", 1, "empty", ""),
+        ("chain = \"\"", 1, "empty", "`direct`"),
         (
             "chain = \"http://127.0.0.1:3000\"",
             1,

@@ -1,0 +1,79 @@
+//! What is meant by a duration or a size that cannot be read.
+
+use super::{
+    nearest::nearest,
+    setting::Kind,
+    units::{UnitError, parse_duration, parse_size},
+};
+
+/// For a duration that [`parse_duration`] does not read. Of a setting, nothing out of its range is proposed.
+pub(super) fn for_time(text: &str, error: &UnitError, kind: Option<&Kind>) -> String {
+    let meant = meant(text, error, &["d", "h", "m", "s", "ms"], "s").filter(|meant| {
+        parse_duration(meant).is_ok_and(|time| match kind {
+            Some(Kind::Time(least, most) | Kind::TimeOrForever(least, most)) => {
+                (least..=most).contains(&&time)
+            }
+            _ => true,
+        })
+    });
+    hint(meant, kind, "\"200ms\", \"3s\", \"2m\" or \"1h30m\"")
+}
+
+/// The same for a size and [`parse_size`].
+pub(super) fn for_size(text: &str, error: &UnitError, kind: Option<&Kind>) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let meant = meant(text, error, &units, "MiB").filter(|meant| {
+        parse_size(meant).is_ok_and(|bytes| match kind {
+            Some(Kind::Size(least, most)) => (least..=most).contains(&&bytes),
+            _ => true,
+        })
+    });
+    hint(meant, kind, "\"512B\", \"64KiB\", \"24MiB\" or \"1GiB\"")
+}
+
+fn hint(meant: Option<String>, kind: Option<&Kind>, examples: &str) -> String {
+    match (meant, kind.and_then(Kind::range)) {
+        (Some(meant), _) => format!("did you mean \"{meant}\"?"),
+        (None, Some(range)) => {
+            format!("write a number and its unit: {examples}; the range is {range}")
+        }
+        (None, None) => format!("write a number and its unit: {examples}"),
+    }
+}
+
+/// The text with the unit that was meant, if that is clear.
+fn meant(text: &str, error: &UnitError, units: &[&str], usual: &str) -> Option<String> {
+    let number: String = text.chars().take_while(char::is_ascii_digit).collect();
+    let unit = match error {
+        UnitError::NoUnit => usual,
+        UnitError::Unit(unit) => near_unit(unit, units)?,
+        _ => return None,
+    };
+    Some(format!("{number}{unit}"))
+}
+
+/// `sec` means `s`, `min` means `m`, `MB` means `MiB`.
+fn near_unit<'u>(unit: &str, units: &[&'u str]) -> Option<&'u str> {
+    let unit = unit.to_lowercase();
+    let begins = |known: &&&str| unit.starts_with(&known.to_lowercase());
+    let same_letter = |known: &&&str| {
+        known.len() > 1 && known.to_lowercase().chars().next() == unit.chars().next()
+    };
+    units
+        .iter()
+        .filter(begins)
+        .max_by_key(|known| known.len())
+        .or_else(|| units.iter().find(same_letter))
+        .copied()
+        .or_else(|| nearest(&unit, units.iter().copied()))
+}
+
+/// Reads a duration of the command line, and says what to write instead.
+pub fn duration_of_flag(text: &str) -> Result<std::time::Duration, String> {
+    parse_duration(text).map_err(|error| format!("{error}; {}", for_time(text, &error, None)))
+}
+
+/// The same for a size.
+pub fn size_of_flag(text: &str) -> Result<u64, String> {
+    parse_size(text).map_err(|error| format!("{error}; {}", for_size(text, &error, None)))
+}
