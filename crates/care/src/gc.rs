@@ -183,6 +183,50 @@ pub async fn pin(
     Ok(count)
 }
 
+/// A pinned version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Pinned {
+    /// The module.
+    pub module: String,
+    /// The version.
+    pub version: String,
+    /// The bytes of its pinned files.
+    pub bytes: u64,
+    /// When the first of them was kept, in milliseconds since 1970.
+    pub kept_at_ms: i64,
+}
+
+/// All pinned versions, in the order of their keys.
+pub async fn pinned(records: &Records) -> Result<Vec<Pinned>, CareError> {
+    let (mut versions, mut after) = (Vec::<Pinned>::new(), String::new());
+    loop {
+        let rows = records.pinned(&after, PAGE).await?;
+        let Some(last) = rows.last() else {
+            return Ok(versions);
+        };
+        last.key.clone_into(&mut after);
+        for row in &rows {
+            let Some((_, module, version, _)) = parse_key(&row.key) else {
+                continue;
+            };
+            match versions.last_mut() {
+                Some(last)
+                    if last.module == module.as_str() && last.version == version.as_str() =>
+                {
+                    last.bytes += row.size;
+                    last.kept_at_ms = last.kept_at_ms.min(row.kept_at_ms);
+                }
+                _ => versions.push(Pinned {
+                    module: module.as_str().to_owned(),
+                    version: version.as_str().to_owned(),
+                    bytes: row.size,
+                    kept_at_ms: row.kept_at_ms,
+                }),
+            }
+        }
+    }
+}
+
 /// The versions in the index, in the order of their keys. The files of one follow each other there.
 struct Versions<'a> {
     storage: &'a Storage,

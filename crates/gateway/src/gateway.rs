@@ -203,9 +203,7 @@ impl Gateway {
             Ok(changed) => {
                 self.negatives.clear();
                 self.changeables.recompose();
-                let modules = changed.len();
                 self.relist(changed);
-                tracing::info!(modules, "tombstones read again");
             }
             Err(error) => {
                 tracing::error!(%error, "cannot read the tombstones; those read before stay in effect");

@@ -3,7 +3,11 @@
 //! They stand in the records, which the commands write and a running server follows, so that a change is effective at
 //! once and no server is needed to make one. Every tombstone is in memory too: no answer waits for the records.
 
-use std::{collections::HashMap, fs, io, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fs, io,
+    path::Path,
+};
 
 use arc_swap::ArcSwap;
 use gomod::{ModulePath, Version};
@@ -15,6 +19,8 @@ use tokio::task::spawn_blocking;
 /// The file in the data folder in which they stood before there were records.
 const OLD_FILE: &str = "tombstones.json";
 const MAX_OLD_BYTES: u64 = 64 << 20;
+/// How many changes at once are told one by one in the log.
+const MAX_TOLD: usize = 20;
 
 /// Why and when a version was retired.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -39,22 +45,24 @@ impl Tombstones {
         let tombstones = Self::default();
         // Records that were made just now have none, and are not waited for.
         if take_over(records, folder).await? || !records.fresh() {
-            tombstones.reload(records).await.map_err(io::Error::other)?;
+            let rows = records.tombstones().await.map_err(io::Error::other)?;
+            tombstones.table.store(index(rows).into());
         }
         Ok(tombstones)
     }
 
-    /// Reads them again, and gives the modules for which they changed. On an error what was read before stays in effect.
+    /// Reads them again, says in the log what changed, and gives the modules for which they did. On an error what was
+    /// read before stays in effect.
     pub(crate) async fn reload(&self, records: &Records) -> Result<Vec<ModulePath>, RecordsError> {
         let table = index(records.tombstones().await?);
         let before = self.table.load();
-        let names = before.keys().chain(table.keys());
-        let mut changed: Vec<ModulePath> = names
-            .filter(|name| before.get(*name) != table.get(*name))
+        let names: BTreeSet<&String> = before.keys().chain(table.keys()).collect();
+        let changed = names
+            .iter()
+            .filter(|name| before.get(**name) != table.get(**name))
             .filter_map(|name| ModulePath::parse(name).ok())
             .collect();
-        changed.sort_unstable();
-        changed.dedup();
+        tell(&before, &table);
         self.table.store(table.into());
         Ok(changed)
     }
@@ -139,6 +147,38 @@ pub async fn take_over(records: &Records, folder: &Path) -> io::Result<bool> {
         // Another process was quicker.
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(true),
+    }
+}
+
+/// Says which versions are retired now, and which are not any more.
+fn tell(before: &Table, now: &Table) {
+    let flat = |table: &Table| -> BTreeMap<String, Tombstone> {
+        let mut flat = BTreeMap::new();
+        for (module, versions) in table {
+            for (version, tombstone) in versions {
+                flat.insert(format!("{module}@{version}"), tombstone.clone());
+            }
+        }
+        flat
+    };
+    let (before, now) = (flat(before), flat(now));
+    let retired = now
+        .iter()
+        .filter(|(name, now)| before.get(*name) != Some(*now));
+    let back = before.iter().filter(|(name, _)| !now.contains_key(*name));
+    let (many_retired, many_back) = (retired.clone().count(), back.clone().count());
+    for (version, Tombstone { reason, time }) in retired.take(MAX_TOLD) {
+        tracing::info!(version, reason, time, "retired: it answers 410");
+    }
+    for (version, Tombstone { reason, .. }) in back.take(MAX_TOLD) {
+        tracing::info!(version, reason, "not retired any more");
+    }
+    if many_retired.max(many_back) > MAX_TOLD {
+        tracing::info!(
+            retired = many_retired,
+            back = many_back,
+            "more changed than are told one by one"
+        );
     }
 }
 

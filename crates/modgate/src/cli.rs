@@ -12,8 +12,10 @@ use gomod::{ModulePath, Version, pattern::Patterns};
 use crate::config::{BackupTarget, Env, Flags, Sources, duration_of_flag, size_of_flag};
 
 mod carry;
+mod listed;
 
 pub use carry::{CopyArgs, ExportArgs, ImportArgs};
+pub use listed::{PinnedArgs, RetiredArgs};
 
 /// Longest reason of a tombstone, in bytes: clients see it in one line.
 const MAX_REASON_BYTES: usize = 500;
@@ -53,6 +55,8 @@ pub enum Command {
     Retire(RetireArgs),
     /// Take back a retirement
     Unretire(UnretireArgs),
+    /// List the retired versions, since when and why
+    Retired(RetiredArgs),
     /// Compare everything that is kept with its hashes, in every tier, and put right what is wrong
     Fsck(FsckArgs),
     /// Remove versions that were not used for long
@@ -61,6 +65,8 @@ pub enum Command {
     Pin(PinArgs),
     /// Take back a pin
     Unpin(UnpinArgs),
+    /// List the pinned versions
+    Pinned(PinnedArgs),
     /// Write a backup of the records and of the index of what is kept
     Backup(BackupArgs),
     /// Restore a backup, or the state of a moment
@@ -140,10 +146,12 @@ pub struct CheckArgs {
 
 /// Flags of `retire`.
 #[derive(Debug, Args)]
-#[command(after_help = "It takes effect in a running server at once.
+#[command(
+    after_help = "A running server follows within a second, every replica within two.
 
 Examples:
-  modgate retire github.com/user/repo@v1.2.3 --reason 'licence changed, use v1.2.4'")]
+  modgate retire github.com/user/repo@v1.2.3 --reason 'licence changed, use v1.2.4'"
+)]
 pub struct RetireArgs {
     /// The version to retire
     #[arg(value_name = "MODULE@VERSION")]
@@ -158,10 +166,12 @@ pub struct RetireArgs {
 
 /// Flags of `unretire`.
 #[derive(Debug, Args)]
-#[command(after_help = "It takes effect in a running server at once.
+#[command(
+    after_help = "A running server follows within a second, every replica within two.
 
 Examples:
-  modgate unretire github.com/user/repo@v1.2.3")]
+  modgate unretire github.com/user/repo@v1.2.3"
+)]
 pub struct UnretireArgs {
     /// The version to take back
     #[arg(value_name = "MODULE@VERSION")]

@@ -261,6 +261,21 @@ impl Records {
         self.set_pinned(key, false).await
     }
 
+    /// The next `limit` pinned objects after `after_key`, in the order of their keys' bytes.
+    pub async fn pinned(&self, after_key: &str, limit: u32) -> Result<Vec<Object>, RecordsError> {
+        read!(&self.db, "reading the pins", conn => {
+            let rows = sqlx::query_as(
+                "SELECT key, size, sha256, h1, kept_at_ms, used_at_ms, pinned FROM objects \
+                 WHERE key > $1 AND pinned = TRUE ORDER BY key LIMIT $2",
+            )
+            .bind(after_key)
+            .bind(i64::from(limit))
+            .fetch_all(conn)
+            .await?;
+            objects(rows)?
+        })
+    }
+
     async fn set_pinned(&self, key: &str, pinned: bool) -> Result<bool, RecordsError> {
         write!(&self.db, "pinning an object", tx => {
             sqlx::query("UPDATE objects SET pinned = $2 WHERE key = $1")

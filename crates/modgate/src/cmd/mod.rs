@@ -8,6 +8,7 @@ pub mod export;
 pub mod fsck;
 pub mod gc;
 pub mod import;
+pub mod listed;
 mod open_files;
 pub mod retire;
 mod schedule;

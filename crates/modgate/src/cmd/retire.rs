@@ -50,8 +50,12 @@ fn edit(
     })?;
     let name = format!("{}@{}", version.module, version.version);
     match (retire, changed) {
-        (true, _) => eprintln!("{name} is retired: it answers 410 from now on"),
-        (false, true) => eprintln!("{name} is served again"),
+        (true, _) => eprintln!(
+            "{name} is retired: running servers answer 410 within a second, all replicas within two"
+        ),
+        (false, true) => eprintln!(
+            "{name} is served again: by running servers within a second, by all replicas within two"
+        ),
         (false, false) => {
             eprintln!("{name} was not retired here");
             return Ok(ExitCode::FAILURE);

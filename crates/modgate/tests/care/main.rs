@@ -324,6 +324,19 @@ async fn only_what_is_told_goes_and_nothing_that_is_pinned() {
     let site = Site::start(&["a", "b", "c"], "").await;
     assert!(site.run(&["pin", "lab.example/b"]).status.success());
     assert!(!site.run(&["pin", "lab.example/none"]).status.success());
+    let pinned = site.json(&["pinned", "--json"]);
+    assert_eq!(pinned["pinned"].as_array().unwrap().len(), 1, "{pinned}");
+    let first = &pinned["pinned"][0];
+    assert_eq!(
+        (&first["module"], &first["version"]),
+        (&"lab.example/b".into(), &"v1.0.0".into())
+    );
+    let table = site.run(&["pinned"]).stdout;
+    assert!(
+        String::from_utf8(table)
+            .unwrap()
+            .contains("lab.example/b@v1.0.0")
+    );
     assert_eq!(
         site.run(&["gc"]).status.code(),
         Some(2),

@@ -382,6 +382,7 @@ async fn a_retired_version_is_gone_at_once() {
             .unwrap();
         let told = String::from_utf8_lossy(&done.stderr);
         assert!(done.status.success(), "{told}");
+        done.stdout
     };
     // The server sees that the records are written. It does so within 250 ms; machines that build beside their tests
     // are slow.
@@ -403,8 +404,19 @@ async fn a_retired_version_is_gone_at_once() {
         let json = gate.get_with(&zip, &json).await;
         let json: serde_json::Value = serde_json::from_slice(&json.body).unwrap();
         assert_eq!(json["error"], "resource_gone");
+        let listed = command(&["retired", "--json"]);
+        let listed: serde_json::Value = serde_json::from_slice(&listed).unwrap();
+        let listed = &listed["retired"][0];
+        assert_eq!(listed["module"], "lab.example/a");
+        assert_eq!(listed["reason"], "leaks tokens");
+        let table = String::from_utf8(command(&["retired"])).unwrap();
+        assert!(table.contains("lab.example/a@v1.0.0  20"), "{table}");
         command(&["unretire", "lab.example/a@v1.0.0"]);
         becomes(200).await;
         assert_eq!(gate.get("/lab.example/a/@v/list").await.text(), "v1.0.0\n");
     }
+    let logs = gate.logged("not retired any more", 2).await;
+    let told = logs.lines().find(|line| line.contains("it answers 410"));
+    let told = told.unwrap();
+    assert!(told.contains("lab.example/a@v1.0.0") && told.contains("leaks tokens"));
 }

@@ -49,7 +49,9 @@ pub(crate) async fn objects_are_noted_found_and_forgotten(database: Database) {
 
     assert!(records.pin(&info.key).await.unwrap());
     assert!(records.object(&info.key).await.unwrap().unwrap().pinned);
+    assert_eq!(records.pinned("", 10).await.unwrap().len(), 1);
     assert!(records.unpin(&info.key).await.unwrap());
+    assert_eq!(records.pinned("", 10).await.unwrap(), []);
     assert!(!records.pin("go/none").await.unwrap());
 
     assert!(records.forget(&info.key).await.unwrap());
