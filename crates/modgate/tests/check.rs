@@ -56,6 +56,18 @@ fn a_good_configuration_is_printed_with_its_origins() {
 }
 
 #[test]
+fn a_process_without_a_home_keeps_in_the_folder_of_the_system() {
+    let output = Command::new(env!("CARGO_BIN_EXE_modgate"))
+        .arg("check")
+        .env_clear()
+        .output()
+        .unwrap();
+    let line = "data = \"/var/lib/modgate\"  # default: the system's folder, since the process has no home";
+    let out = text(&output.stdout);
+    assert!(out.contains(line), "{out}");
+}
+
+#[test]
 fn the_digest_is_of_what_replicas_have_in_common() {
     let digest = |toml: &str, vars: &[(&str, &str)]| {
         let (dir, file) = home(toml);

@@ -179,10 +179,10 @@ fn data(reader: &mut Reader<'_>, scope: &Scope) -> PathBuf {
     let show = |path: &PathBuf| quoted(&path.to_string_lossy());
     let given = reader.read(scope, "data", |_, node, kind| kinds::path(node, kind), show);
     given.unwrap_or_else(|| {
-        let folder = reader.env.data_folder();
+        let (folder, why) = reader.env.data_folder();
         if scope.node("data").is_none() {
             let setting = scope.setting("data");
-            let origin = Origin::Found("the user's data folder".to_owned());
+            let origin = Origin::Found(why.to_owned());
             reader.record(scope, setting, Some(show(&folder)), origin);
         }
         folder

@@ -44,14 +44,17 @@ impl Env {
     }
 
     /// The default of `data`: the user's data folder (XDG base directories), or
-    /// a system folder for a process without a home.
-    pub(super) fn data_folder(&self) -> PathBuf {
+    /// a system folder for a process without a home. With why it is this one.
+    pub(super) fn data_folder(&self) -> (PathBuf, &'static str) {
         if let Some(folder) = self.absolute("XDG_DATA_HOME") {
-            return folder.join("modgate");
+            return (folder.join("modgate"), "the user's data folder");
         }
         match self.absolute("HOME") {
-            Some(home) => home.join(".local/share/modgate"),
-            None => PathBuf::from("/var/lib/modgate"),
+            Some(home) => (home.join(".local/share/modgate"), "the user's data folder"),
+            None => (
+                PathBuf::from("/var/lib/modgate"),
+                "the system's folder, since the process has no home",
+            ),
         }
     }
 

@@ -38,11 +38,7 @@ pub(super) fn top_level(
         }
         let (chain, text, from) = found(reader, itself);
         let setting = scope.setting("chain");
-        let shown = quoted(&text);
-        reader
-            .notices
-            .push(format!("chain {shown} is a default: {from}"));
-        reader.record(scope, setting, Some(shown), Origin::Found(from));
+        reader.record(scope, setting, Some(quoted(&text)), Origin::Found(from));
         (chain, text)
     });
     (chain, entries(&text))
