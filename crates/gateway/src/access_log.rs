@@ -1,17 +1,17 @@
-//! One line per request, written in blocks by a thread of its own.
+//! One line per request, and between them what else the server logs, written in blocks by a thread of its own.
 //!
 //! A request appends its line to the buffer of its thread; the log's thread writes what has gathered every
 //! [`FLUSH`], or sooner when a buffer has [`FLUSH_BYTES`]. So lines of different threads may stand a moment out of order.
 //! When the output cannot keep up, lines beyond [`MAX_BUFFERED_BYTES`] in all are dropped and counted: a full pipe must not
-//! stop downloads.
+//! stop downloads, nor the end of the server.
 
 use std::{
     io::Write,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
+        mpsc,
     },
-    thread::JoinHandle,
     time::Duration,
 };
 
@@ -20,12 +20,15 @@ use crate::per_thread::PerThread;
 const FLUSH: Duration = Duration::from_millis(200);
 const FLUSH_BYTES: usize = 64 << 10;
 const MAX_BUFFERED_BYTES: usize = 8 << 20;
+/// How long the end waits until the last lines are written.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// The sink for request lines.
+/// The sink for request lines and other lines of the log.
 #[derive(Debug)]
 pub struct AccessLog {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    /// Nothing is sent: the other end goes with the thread.
+    thread: Mutex<mpsc::Receiver<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +64,21 @@ impl Shared {
         ordered
     }
 
+    fn line(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut buffer = lock(self.buffers.mine());
+        let before = buffer.len();
+        if before > MAX_BUFFERED_BYTES / self.buffers.parts() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        write(&mut buffer);
+        let full = before < FLUSH_BYTES && buffer.len() >= FLUSH_BYTES;
+        drop(buffer);
+        if full {
+            self.order(|orders| orders.write = true);
+        }
+    }
+
     fn order(&self, change: impl FnOnce(&mut Orders)) {
         change(&mut lock(&self.orders));
         self.wake.notify_one();
@@ -72,9 +90,11 @@ impl AccessLog {
     pub fn to(mut out: impl Write + Send + 'static) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
-        let thread = std::thread::Builder::new()
+        let (alive, thread) = mpsc::channel();
+        std::thread::Builder::new()
             .name("access-log".into())
             .spawn(move || {
+                let _alive: mpsc::Sender<()> = alive;
                 let mut spare = Vec::new();
                 loop {
                     let orders = theirs.wait();
@@ -93,24 +113,24 @@ impl AccessLog {
             })?;
         Ok(Self {
             shared,
-            thread: Some(thread),
+            thread: Mutex::new(thread),
         })
     }
 
     /// Appends one line by `write`, which must end it with a newline.
     pub fn line(&self, write: impl FnOnce(&mut Vec<u8>)) {
-        let mut buffer = lock(self.shared.buffers.mine());
-        let before = buffer.len();
-        if before > MAX_BUFFERED_BYTES / self.shared.buffers.parts() {
-            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
-            return;
-        }
-        write(&mut buffer);
-        let full = before < FLUSH_BYTES && buffer.len() >= FLUSH_BYTES;
-        drop(buffer);
-        if full {
-            self.shared.order(|orders| orders.write = true);
-        }
+        self.shared.line(write);
+    }
+
+    /// For lines that are to be seen at once, such as those of `tracing`: each write appends one whole line.
+    pub fn writer(&self) -> impl Write + use<> {
+        Lines(Arc::clone(&self.shared))
+    }
+
+    /// Writes what there is and ends; lines after this go nowhere. It waits for the output, but not for long.
+    pub fn close(&self) {
+        self.shared.order(|orders| orders.close = true);
+        let _ = lock(&self.thread).recv_timeout(LAST_LINES);
     }
 
     /// Lines dropped since the start.
@@ -121,10 +141,22 @@ impl AccessLog {
 
 impl Drop for AccessLog {
     fn drop(&mut self) {
-        self.shared.order(|orders| orders.close = true);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.close();
+    }
+}
+
+/// See [`AccessLog::writer`].
+struct Lines(Arc<Shared>);
+
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        self.0.line(|lines| lines.extend_from_slice(line));
+        self.0.order(|orders| orders.write = true);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -146,6 +178,34 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    /// An output whose reader stands still.
+    struct Stalled;
+
+    impl Write for Stalled {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            loop {
+                thread::park();
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_output_that_stands_still_holds_up_nobody() {
+        let log = AccessLog::to(Stalled).unwrap();
+        let line = [b'x'; 1 << 10];
+        for _ in 0..(4 * MAX_BUFFERED_BYTES / line.len()) {
+            log.writer().write_all(&line).unwrap();
+        }
+        assert!(log.dropped() > 0);
+        let begin = std::time::Instant::now();
+        drop(log);
+        assert!(begin.elapsed() < 10 * LAST_LINES);
     }
 
     #[test]

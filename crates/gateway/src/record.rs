@@ -117,7 +117,7 @@ pub struct Recorder {
     /// Counted here.
     pub metrics: Arc<Metrics>,
     /// Written here, unless request lines are switched off.
-    pub(crate) log: AccessLog,
+    pub(crate) log: Arc<AccessLog>,
     logging: AtomicBool,
     /// JSON lines, or text for people.
     json: bool,
@@ -150,7 +150,7 @@ pub struct Record {
 
 impl Recorder {
     /// Counts in `metrics` and writes request lines to `log`, as JSON or as text for people.
-    pub fn new(metrics: Arc<Metrics>, log: AccessLog, json: bool) -> Self {
+    pub fn new(metrics: Arc<Metrics>, log: Arc<AccessLog>, json: bool) -> Self {
         Self {
             metrics,
             log,

@@ -134,7 +134,7 @@ async fn start(
         stop.clone(),
     )
     .await?;
-    let log = AccessLog::to(io::stderr())?;
+    let log = Arc::new(AccessLog::to(io::stderr())?);
     let door = Door::new(
         gateway,
         Arc::new(Recorder::new(metrics, log, true)),

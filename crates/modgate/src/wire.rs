@@ -5,7 +5,9 @@ use std::{collections::HashMap, io::IsTerminal, sync::Arc};
 use egress::{Credentials, Egress, NetworkSettings};
 use gateway::settings::{Freshness, Mode, Negative, RouteRule, Routes, Settings, SumDbSettings};
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::{Layer as _, Registry, layer::SubscriberExt as _, reload};
+use tracing_subscriber::{
+    Layer as _, Registry, fmt::MakeWriter, layer::SubscriberExt as _, reload,
+};
 use upstream::{
     Upstreams,
     chain::{BaseUrl, Chain, Fall, Target},
@@ -281,13 +283,17 @@ fn level(config: &Config) -> LevelFilter {
     }
 }
 
-/// Starts logging to standard error.
-pub fn logs(config: &Config, json: bool) -> LogLevelHandle {
+/// Starts logging to `out`, which leads to standard error.
+pub fn logs(
+    config: &Config,
+    json: bool,
+    out: impl for<'a> MakeWriter<'a> + Send + Sync + 'static,
+) -> LogLevelHandle {
     let (filter, handle) = reload::Layer::new(level(config));
     let colours =
         !json && std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let layer = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(out)
         .with_target(false)
         .with_ansi(colours);
     let layer = if json {

@@ -119,7 +119,7 @@ fn metrics_page(gateway: &Gateway, recorder: &Recorder) -> String {
         metrics::family(
             page,
             "modgate_log_lines_dropped_total",
-            "Request lines not written because the output was too slow",
+            "Lines of the log not written because the output was too slow",
             "counter",
             &[(String::new(), dropped)],
         );

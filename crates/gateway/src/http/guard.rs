@@ -330,7 +330,7 @@ mod tests {
     #[test]
     fn a_client_must_take_its_least() {
         let log = crate::AccessLog::to(io::sink()).unwrap();
-        let recorder = Recorder::new(Arc::default(), log, false);
+        let recorder = Recorder::new(Arc::default(), Arc::new(log), false);
         let pulse = Pulse::new(Arc::new(recorder));
         assert_eq!(given_up(&pulse, 0, 1), None, "nobody waits for an idle one");
         pulse.asked();

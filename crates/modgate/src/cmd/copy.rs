@@ -32,7 +32,7 @@ pub fn run(args: &CopyArgs, env: Env) -> io::Result<ExitCode> {
         configs.push(config);
     }
     let (config, there) = (&configs[0], &configs[configs.len() - 1]);
-    wire::logs(config, wire::json_logs(config));
+    wire::logs(config, wire::json_logs(config), io::stderr);
     let runtime = super::runtime()?;
     let (names, report) = runtime.block_on(copy_all(args, config, there))?;
     print(args, &names, &report)?;

@@ -19,7 +19,7 @@ pub fn run(args: &GcArgs, env: Env) -> io::Result<ExitCode> {
     let Some(config) = super::load(&args.config.sources(env))? else {
         return Ok(ExitCode::FAILURE);
     };
-    wire::logs(&config, wire::json_logs(&config));
+    wire::logs(&config, wire::json_logs(&config), io::stderr);
     let options = Options {
         older_than: args.older_than,
         max_size: args.max_size,

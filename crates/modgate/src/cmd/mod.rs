@@ -40,7 +40,7 @@ fn load(sources: &Sources) -> io::Result<Option<Config>> {
 fn load_and_log(sources: &Sources) -> io::Result<Option<Config>> {
     let config = load(sources)?;
     if let Some(config) = &config {
-        wire::logs(config, wire::json_logs(config));
+        wire::logs(config, wire::json_logs(config), io::stderr);
     }
     Ok(config)
 }

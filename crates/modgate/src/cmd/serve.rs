@@ -52,13 +52,16 @@ pub fn run(args: &ServeArgs, env: Env) -> io::Result<ExitCode> {
         }
     };
     let json = wire::json_logs(&loaded.config);
-    let level = wire::logs(&loaded.config, json);
+    let log = Arc::new(AccessLog::to(io::stderr())?);
+    let lines = Arc::clone(&log);
+    let level = wire::logs(&loaded.config, json, move || lines.writer());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(128)
         .build()?;
-    let ended = runtime.block_on(serve(sources, loaded, json, &level));
+    let ended = runtime.block_on(serve(sources, loaded, json, &level, &log));
     runtime.shutdown_timeout(Duration::from_secs(1));
+    log.close();
     match ended {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) => {
@@ -73,6 +76,7 @@ async fn serve(
     loaded: Loaded,
     json: bool,
     level: &wire::LogLevelHandle,
+    log: &Arc<AccessLog>,
 ) -> Result<(), String> {
     let text = |error: io::Error| error.to_string();
     let config = &loaded.config;
@@ -102,8 +106,8 @@ async fn serve(
         Arc::clone(&records),
         Arc::clone(&replicas),
     ));
-    let log = AccessLog::to(io::stderr()).map_err(text)?;
-    let recorder = Arc::new(Recorder::new(Arc::clone(&metrics), log, json));
+    let recorder = Recorder::new(Arc::clone(&metrics), Arc::clone(log), json);
+    let recorder = Arc::new(recorder);
     recorder.set_logging(config.log.access);
     let door = Arc::new(Door::new(
         Arc::clone(&gateway),

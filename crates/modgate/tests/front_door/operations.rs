@@ -9,7 +9,7 @@ use testkit::{
     tls::{Certificate, Pem},
 };
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpStream,
 };
 
@@ -151,6 +151,53 @@ async fn sigterm_waits_for_no_longer_than_the_drain_limit() {
         assert!(going.await.unwrap().is_err(), "a short success");
         assert_eq!(kept_zips(gate.data_dir()), 0);
     }
+}
+
+/// Whoever reads the log may stand still; what is logged then is dropped and counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_nobody_reads_holds_up_nothing() {
+    let lab = Lab::start().await;
+    for name in ["a", "b", "c"] {
+        lab.add(module(name));
+    }
+    lab.fault("/b/@v/v1.0.0.zip", Fault::Corrupt, None);
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = tokio::process::Command::from(common::command())
+        .args(["serve", "--listen", "127.0.0.1:0", "--sumdb", "off"])
+        .args(["--upstream", &lab.url(), "--data"])
+        .arg(folder.path())
+        .stderr(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(server.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("listening on") && !line.contains("\"listening\"") {
+        line.clear();
+        assert!(log.read_line(&mut line).await.unwrap() > 0, "it ended");
+    }
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let url = format!("http://{}", line["listening"].as_str().unwrap());
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let get = async |path: String| {
+        let request = client.get(format!("{url}{path}"));
+        let reply = request.timeout(Duration::from_secs(10)).send().await;
+        reply.unwrap().status().as_u16()
+    };
+    // More than a pipe holds.
+    for _ in 0..1000 {
+        assert_eq!(get(module("a").url_path("info")).await, 200);
+    }
+    // One that is logged as a warning, and one that is fetched after it.
+    assert_eq!(get(module("b").url_path("zip")).await, 502);
+    assert_eq!(get(module("c").url_path("zip")).await, 200);
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(server.id().unwrap().try_into().unwrap()).unwrap(),
+        rustix::process::Signal::TERM,
+    )
+    .unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(20), server.wait()).await;
+    assert!(ended.expect("it does not end").unwrap().success());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -121,7 +121,8 @@ impl Asked {
             stop.clone(),
         )
         .await?;
-        let recorder = Recorder::new(metrics, AccessLog::to(io::sink())?, false);
+        let log = Arc::new(AccessLog::to(io::sink())?);
+        let recorder = Recorder::new(metrics, log, false);
         recorder.set_logging(false);
         let settings = serve::door_settings(&config);
         let door = Arc::new(Door::new(
