@@ -3,19 +3,21 @@
 //! Flags that set configuration stay texts here: [`crate::config`] checks them
 //! together with the file and the environment, and reports all mistakes at once.
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-use gomod::{ModulePath, Version, pattern::Patterns};
+use gomod::pattern::Patterns;
 
 use crate::config::{BackupTarget, Env, Flags, Sources, duration_of_flag, size_of_flag};
 
 mod carry;
 mod listed;
+mod module_version;
 
 pub use carry::{CopyArgs, ExportArgs, ImportArgs};
 pub use listed::{PinnedArgs, RetiredArgs};
+pub use module_version::{ModuleVersion, ModuleVersionError, ModuleVersions};
 
 /// Longest reason of a tombstone, in bytes: clients see it in one line.
 const MAX_REASON_BYTES: usize = 500;
@@ -361,72 +363,6 @@ pub struct CompletionsArgs {
     pub shell: Shell,
 }
 
-/// `MODULE@VERSION`: a canonical version of a module.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModuleVersion {
-    /// The module.
-    pub module: ModulePath,
-    /// Its version.
-    pub version: Version,
-}
-
-/// `MODULE` or `MODULE@VERSION`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModuleVersions {
-    /// The module.
-    pub module: ModulePath,
-    /// One version; none is all of them.
-    pub version: Option<Version>,
-}
-
-impl FromStr for ModuleVersions {
-    type Err = ModuleVersionError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.contains('@') {
-            let ModuleVersion { module, version } = text.parse()?;
-            let version = Some(version);
-            return Ok(Self { module, version });
-        }
-        let module = ModulePath::parse(text)
-            .map_err(|error| ModuleVersionError::Module(text.to_owned(), error.to_string()))?;
-        Ok(Self {
-            module,
-            version: None,
-        })
-    }
-}
-
-/// Why a text is not `MODULE@VERSION`.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ModuleVersionError {
-    /// No `@`.
-    #[error("write it as MODULE@VERSION, such as github.com/user/repo@v1.2.3")]
-    NoVersion,
-    /// The part before `@`, and why.
-    #[error("`{0}` is not a module path: {1}")]
-    Module(String, String),
-    /// The part after `@`, and why.
-    #[error("`{0}` is not a canonical version: {1}")]
-    Version(String, String),
-}
-
-impl FromStr for ModuleVersion {
-    type Err = ModuleVersionError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (module, version) = text.split_once('@').ok_or(ModuleVersionError::NoVersion)?;
-        Ok(Self {
-            module: ModulePath::parse(module).map_err(|error| {
-                ModuleVersionError::Module(module.to_owned(), error.to_string())
-            })?,
-            version: Version::parse(version).map_err(|error| {
-                ModuleVersionError::Version(version.to_owned(), error.to_string())
-            })?,
-        })
-    }
-}
-
 /// A reason that fits into one line of an answer.
 fn reason(text: &str) -> Result<String, String> {
     let text = text.trim();
@@ -486,6 +422,7 @@ mod tests {
             &["example.com/m", "--reason", "x"],
             &["example.com/m@main", "--reason", "x"],
             &["-@v1.2.3", "--reason", "x"],
+            &["example.com/m@v2.0.0", "--reason", "x"],
             &["example.com/m@v1.2.3", "--reason", " "],
             &["example.com/m@v1.2.3", "--reason", "a\nb"],
         ] {

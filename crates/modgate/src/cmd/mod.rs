@@ -17,6 +17,7 @@ mod watch;
 
 use std::io::{self, IsTerminal as _};
 
+use records::Records;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
@@ -43,6 +44,17 @@ fn load_and_log(sources: &Sources) -> io::Result<Option<Config>> {
         wire::logs(config, wire::json_logs(config), io::stderr);
     }
     Ok(config)
+}
+
+/// The records of a gateway that has run here, for commands that only take something back: they make no data folder.
+async fn open_existing_records(config: &Config) -> io::Result<Records> {
+    if config.records.postgres.is_none() && !config.data.is_dir() {
+        return Err(io::Error::other(format!(
+            "there is no data folder {}: name that of the gateway with --data or --config",
+            config.data.display()
+        )));
+    }
+    wire::open_records(config).await
 }
 
 fn runtime() -> io::Result<Runtime> {

@@ -41,7 +41,11 @@ fn edit(
         .enable_all()
         .build()?;
     let changed = runtime.block_on(async {
-        let records = wire::open_records(&config).await?;
+        let records = if retire {
+            wire::open_records(&config).await?
+        } else {
+            super::open_existing_records(&config).await?
+        };
         // Before there are new ones: what was taken over stays below what is said now.
         tombstone::take_over(&records, wire::store_folder(&config)).await?;
         let edited = tombstone::edit(&records, &version.module, &version.version, tombstone).await;
