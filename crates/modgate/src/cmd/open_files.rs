@@ -37,7 +37,7 @@ pub(super) fn allow(config: &Config) {
         tracing::warn!(
             have,
             need,
-            "the limit of open files is too low for `limits.max_connections` and `cache.memory_bytes`: raise it \
+            "the limit of open files is too low for `limits.max_connections` and `cache.memory`: raise it \
              (`LimitNOFILE=` of systemd, `--ulimit nofile=` of Docker, `ulimit -n`) or lower these"
         );
     }
@@ -53,10 +53,24 @@ fn needed(connections: u64, memory_bytes: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Sources;
 
     #[test]
-    fn defaults_fit_into_what_systems_allow() {
-        assert!(needed(4096, 256 << 20) < 16 << 10);
+    fn defaults_fit_into_what_systems_allow_and_are_as_documented() {
+        // No file, no variables.
+        let config = Config::load(&Sources::default()).unwrap().config;
+        let need = needed(
+            config.limits.max_connections as u64,
+            config.cache.memory_bytes,
+        );
+        assert!(need < 16 << 10);
+        let manual = include_str!("../../../../docs/operations.md");
+        let told = format!(
+            "`cache.memory` ({},{:03} at the defaults)",
+            need / 1000,
+            need % 1000
+        );
+        assert!(manual.contains(&told), "{told}");
         assert_eq!(needed(u64::MAX, 1), u64::MAX);
     }
 }
