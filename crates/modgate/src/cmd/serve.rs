@@ -1,7 +1,7 @@
 //! `modgate serve`.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io::{self, IsTerminal as _},
     net::{SocketAddr, TcpListener},
     num::NonZero,
@@ -33,7 +33,7 @@ use upstream::chain::BaseUrl;
 use crate::{
     cli::ServeArgs,
     cmd::{check, open_files, schedule, watch::Watch},
-    config::{Config, Env, Loaded, Sources, changes_needing_restart, lost_its_file},
+    config::{Config, Env, Loaded, Sources, Stamp, changes_needing_restart, lost_its_file},
     wire,
 };
 
@@ -305,29 +305,23 @@ impl Running {
     ) -> io::Result<Duration> {
         let (mut term, mut int, mut hup) = signals;
         let mut watch = Watch::new();
-        self.watch(&mut watch).await;
+        self.watch(&mut watch, None).await;
         loop {
             tokio::select! {
                 _ = term.recv() => break,
                 _ = int.recv() => break,
-                _ = hup.recv() => {
-                    if self.reload(level) {
-                        self.watch(&mut watch).await;
-                    }
-                }
+                _ = hup.recv() => self.reload(level, &mut watch).await,
                 // Its change may not be seen here yet, or not at all: not every file system tells.
                 () = self.gateway.epoch_differs() => {
-                    if self.reload(level) {
-                        self.watch(&mut watch).await;
-                    }
+                    self.reload(level, &mut watch).await;
                     self.gateway.compare_epoch();
                 }
                 mut changed = watch.changed() => {
                     if self.wal.as_ref().is_some_and(|wal| changed.remove(wal)) {
                         self.replicas.announcements.look();
                     }
-                    if !changed.is_empty() && self.reload(level) {
-                        self.watch(&mut watch).await;
+                    if !changed.is_empty() {
+                        self.reload(level, &mut watch).await;
                     }
                 }
             }
@@ -336,12 +330,21 @@ impl Running {
         Ok(self.loaded.config.limits.drain_timeout)
     }
 
-    /// Watches the files of the configuration in effect, and the records.
-    async fn watch(&mut self, watch: &mut Watch) {
-        let files = self.loaded.watched_files.iter();
-        let mut files: HashMap<_, _> = files
-            .map(|(path, stamp)| (absolute(path), *stamp))
-            .collect();
+    /// Watches the files of the configuration in effect and the records, and those of a refused configuration.
+    async fn watch(&self, watch: &mut Watch, refused: Option<BTreeMap<PathBuf, Option<Stamp>>>) {
+        let mut files = HashMap::new();
+        for (path, stamp) in &self.loaded.watched_files {
+            let path = absolute(path);
+            // What was refused is not to be tried again before something else changes.
+            let stamp = match refused {
+                Some(_) => watch.seen(&path, *stamp),
+                None => *stamp,
+            };
+            files.insert(path, stamp);
+        }
+        for (path, stamp) in refused.iter().flatten() {
+            files.insert(absolute(path), *stamp);
+        }
         // As it was when it was looked at last; a look too many does no harm.
         files.extend(
             self.wal
@@ -351,33 +354,42 @@ impl Running {
         watch.set(files).await;
     }
 
-    /// Takes a new configuration, and says whether it did; a bad one is refused and the old one stays.
-    fn reload(&mut self, level: &wire::LogLevelHandle) -> bool {
+    /// Takes a new configuration; a bad one is refused, the old one stays, and what may mend it is watched.
+    async fn reload(&mut self, level: &wire::LogLevelHandle, watch: &mut Watch) {
+        let refused = self.take(level).err();
+        if refused.is_some() {
+            self.metrics.reloads.count(Reload::Refused);
+        }
+        self.watch(watch, refused).await;
+    }
+
+    /// The files of a configuration that is refused come back.
+    fn take(
+        &mut self,
+        level: &wire::LogLevelHandle,
+    ) -> Result<(), BTreeMap<PathBuf, Option<Stamp>>> {
         let loaded = match Config::load(&self.sources) {
             Ok(loaded) => loaded,
             Err(mistakes) => {
-                self.metrics.reloads.count(Reload::Refused);
                 tracing::error!(
                     "the new configuration is refused, the old one stays:\n{}",
                     mistakes.render(false)
                 );
-                return false;
+                return Err(mistakes.watched_files);
             }
         };
         if lost_its_file(&self.loaded, &loaded) {
-            self.metrics.reloads.count(Reload::Refused);
             tracing::error!(
                 "the configuration file is empty, the old configuration stays: start anew to run without"
             );
-            return false;
+            return Err(loaded.watched_files);
         }
         let direct = self.gateway.direct();
         let settings = match wire::settings(&loaded.config, &self.via, Some(&direct)) {
             Ok(settings) => settings,
             Err(error) => {
-                self.metrics.reloads.count(Reload::Refused);
                 tracing::error!(error, "the new configuration is refused, the old one stays");
-                return false;
+                return Err(loaded.watched_files);
             }
         };
         for name in changes_needing_restart(&self.loaded, &loaded) {
@@ -398,7 +410,7 @@ impl Running {
         self.metrics.reloads.count(Reload::Taken);
         tracing::info!("configuration read again");
         self.loaded = loaded;
-        true
+        Ok(())
     }
 }
 

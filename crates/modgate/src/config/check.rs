@@ -75,15 +75,16 @@ impl Config {
         let scope = collect(sources, &mut reader.mistakes);
         let config = sections(&mut reader, &scope);
         unknown_variables(&sources.env, &reader.referenced, &mut reader.mistakes);
+        // Of a file that was read twice the first look counts.
+        let watched_files = reader.watched.into_iter().rev().collect();
         if !reader.mistakes.is_empty() {
-            return Err(Mistakes::new(reader.mistakes));
+            return Err(Mistakes::new(reader.mistakes, watched_files));
         }
         Ok(Loaded {
             config,
             origins: reader.origins,
             notices: reader.notices,
-            // Of a file that was read twice the first look counts.
-            watched_files: reader.watched.into_iter().rev().collect(),
+            watched_files,
         })
     }
 }

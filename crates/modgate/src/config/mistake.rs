@@ -1,12 +1,13 @@
 //! Mistakes in a configuration and how they are shown.
 
-use std::{fmt, ops::Range};
+use std::{collections::BTreeMap, fmt, ops::Range, path::PathBuf};
 
 use serde::Serialize;
 
 use super::{
     redact::secrets_of_urls,
     source::{Place, Source},
+    stamp::Stamp,
 };
 
 /// Characters of a long line that are shown before and after the mistake.
@@ -132,32 +133,43 @@ fn masked_line(source: &Source, line: Range<usize>) -> Vec<char> {
 /// Every mistake of a configuration, in the order of the texts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", self.render(false))]
-pub struct Mistakes(Vec<Mistake>);
+pub struct Mistakes {
+    mistakes: Vec<Mistake>,
+    /// All files that this configuration is made of, each as it was just before it was read: `None` if it was not there.
+    /// A change of one may mend it.
+    pub watched_files: BTreeMap<PathBuf, Option<Stamp>>,
+}
 
 impl Mistakes {
-    pub(super) fn new(mut mistakes: Vec<Mistake>) -> Self {
+    pub(super) fn new(
+        mut mistakes: Vec<Mistake>,
+        watched_files: BTreeMap<PathBuf, Option<Stamp>>,
+    ) -> Self {
         mistakes.sort_by(|a, b| {
             let spot = |m: &Mistake| m.spot.as_ref().map(|spot| (spot.line, spot.column));
             (&a.place, spot(a)).cmp(&(&b.place, spot(b)))
         });
         mistakes.dedup();
-        Self(mistakes)
+        Self {
+            mistakes,
+            watched_files,
+        }
     }
 
     /// The mistakes, files first, then the environment, then flags.
     pub fn iter(&self) -> impl Iterator<Item = &Mistake> {
-        self.0.iter()
+        self.mistakes.iter()
     }
 
     /// All of them as text for a terminal, with or without colours.
     pub fn render(&self, colours: bool) -> String {
         let paint = Paint(colours);
         let mut text = String::new();
-        for mistake in &self.0 {
+        for mistake in &self.mistakes {
             render_one(mistake, paint, &mut text);
             text.push('\n');
         }
-        let count = match self.0.len() {
+        let count = match self.mistakes.len() {
             1 => "1 mistake".to_owned(),
             count => format!("{count} mistakes"),
         };
@@ -167,7 +179,7 @@ impl Mistakes {
 
     /// All of them for machines.
     pub fn to_json(&self) -> impl Serialize {
-        self.0.iter().map(Plain::from).collect::<Vec<_>>()
+        self.mistakes.iter().map(Plain::from).collect::<Vec<_>>()
     }
 }
 

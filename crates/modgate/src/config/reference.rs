@@ -26,7 +26,7 @@ name), and all mistakes are reported at once. `modgate check` prints what is in 
 prints a secret.
 
 The file, and the files it names, are read again when they change and on SIGHUP. A new configuration with a mistake is refused as
-a whole and the old one stays. A setting marked *restart* is taken over only by a new process.
+a whole and the old one stays; it is tried again when one of its files changes or appears. A setting marked *restart* is taken over only by a new process.
 
 Durations are whole numbers with a unit: `\"200ms\"`, `\"3s\"`, `\"2m\"`, `\"1h30m\"`, `\"7d\"`. Sizes are powers of 1024: `\"512B\"`,
 `\"64KiB\"`, `\"24MiB\"`, `\"1GiB\"`. A relative path starts at the folder of the process.

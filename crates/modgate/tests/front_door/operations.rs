@@ -247,6 +247,27 @@ async fn a_new_configuration_is_taken_without_dropping_a_connection() {
     assert!(going.bytes().await.unwrap() == big.zip());
 }
 
+/// As when a `ConfigMap` comes before the `Secret` that it names.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_configuration_is_tried_again_when_the_file_it_lacks_is_there() {
+    let lab = Lab::start().await;
+    let gate = with_config(in_file(&lab.url(), "")).await;
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    let headers = format!(
+        "[upstream.\"{}\"]\nheaders = {{ X-Key = {{ file = \"{}\" }} }}\n",
+        lab.url(),
+        secret.display()
+    );
+    gate.rewrite_config(&in_file(&lab.url(), &headers));
+    gate.logged("is refused, the old one stays", 1).await;
+    // Longer than the looks that need no notice are apart: nothing changed.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    std::fs::write(&secret, "one\n").unwrap();
+    let logs = gate.logged("configuration read again", 1).await;
+    assert_eq!(logs.matches("is refused").count(), 1, "{logs}");
+}
+
 /// A `ConfigMap` of Kubernetes: the file is a link into a folder that is a link, and the latter changes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_configuration_behind_links_is_taken() {
