@@ -4,7 +4,7 @@ use std::{fmt::Display, net::SocketAddr, path::PathBuf, str::FromStr, time::Dura
 
 use egress::UrlPrefix;
 use gomod::pattern::Patterns;
-use upstream::chain::{BaseUrl, Chain};
+use upstream::chain::{BaseUrl, Chain, ChainError};
 
 use super::{
     checked::VcsRule,
@@ -262,24 +262,35 @@ pub(super) fn command(node: &Node) -> Checked<Vec<String>> {
 
 /// The chain that a text says, whose mistakes are shown at `node`.
 pub(super) fn chain_of(node: &Node, text: &str) -> Checked<Chain> {
+    let bad_chain = |error: &ChainError| format!("bad chain: {}", redacted(&error.to_string()));
     text.parse::<Chain>().map_err(|error| {
-        let message = format!("bad chain: {}", redacted(&error.to_string()));
-        let bad = text
-            .split([',', '|'])
-            .map(str::trim)
-            .find(|entry| !entry.is_empty() && entry.parse::<Chain>().is_err());
-        let Some(bad) = bad else {
-            return vec![node.mistake(message)];
-        };
-        let start = text.find(bad).unwrap_or_default();
-        let hint = match nearest(bad, ["direct", "off"]) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => "entries are URLs, `direct` or `off`, with `,` or `|` between them".to_owned(),
-        };
-        vec![
-            node.mistake_in(start..start + bad.len(), message)
-                .hint(hint),
-        ]
+        let mut mistakes = Vec::new();
+        let mut start = 0;
+        for written in text.split([',', '|']) {
+            let entry = written.trim();
+            let from = start + (written.len() - written.trim_start().len());
+            start += written.len() + 1;
+            // Nothing after these is ever asked, or read.
+            if matches!(entry, "direct" | "off") {
+                break;
+            }
+            if entry.is_empty() {
+                continue;
+            }
+            if let Err(error) = entry.parse::<Chain>() {
+                let mistake = node.mistake_in(from..from + entry.len(), bad_chain(&error));
+                let near = nearest(entry, ["direct", "off"]);
+                mistakes.push(
+                    mistake
+                        .hint("entries are URLs, `direct` or `off`, with `,` or `|` between them")
+                        .maybe_hint(near.map(|near| format!("did you mean `{near}`?"))),
+                );
+            }
+        }
+        if mistakes.is_empty() {
+            mistakes.push(node.mistake(bad_chain(&error)));
+        }
+        mistakes
     })
 }
 
@@ -298,8 +309,12 @@ where
     })
 }
 
-/// Texts of an array, each with its node.
-fn texts<'n>(node: &'n Node, kind: &Kind) -> Checked<Vec<(&'n Node, &'n str)>> {
+/// The texts of an array, if `wrong` finds nothing in any of them.
+fn texts(
+    node: &Node,
+    kind: &Kind,
+    wrong: impl Fn(&Node, &str) -> Option<Mistake>,
+) -> Checked<Vec<String>> {
     let Value::Array(items) = &node.value else {
         let mistake = wrong_type(node, kind);
         return Err(match &node.value {
@@ -311,8 +326,14 @@ fn texts<'n>(node: &'n Node, kind: &Kind) -> Checked<Vec<(&'n Node, &'n str)>> {
     let mut mistakes = Vec::new();
     for item in items {
         match text(item, &Kind::Text) {
-            Ok(text) => texts.push((item, text)),
-            Err(wrong) => mistakes.extend(wrong),
+            Ok(text) => match wrong(item, text) {
+                None => texts.push(text.to_owned()),
+                Some(mistake) => mistakes.push(mistake),
+            },
+            Err(wrong) => mistakes.extend(match &item.value {
+                Value::Text(_) => wrong,
+                _ => with_hint(wrong, "write each as a string: [\"one\", \"two\"]"),
+            }),
         }
     }
     if mistakes.is_empty() {
@@ -324,33 +345,22 @@ fn texts<'n>(node: &'n Node, kind: &Kind) -> Checked<Vec<(&'n Node, &'n str)>> {
 
 /// Module path patterns, with the patterns as written.
 pub(super) fn patterns(node: &Node, kind: &Kind) -> Checked<(Patterns, Vec<String>)> {
-    let texts = texts(node, kind)?;
-    let mut mistakes = Vec::new();
-    for (item, text) in &texts {
+    let list = texts(node, kind, |item, text| {
         if text.len() > MAX_PATTERN_BYTES {
             let message = format!("the pattern is longer than {MAX_PATTERN_BYTES} bytes");
-            mistakes.push(item.mistake(message));
+            Some(item.mistake(message))
         } else if text.contains(',') {
-            mistakes.push(
-                item.mistake("a pattern has no comma")
-                    .hint("write each pattern as a string of its own"),
-            );
+            let mistake = item.mistake("a pattern has no comma");
+            Some(mistake.hint("write each pattern as a string of its own"))
         } else if text.contains("://") {
-            mistakes.push(
-                item.mistake("a pattern of module paths has no scheme")
-                    .hint("write it as \"host/path\""),
-            );
-        } else if let Err(error) = Patterns::parse(text) {
-            mistakes.push(
-                item.mistake(format!("bad pattern: {error}"))
-                    .hint("`*`, `?` and `[a-z]` match within one element of the path"),
-            );
+            let mistake = item.mistake("a pattern of module paths has no scheme");
+            Some(mistake.hint("write it as \"host/path\""))
+        } else {
+            let error = Patterns::parse(text).err()?;
+            let mistake = item.mistake(format!("bad pattern: {error}"));
+            Some(mistake.hint("`*`, `?` and `[a-z]` match within one element of the path"))
         }
-    }
-    if !mistakes.is_empty() {
-        return Err(mistakes);
-    }
-    let list: Vec<String> = texts.iter().map(|(_, text)| (*text).to_owned()).collect();
+    })?;
     let patterns =
         Patterns::from_list(&list).map_err(|error| vec![node.mistake(error.to_string())])?;
     Ok((patterns, list))
@@ -358,26 +368,17 @@ pub(super) fn patterns(node: &Node, kind: &Kind) -> Checked<(Patterns, Vec<Strin
 
 /// Host patterns: `host`, `host:port`, `*.domain`, addresses and networks.
 pub(super) fn hosts(node: &Node, kind: &Kind) -> Checked<Vec<String>> {
-    let texts = texts(node, kind)?;
     let allowed = |c: char| c.is_ascii_alphanumeric() || "-._*:/[]".contains(c);
-    let mistakes: Vec<Mistake> = texts
-        .iter()
-        .filter_map(|(item, text)| {
-            if text.contains("://") {
-                let mistake = item.mistake("a host has no scheme");
-                Some(mistake.hint("write \"git.corp.example\""))
-            } else if text.chars().all(allowed) {
-                None
-            } else {
-                Some(item.mistake(format!("`{}` is not a host", shown(text))))
-            }
-        })
-        .collect();
-    if mistakes.is_empty() {
-        Ok(texts.iter().map(|(_, text)| (*text).to_owned()).collect())
-    } else {
-        Err(mistakes)
-    }
+    texts(node, kind, |item, text| {
+        if text.contains("://") {
+            let mistake = item.mistake("a host has no scheme");
+            Some(mistake.hint("write \"git.corp.example\""))
+        } else if text.chars().all(allowed) {
+            None
+        } else {
+            Some(item.mistake(format!("`{}` is not a host", shown(text))))
+        }
+    })
 }
 
 /// GOVCS: `pattern:vcs|vcs` with commas between.

@@ -119,12 +119,8 @@ pub(super) fn collect(sources: &Sources, mistakes: &mut Vec<Mistake>) -> Scope {
 
 fn read_file(path: &Path, mistakes: &mut Vec<Mistake>) -> Option<Node> {
     let place = Place::File(path.to_owned());
-    let text = read_limited(path, MAX_FILE_BYTES).and_then(|bytes| {
-        String::from_utf8(bytes)
-            .map_err(|error| format!("byte {} is not UTF-8", error.utf8_error().valid_up_to()))
-    });
-    let text = match text {
-        Ok(text) => text,
+    let bytes = match read_limited(path, MAX_FILE_BYTES) {
+        Ok(bytes) => bytes,
         Err(why) => {
             mistakes.push(
                 Mistake::whole(
@@ -136,7 +132,14 @@ fn read_file(path: &Path, mistakes: &mut Vec<Mistake>) -> Option<Node> {
             return None;
         }
     };
+    // What is wrong elsewhere is told too.
+    let text = String::from_utf8_lossy(&bytes);
     let (root, errors) = parse_document(place, &text, &is_secret_path);
+    if let Err(error) = std::str::from_utf8(&bytes) {
+        let at = error.valid_up_to();
+        let mistake = Mistake::at(&root.source, at..at + 1, "the file is not UTF-8");
+        mistakes.push(mistake.hint("save it as UTF-8"));
+    }
     mistakes.extend(errors);
     find_unknown(&root, mistakes);
     Some(root)

@@ -156,3 +156,66 @@ fn damaged_files_are_answered() {
         }
     }
 }
+
+/// Each mistake of a value by its column, and its hint.
+#[test]
+fn all_mistakes_of_one_value_are_told() {
+    for (toml, told) in [
+        (
+            "chain = \"ftp://x, drect,http://a b,direct,never read\"",
+            &[
+                (10, "entries are URLs"),
+                (19, "did you mean `direct`?"),
+                (25, "entries are URLs"),
+            ][..],
+        ),
+        (
+            "private = [\"[a\", 5]",
+            &[
+                (12, "match within one element"),
+                (18, "write each as a string"),
+            ],
+        ),
+    ] {
+        let mistakes = Bench::new(toml).load().unwrap_err();
+        let found: Vec<_> = mistakes
+            .iter()
+            .map(|mistake| {
+                (
+                    mistake.spot.as_ref().unwrap().column,
+                    mistake.hint.as_deref().unwrap(),
+                )
+            })
+            .collect();
+        assert_eq!(found.len(), told.len(), "{mistakes}");
+        for ((column, hint), (told_column, told_hint)) in found.iter().zip(told) {
+            assert_eq!(column, told_column, "{mistakes}");
+            assert!(hint.contains(told_hint), "{mistakes}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_not_utf_8_is_told_by_its_line_and_read_to_its_end() {
+    let bench = Bench::new("");
+    let file = bench.sources.file.as_ref().unwrap();
+    std::fs::write(
+        file,
+        b"listen = \"127.0.0.1:1\"\n# caf\xe9\nchian = \"off\"\n",
+    )
+    .unwrap();
+    let mistakes = bench.load().unwrap_err();
+    let found: Vec<_> = mistakes
+        .iter()
+        .map(|mistake| {
+            (
+                mistake.spot.as_ref().unwrap().line,
+                mistake.message.as_str(),
+            )
+        })
+        .collect();
+    assert!(
+        matches!(found[..], [(2, "the file is not UTF-8"), (3, _)]),
+        "{mistakes}"
+    );
+}
