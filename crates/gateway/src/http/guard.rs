@@ -28,6 +28,15 @@ const IDS: u64 = 1 << 20;
 /// Who takes less than this of its answers is not reading but holding on.
 const LEAST_BYTES_PER_SECOND: u64 = 256;
 
+/// What a client's system takes for it while it reads nothing.
+const HELD_UNREAD_BYTES: u64 = 256 << 10;
+
+/// The most that a system holds for a client that read quickly before, as far as we wait for it.
+const MOST_HELD_BYTES: u64 = 8 << 20;
+
+/// How quickly we expect a client to read what its system holds. Nothing shows here before much of that is gone.
+const HELD_BYTES_PER_SECOND: u64 = 4 << 10;
+
 /// Time limits of a client connection.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
@@ -40,11 +49,21 @@ pub struct ConnectionLimits {
 }
 
 impl ConnectionLimits {
-    /// The bytes that a client must take within `write_stall_timeout`.
-    fn least_bytes(&self) -> u64 {
-        let millis = u64::try_from(self.write_stall_timeout.as_millis()).unwrap_or(u64::MAX);
-        (millis.saturating_mul(LEAST_BYTES_PER_SECOND) / 1000).max(1)
+    /// `write_stall_timeout` in milliseconds.
+    fn stall_millis(&self) -> u64 {
+        u64::try_from(self.write_stall_timeout.as_millis()).unwrap_or(u64::MAX)
     }
+}
+
+/// How many milliseconds longer a client is waited for that has got this much, since its system may hold that for it.
+fn held_millis(gone: u64) -> u64 {
+    let held = gone.min(MOST_HELD_BYTES).saturating_sub(HELD_UNREAD_BYTES);
+    held * 1000 / HELD_BYTES_PER_SECOND
+}
+
+/// The bytes that a client must take in this time.
+fn least_bytes(millis: u64) -> u64 {
+    (millis.saturating_mul(LEAST_BYTES_PER_SECOND) / 1000).max(1)
 }
 
 /// The movements of one connection; times are in milliseconds since it began.
@@ -86,8 +105,10 @@ pub(crate) enum Verdict {
 #[derive(Debug, Default)]
 pub(crate) struct Patience {
     since: Option<u64>,
-    /// What the client had taken then.
+    /// What the socket had taken then.
     taken: u64,
+    /// What of it had gone to the client, as the system told a while later, and when.
+    gone: Option<(u64, u64)>,
     /// It was told that the connection ends.
     pub(crate) closing: bool,
 }
@@ -168,12 +189,18 @@ impl Pulse {
         self.last.store(self.now(), Ordering::Relaxed);
     }
 
-    pub(crate) fn look(&self, limits: &ConnectionLimits, patience: &mut Patience) -> Verdict {
+    /// `unsent` is what lies in the socket: it is asked for where the client seems to stand still.
+    pub(crate) fn look(
+        &self,
+        limits: &ConnectionLimits,
+        patience: &mut Patience,
+        unsent: impl Fn() -> u64,
+    ) -> Verdict {
         let now = self.now();
         let since = |at: u64| Duration::from_millis(now.saturating_sub(at));
         let active = self.active.load(Ordering::Relaxed);
         let head_since = self.head_since.load(Ordering::Relaxed);
-        if self.stalled(now, active, limits, patience) {
+        if self.stalled(now, active, limits, patience, unsent) {
             Verdict::Stalled
         } else if active > 0 {
             Verdict::Fine
@@ -198,21 +225,44 @@ impl Pulse {
         active: u32,
         limits: &ConnectionLimits,
         patience: &mut Patience,
+        unsent: impl Fn() -> u64,
     ) -> bool {
         let waited_for = self.full.load(Ordering::Relaxed)
             || active > self.ours.load(Ordering::Relaxed)
             || (active == 0 && patience.closing);
         let taken = self.taken.load(Ordering::Relaxed);
-        match patience.since {
-            Some(since) if waited_for && taken - patience.taken < limits.least_bytes() => {
-                Duration::from_millis(now.saturating_sub(since)) > limits.write_stall_timeout
+        let limit = limits.stall_millis();
+        let waited = match patience.since {
+            Some(since) if waited_for && taken - patience.taken < least_bytes(limit) => {
+                now.saturating_sub(since)
             }
             _ => {
                 patience.since = waited_for.then_some(now);
                 patience.taken = taken;
-                false
+                patience.gone = None;
+                return false;
             }
+        };
+        // Most go on before this, and none of them is asked about.
+        if waited <= limit / 8 {
+            return false;
         }
+        let gone = || taken.saturating_sub(unsent());
+        let (before, at) = *patience.gone.get_or_insert_with(|| (gone(), now));
+        if waited <= limit.saturating_add(held_millis(before)) {
+            return false;
+        }
+        let gone = gone();
+        if gone.saturating_sub(before) < least_bytes(now - at) {
+            return true;
+        }
+        *patience = Patience {
+            since: Some(now),
+            taken,
+            gone: Some((gone, now)),
+            closing: patience.closing,
+        };
+        false
     }
 }
 
@@ -307,6 +357,8 @@ impl Write for Guarded {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     const LIMITS: ConnectionLimits = ConnectionLimits {
@@ -315,15 +367,24 @@ mod tests {
         write_stall_timeout: Duration::from_mins(1),
     };
 
-    /// When a client that takes `bytes` every `every` seconds is given up, within an hour.
-    fn given_up(pulse: &Pulse, bytes: u64, every: u64) -> Option<u64> {
+    /// When a client that takes `bytes` every `every` seconds is given up, within an hour. What it takes goes through a
+    /// buffer of the system that is filled up when it is empty, if there is one.
+    fn given_up(pulse: &Pulse, bytes: u64, every: u64, buffer: u64) -> Option<u64> {
+        let unsent = Cell::new(0);
+        pulse.taken.store(0, Ordering::Relaxed);
         let mut patience = Patience::default();
         (0..3600).find(|second| {
             if second % every == 0 {
-                pulse.taken.fetch_add(bytes, Ordering::Relaxed);
+                if unsent.get() < bytes {
+                    pulse.taken.fetch_add(bytes + buffer, Ordering::Relaxed);
+                    unsent.set(unsent.get() + bytes + buffer);
+                }
+                unsent.set(unsent.get() - bytes);
             }
             let active = pulse.active.load(Ordering::Relaxed);
-            pulse.stalled(second * 1000, active, &LIMITS, &mut patience)
+            pulse.stalled(second * 1000, active, &LIMITS, &mut patience, || {
+                unsent.get()
+            })
         })
     }
 
@@ -332,7 +393,11 @@ mod tests {
         let log = crate::AccessLog::to(io::sink()).unwrap();
         let recorder = Recorder::new(Arc::default(), Arc::new(log), false);
         let pulse = Pulse::new(Arc::new(recorder));
-        assert_eq!(given_up(&pulse, 0, 1), None, "nobody waits for an idle one");
+        assert_eq!(
+            given_up(&pulse, 0, 1, 0),
+            None,
+            "nobody waits for an idle one"
+        );
         pulse.asked();
         for (bytes, every, end) in [
             (0, 1, Some(61)),
@@ -345,15 +410,27 @@ mod tests {
             (1 << 20, 59, None),
         ] {
             assert_eq!(
-                given_up(&pulse, bytes, every),
+                given_up(&pulse, bytes, every, 0),
                 end,
                 "{bytes} every {every} s"
             );
         }
+        // Nothing is taken for minutes, while the buffer empties or does not.
+        assert_eq!(given_up(&pulse, 5 << 10, 1, 4 << 20), None);
+        assert_eq!(given_up(&pulse, 300, 1, 4 << 20), None);
+        assert_eq!(given_up(&pulse, 200, 1, 4 << 20), Some(61));
+        // All is taken at once, and held by the client's system for it.
+        assert_eq!(given_up(&pulse, 256 << 10, 4000, 0), Some(61));
+        assert_eq!(given_up(&pulse, 1 << 20, 4000, 0), Some(61 + 192));
+        assert_eq!(given_up(&pulse, 1 << 30, 4000, 0), Some(61 + 1984));
         pulse.is_to_come();
-        assert_eq!(given_up(&pulse, 0, 1), None, "it is the client who waits");
+        assert_eq!(
+            given_up(&pulse, 0, 1, 0),
+            None,
+            "it is the client who waits"
+        );
         pulse.asked();
-        assert_eq!(given_up(&pulse, 0, 1), Some(61), "one of two waits");
+        assert_eq!(given_up(&pulse, 0, 1, 0), Some(61), "one of two waits");
         pulse.has_come();
     }
 }

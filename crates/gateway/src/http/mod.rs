@@ -10,6 +10,7 @@ mod respond;
 pub mod server;
 mod socket;
 pub mod tls;
+mod unsent;
 mod vanity;
 
 pub use body::Body;

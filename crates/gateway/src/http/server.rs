@@ -27,7 +27,7 @@ use super::{
     door::Door,
     guard::{ConnectionLimits, Guarded, LOOK, Patience, Pulse, Verdict},
     socket::Socket,
-    tls,
+    tls, unsent,
 };
 use crate::results::Cut;
 
@@ -222,9 +222,13 @@ struct Connection {
 
 impl Connection {
     async fn run(self, stream: TcpStream) {
+        // One that has no address any more is gone.
+        let Ok(local) = stream.local_addr() else {
+            return;
+        };
         let Some(acceptor) = &self.worker.tls else {
             let socket = Socket::plain(stream, &self.pulse.announced);
-            return self.http(socket, false).await;
+            return self.http(socket, local, false).await;
         };
         let handshake = async {
             if tls::begins_in_plain(&stream).await? {
@@ -242,7 +246,7 @@ impl Connection {
                 if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
                     self.pulse.is_shared();
                 }
-                self.http(Socket::tls(stream), true).await;
+                self.http(Socket::tls(stream), local, true).await;
             }
             Ok(Err(error)) => {
                 tracing::debug!(client = %self.client, %error, "TLS handshake failed")
@@ -255,7 +259,7 @@ impl Connection {
         self.worker.door.metrics().connections_cut.count(why);
     }
 
-    async fn http(self, socket: Socket, encrypted: bool) {
+    async fn http(self, socket: Socket, local: SocketAddr, encrypted: bool) {
         let service = service_fn(|request| {
             self.worker
                 .door
@@ -285,7 +289,8 @@ impl Connection {
                         stopping = true;
                         connection.as_mut().graceful_shutdown();
                     }
-                    match self.pulse.look(&self.worker.limits, &mut patience) {
+                    let unsent = || unsent::bytes(local, self.client);
+                    match self.pulse.look(&self.worker.limits, &mut patience, unsent) {
                         Verdict::Fine => {}
                         Verdict::Idle if stopping => return,
                         Verdict::Idle if patience.closing => {}

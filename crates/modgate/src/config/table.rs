@@ -276,7 +276,7 @@ pub static SETTINGS: &[Setting] = &[
         name: "limits.write_stall_timeout",
         kind: Time(SECOND, HOUR),
         default: Value("\"60s\""),
-        doc: "For a client that takes less than 256 bytes a second of its answer.",
+        doc: "For a client that takes less than 256 bytes a second of its answer. One that took much before gets 1 s more for each 4 KiB of that beyond 256 KiB, half an hour at most: its own system may hold so much for it, and nothing shows here while it reads that.",
         example: "\"30s\"",
         restart: true,
     },

@@ -114,6 +114,29 @@ async fn a_client_that_does_not_read_is_cut_and_harms_no_other() {
     assert_eq!(lab.count(".zip"), 1);
 }
 
+/// The system holds megabytes for a client, and takes nothing new until a good part of them is read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_reads_slowly_is_not_cut() {
+    let lab = Lab::start().await;
+    let huge = fixture::huge("lab.example/huge", "v1.0.0", 32);
+    lab.add_huge(&huge);
+    let gate = limited(&lab, "write_stall_timeout = \"2s\"\n", None).await;
+    let path = huge.module().url_path("zip");
+    assert_eq!(gate.get(&path).await.status, 200);
+    let mut slow = TcpStream::connect(gate.addr()).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    slow.write_all(request.as_bytes()).await.unwrap();
+    let mut block = vec![0; 10 << 10];
+    let mut read = 0;
+    for _ in 0..80 {
+        read += slow.read_exact(&mut block).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mut rest = Vec::new();
+    slow.read_to_end(&mut rest).await.unwrap();
+    assert!((read + rest.len()) as u64 > huge.zip_bytes());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_beyond_the_limit_wait_for_a_place() {
     let lab = Lab::start().await;
