@@ -4,6 +4,7 @@ use std::{
     fs::File,
     future::{Future, poll_fn},
     io,
+    os::unix::fs::FileExt as _,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -16,10 +17,15 @@ use tokio::{
     task::{JoinHandle, spawn_blocking},
 };
 
-use crate::{map::Touch, pull::PullReader, spool::SpoolReader, window::Windows};
+use crate::{
+    kept::read_at_hand, map::Touch, pull::PullReader, spool::SpoolReader, window::Windows,
+};
 
 /// Longest block handed out at once: a fast reader gives way to others between blocks.
 pub(crate) const FRAME_BYTES: usize = 1 << 20;
+
+/// Bytes that are read into memory at once.
+const READ_BYTES: usize = 256 << 10;
 
 /// Blocks of a tier's object that wait to be sent on: as much as is read at once, a few hundred kilobytes at most, each.
 const AHEAD: usize = 4;
@@ -81,6 +87,13 @@ enum Source {
         end: u64,
         next: Option<JoinHandle<io::Result<Block>>>,
     },
+    Read {
+        file: Arc<File>,
+        at: u64,
+        end: u64,
+        /// A block that the disk is waited for.
+        next: Option<JoinHandle<io::Result<Bytes>>>,
+    },
     Spool(SpoolReader),
     /// Nothing comes after an error, or after the mark of the end.
     Pull(mpsc::Receiver<Pulled>),
@@ -99,6 +112,21 @@ impl Frames {
     pub(crate) fn windows(windows: Arc<Windows>, from: u64, to: u64) -> Self {
         let source = Source::Windows {
             windows,
+            at: from,
+            end: to,
+            next: None,
+        };
+        Self {
+            source,
+            rest: Block::memory(Bytes::new()),
+            remaining: Some(to - from),
+        }
+    }
+
+    /// The bytes `from..to` of a file, read into memory.
+    pub(crate) fn read(file: Arc<File>, from: u64, to: u64) -> Self {
+        let source = Source::Read {
+            file,
             at: from,
             end: to,
             next: None,
@@ -168,6 +196,21 @@ impl Frames {
     }
 }
 
+/// Some of `len` bytes, as many as `read` gives.
+fn read_block(len: usize, read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<Bytes> {
+    let mut bytes = vec![0; len];
+    match read(&mut bytes)? {
+        0 => Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "the file is shorter than what was kept",
+        )),
+        some => {
+            bytes.truncate(some);
+            Ok(bytes.into())
+        }
+    }
+}
+
 impl Source {
     /// The next window's bytes; one further window is read ahead while this one is sent.
     fn poll_window(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Block>, FrameError>> {
@@ -178,6 +221,32 @@ impl Source {
                 ready!(ahead.poll_recv(cx))
                     .unwrap_or_else(|| Err(FrameError::Failed("nobody reads it any more".into()))),
             ),
+            Self::Read {
+                file,
+                at,
+                end,
+                next,
+            } => {
+                if at >= end {
+                    return Poll::Ready(Ok(None));
+                }
+                let len = READ_BYTES.min(usize::try_from(*end - *at).unwrap_or(READ_BYTES));
+                let bytes = if next.is_none()
+                    && let Ok(bytes) = read_block(len, |into| read_at_hand(file, into, *at))
+                {
+                    bytes
+                } else {
+                    let pending = next.get_or_insert_with(|| {
+                        let (file, at) = (Arc::clone(file), *at);
+                        spawn_blocking(move || read_block(len, |into| file.read_at(into, at)))
+                    });
+                    let read = ready!(Pin::new(pending).poll(cx)).map_err(io::Error::other);
+                    *next = None;
+                    read??
+                };
+                *at += bytes.len() as u64;
+                Poll::Ready(Ok(Some(Block::memory(bytes))))
+            }
             Self::Windows {
                 windows,
                 at,

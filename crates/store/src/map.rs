@@ -1,14 +1,16 @@
 //! The one reviewed module with `unsafe`: read-only mappings of ranges of files.
 //!
 //! Why a mapping: it sends a file from the page cache with one copy, at about half the CPU of reading
-//! it into a buffer first, and works below TLS and HTTP/2 too (`docs/performance.md`).
+//! it into a buffer first, and works below HTTP/2 too (`docs/performance.md`).
 //!
 //! What makes it sound: only files of this store are mapped, and of those only bytes that nobody writes
 //! any more. A kept file is never written, truncated or replaced in place (it comes by rename and goes by
 //! unlink, which leaves a mapping valid). A spool is appended to by its single writer and mapped only
 //! below the length already written; it is never cut short while it has readers. The folder has one
-//! owner (`Store::open` locks it); whoever truncates files in it behind modgate's back ends the process
-//! with SIGBUS, which serves no wrong byte.
+//! owner (`Store::open` locks it). Whoever truncates files in it behind modgate's back makes the next read
+//! of a mapping end the process with SIGBUS, which serves no wrong byte. So a kept file that is served over
+//! TLS, where each byte is touched, is read instead (`Kept::read_frames`); without it the system alone
+//! reads, and stops where the file does.
 #![allow(unsafe_code)]
 
 use std::{fs::File, io};

@@ -116,7 +116,10 @@ fn kept(kept: &Arc<Kept>, answer: &Answer, asked: &Asked<'_>, open: Open) -> Res
             let (from, to) = part.unwrap_or((0, kept.len()));
             match kept.in_memory() {
                 Some(bytes) if part.is_none() => Body::once(bytes.clone(), open),
-                _ => Body::frames(kept.frames(from, to), open),
+                _ if open.pulse.announced.is_possible() => {
+                    Body::frames(kept.frames(from, to), open)
+                }
+                _ => Body::frames(kept.read_frames(from, to), open),
             }
         },
     )

@@ -42,12 +42,14 @@ impl Announced {
         self.possible.store(true, Ordering::Relaxed);
     }
 
+    /// Whether the system sends what is announced, or what is mapped, without that anybody here reads it.
+    pub(crate) fn is_possible(&self) -> bool {
+        self.possible.load(Ordering::Relaxed)
+    }
+
     /// Announces a block that hyper will be given.
     pub(crate) fn push(&self, block: &Block) {
-        if block.file.is_none()
-            || block.bytes.len() < LEAST_BYTES
-            || !self.possible.load(Ordering::Relaxed)
-        {
+        if block.file.is_none() || block.bytes.len() < LEAST_BYTES || !self.is_possible() {
             return;
         }
         let mut blocks = self.blocks();

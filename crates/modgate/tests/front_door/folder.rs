@@ -6,6 +6,7 @@ use testkit::{
     fixture::{self, Module},
     gate::{Modgate, Options},
     lab::Lab,
+    tls::{Certificate, Pem},
 };
 
 use crate::common::{bin, eventually};
@@ -192,4 +193,37 @@ async fn a_kept_file_that_somebody_wrote_to_is_set_aside_and_fetched_again() {
     right(&gate, &modules[1]).await;
     let reply = gate.get(&modules[0].url_path("zip")).await;
     assert!(reply.status >= 500, "{}", reply.text());
+}
+
+/// Over TLS bodies are read from a mapping, which ends a process that reads where there is no file any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_file_that_somebody_cuts_short_does_not_end_the_server() {
+    let lab = Lab::start().await;
+    let module = fixture::big("lab.example/large", "v1.0.0", 8);
+    lab.add(module.clone());
+    let options = Options {
+        upstream: Some(lab.url()),
+        sumdb: Some("off".to_owned()),
+        tls: Some(Pem::new(Certificate::Good)),
+        ..Options::default()
+    };
+    let gate = Modgate::start(bin(), options).await;
+    let path = module.url_path("zip");
+    let file = gate.data_dir().join("go").join(&path[1..]);
+    let cut = || File::options().write(true).open(&file).unwrap().set_len(9);
+    for _ in 0..2 {
+        assert!(gate.get(&path).await.body == module.zip());
+    }
+    cut().unwrap();
+    let again = gate.get(&path).await;
+    assert_eq!(again.status, 200, "{}", again.text());
+    assert!(again.body == module.zip());
+
+    // While it is sent.
+    assert!(gate.get(&path).await.body == module.zip());
+    let mut reply = gate.client().get(gate.url() + &path).send().await.unwrap();
+    assert!(reply.chunk().await.unwrap().is_some());
+    cut().unwrap();
+    while let Ok(Some(_)) = reply.chunk().await {}
+    assert!(gate.get(&path).await.body == module.zip());
 }
