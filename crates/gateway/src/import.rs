@@ -13,7 +13,7 @@ use bytes::Bytes;
 use gomod::{
     ModulePath, Version, gomod_file,
     h1::{self, H1},
-    info::{self, Info},
+    info,
 };
 use store::Committed;
 
@@ -37,6 +37,9 @@ pub struct Found {
     place: Place,
     /// What somebody said its hash is.
     noted: Option<H1>,
+    /// Whether it is an `.info` without `.mod` and `.zip` beside it: what a query leaves in the go command's cache of a
+    /// version that was not used then.
+    alone: bool,
 }
 
 /// Where its bytes are.
@@ -90,6 +93,7 @@ impl Found {
             artifact: artifact_of(key)?,
             place: Place::Part { file, at, size },
             noted,
+            alone: false,
         })
     }
 
@@ -112,7 +116,8 @@ impl Found {
     }
 }
 
-/// Puts files in the order in which they can vouch for each other: of each version what has a hash comes first.
+/// Puts files in the order in which they can vouch for each other: of each version what has a hash comes first. Notes of
+/// what is there alone that it is.
 pub fn sort(found: &mut [Found]) {
     let rank = |part| match part {
         Part::Mod => 0,
@@ -123,6 +128,17 @@ pub fn sort(found: &mut [Found]) {
         let file = &found.artifact;
         (file.module.clone(), file.version.clone(), rank(file.part))
     });
+    let mut before: Option<&Artifact> = None;
+    for Found {
+        artifact, alone, ..
+    } in found
+    {
+        let beside = before.is_some_and(|before| {
+            before.version == artifact.version && before.module == artifact.module
+        });
+        *alone = artifact.part == Part::Info && !beside;
+        before = Some(artifact);
+    }
 }
 
 impl std::fmt::Display for Found {
@@ -138,6 +154,8 @@ pub enum Imported {
     Kept,
     /// It was kept already.
     Present,
+    /// An `.info` for which nothing vouches, since its version was only asked about.
+    LeftOut,
     /// It did not pass.
     Refused(Arc<Refusal>),
 }
@@ -167,6 +185,7 @@ pub fn find(folder: &Path) -> io::Result<Vec<Found>> {
                     artifact,
                     place: Place::File(entry.path()),
                     noted: None,
+                    alone: false,
                 }));
             }
         }
@@ -204,6 +223,9 @@ pub(crate) fn artifact(root: &Path, path: &Path) -> Option<Artifact> {
 impl Gateway {
     /// Takes over one file, if it passes the same checks as a download.
     pub async fn import(self: &Arc<Self>, found: Found) -> Imported {
+        if found.alone && matches!(self.is_vouched_for(&found.artifact).await, Ok(false)) {
+            return Imported::LeftOut;
+        }
         match self.try_import(&found).await {
             Ok(Committed::New) => {
                 if !self.tiers.keeps_elsewhere()
@@ -270,8 +292,8 @@ impl Gateway {
         Ok(committed)
     }
 
-    /// An `.info` has no hash that anybody knows. It is taken if what has one is kept of its version, and if the time
-    /// that a pseudo-version names is its own.
+    /// An `.info` has no hash that anybody knows. It is taken as from an upstream, if what has a hash is kept of its
+    /// version.
     async fn check_info(
         self: &Arc<Self>,
         artifact: &Artifact,
@@ -281,31 +303,29 @@ impl Gateway {
             let code = Code::UpstreamInvalid;
             Refusal::new(code, artifact.to_string(), why)
         };
-        let (module, version) = (&artifact.module, &artifact.version);
-        let kept = info::keepable(body, module, version);
+        let kept = info::keepable(body, &artifact.module, &artifact.version);
         let kept = kept.map_err(|error| refused(error.to_string()))?;
-        let info = Info::parse(body, module).map_err(|error| refused(error.to_string()))?;
-        let named = version.pseudo().and_then(|pseudo| pseudo.time());
-        if let (Some(named), Some(time)) = (named, info.time)
-            && named.unix_timestamp() != time.unix_timestamp()
-        {
-            return Err(refused(format!(
-                "its Time is {time}, and its version says {named}"
-            )));
-        }
-        for part in [Part::Mod, Part::Zip] {
-            let beside = Artifact {
-                part,
-                ..artifact.clone()
-            };
-            if self.is_kept(&beside.key()?).await {
-                return Ok(Verified::info(Bytes::copy_from_slice(&kept)));
-            }
+        if self.is_vouched_for(artifact).await? {
+            return Ok(Verified::info(Bytes::copy_from_slice(&kept)));
         }
         Err(
             refused("nothing vouches for an .info alone: neither .mod nor .zip is kept".to_owned())
                 .hint("take over the .mod or the .zip of this version too"),
         )
+    }
+
+    /// Whether what has a hash is kept of the version of an `.info`.
+    async fn is_vouched_for(self: &Arc<Self>, info: &Artifact) -> Result<bool, Refusal> {
+        for part in [Part::Mod, Part::Zip] {
+            let beside = Artifact {
+                part,
+                ..info.clone()
+            };
+            if self.is_kept(&beside.key()?).await {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     async fn import_zip(self: &Arc<Self>, found: &Found) -> Result<Committed, Refusal> {

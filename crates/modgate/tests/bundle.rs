@@ -432,8 +432,9 @@ fn h1_of(name: &str, zip: &[u8]) -> Option<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_info_alone_proves_nothing_and_a_folder_without_modules_is_told() {
-    let modules = [module("a"), module("b")];
+async fn a_go_cache_is_taken_over_without_what_was_only_asked_about() {
+    let pseudo = Module::new("lab.example/p", "v0.0.0-20240501120000-0123456789ab");
+    let modules = [module("a"), module("b"), pseudo];
     let (_lab, sumdb): (Lab, LabSumDb) = verified_lab(&modules).await;
     let folders = Folders::new();
     let put = |module: &Module, ending: &str, content: &[u8]| {
@@ -444,18 +445,39 @@ async fn an_info_alone_proves_nothing_and_a_folder_without_modules_is_told() {
     put(&modules[0], "info", &modules[0].info());
     put(&modules[1], "info", &modules[1].info());
     put(&modules[1], "mod", &modules[1].mod_file());
+    // Upstreams have such: the time is not the one that the version names.
+    let version = modules[2].version();
+    let info = format!("{{\"Version\":{version:?},\"Time\":\"2024-05-02T00:00:00Z\"}}");
+    put(&modules[2], "info", info.as_bytes());
+    put(&modules[2], "mod", &modules[2].mod_file());
+    put(&modules[2], "zip", &modules[2].zip());
     let url = folders.text("modgate.toml");
     let key = sumdb.key().to_string();
     let database = format!("[sumdb]\nname = {key:?}\nurl = {:?}\n", sumdb.url());
     std::fs::write(&url, database).unwrap();
     let with = ["--config", &url, "--upstream", "off", "--json"];
-    let done = command(&["import", &folders.text("cache")], &folders.at("b"), &with);
-    assert!(!done.status.success(), "{}", said(&done));
+    let import = || command(&["import", &folders.text("cache")], &folders.at("b"), &with);
+    let done = import();
+    assert!(done.status.success(), "{}", said(&done));
     let report = json(&done);
-    assert_eq!(report["kept"], 2, "{report}");
-    assert_eq!(report["refused"].as_array().unwrap().len(), 1, "{report}");
-    assert!(said(&done).contains("vouches"), "{report}");
+    assert_eq!(report["kept"], 5, "{report}");
+    assert_eq!(report["left_out"], 1, "{report}");
     assert!(!folders.at("b/go/lab.example/a/@v/v1.0.0.info").exists());
+    let mut gate = without_a_line(&folders.at("b"), &sumdb).await;
+    let go = client(&gate, &sumdb);
+    let wanted = format!("lab.example/p@{version}");
+    let done = go.run(&["mod", "download", &wanted]).await;
+    assert!(done.ok, "{}", done.stderr);
+    gate.terminate().await;
+
+    // Beside what is refused it is refused too.
+    put(&modules[0], "mod", b"module lab.example/other\n");
+    let done = import();
+    assert_eq!(done.status.code(), Some(1), "{}", said(&done));
+    let report = json(&done);
+    assert_eq!(report["left_out"], 0, "{report}");
+    assert_eq!(report["refused"].as_array().unwrap().len(), 2, "{report}");
+    assert!(said(&done).contains("vouches"), "{report}");
 
     let empty = folders.at("empty");
     std::fs::create_dir(&empty).unwrap();

@@ -33,6 +33,8 @@ const WRITE_EVERY: usize = 256;
 struct Report {
     kept: u64,
     present: u64,
+    /// `.info` files of versions that were only asked about.
+    left_out: u64,
     refused: Vec<(String, Arc<Refusal>)>,
     /// Versions for which there is no proof: private or exempt.
     unproven: BTreeSet<String>,
@@ -121,13 +123,15 @@ async fn take_over(
         bar.set_message(name.clone());
         let version = format!("{}@{}", file.module(), file.version());
         let proven = gateway.proves(file.module());
-        match gateway.import(file).await {
+        let imported = gateway.import(file).await;
+        if !proven && !matches!(imported, Imported::LeftOut) {
+            report.unproven.insert(version);
+        }
+        match imported {
             Imported::Kept => report.kept += 1,
             Imported::Present => report.present += 1,
+            Imported::LeftOut => report.left_out += 1,
             Imported::Refused(refusal) => report.refused.push((name, refusal)),
-        }
-        if !proven {
-            report.unproven.insert(version);
         }
         if at % WRITE_EVERY == WRITE_EVERY - 1 {
             gateway.keep_proofs().await?;
@@ -184,9 +188,13 @@ fn print(args: &ImportArgs, report: &Report) -> io::Result<()> {
             .iter()
             .map(|(name, why)| json!({"file": name, "code": why.code.as_str(), "why": why.why}))
             .collect();
-        let (kept, present, unproven) = (report.kept, report.present, &report.unproven);
-        let json =
-            json!({"kept": kept, "present": present, "refused": refused, "unproven": unproven});
+        let json = json!({
+            "kept": report.kept,
+            "present": report.present,
+            "left_out": report.left_out,
+            "refused": refused,
+            "unproven": report.unproven,
+        });
         return writeln!(out, "{json}");
     }
     for (name, why) in &report.refused {
@@ -194,6 +202,13 @@ fn print(args: &ImportArgs, report: &Report) -> io::Result<()> {
     }
     for version in &report.unproven {
         writeln!(out, "unproven {version}")?;
+    }
+    if report.left_out > 0 {
+        let count = report.left_out;
+        writeln!(
+            out,
+            "left out: {count} .info files of versions that were only asked about"
+        )?;
     }
     writeln!(
         out,
