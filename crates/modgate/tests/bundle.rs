@@ -493,3 +493,50 @@ async fn a_go_cache_is_taken_over_without_what_was_only_asked_about() {
         said(&done)
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_of_the_graph_that_is_gone_is_left_out_if_that_is_said() {
+    let gone = module("gone");
+    let used = Module::new("lab.example/used", "v1.0.0")
+        .file("a.go", "package used\n")
+        .file(
+            "go.mod",
+            "module lab.example/used\n\ngo 1.16\n\nrequire lab.example/gone v1.0.0\n",
+        );
+    let (lab, sumdb) = verified_lab(&[used, gone]).await;
+    lab.remove("lab.example/gone", "v1.0.0");
+    let folders = Folders::new();
+    let go_mod = "module lab.example/main\n\ngo 1.16\n\nrequire lab.example/used v1.0.0\n";
+    std::fs::write(folders.at("go.mod"), go_mod).unwrap();
+    let (key, upstream) = (sumdb.key().to_string(), lab.url());
+    let from = ["--upstream", &upstream, "--sumdb", &key, "--json"];
+    let (bundle, go_mod) = (folders.text("x.bundle"), folders.text("go.mod"));
+    let what = ["export", "--out", &bundle, "--go-mod", &go_mod];
+    let done = command(&what, &folders.at("a"), &from);
+    assert_eq!(done.status.code(), Some(1), "{}", said(&done));
+    let told = said(&done);
+    assert!(told.contains("--allow-missing"), "{told}");
+    assert_eq!(told.matches("lab.example/gone").count(), 1, "{told}");
+    let what = [&what[..], &["--allow-missing"]].concat();
+    let done = command(&what, &folders.at("a"), &from);
+    assert!(done.status.success(), "{}", said(&done));
+    let report = json(&done);
+    assert_eq!(report["versions"], 1, "{report}");
+    let left_out = report["left_out"].as_array().unwrap();
+    assert_eq!(left_out.len(), 1, "{report}");
+    assert_eq!(left_out[0][0], "lab.example/gone@v1.0.0", "{report}");
+
+    // Trouble is no absence.
+    lab.stop().await;
+    let done = command(&what, &folders.at("none"), &from);
+    assert_eq!(done.status.code(), Some(1), "{}", said(&done));
+    assert!(!said(&done).contains("hint: --allow-missing"));
+
+    let done = command(
+        &["export", "--out", &bundle, "lab.example/used@v9.0.0"],
+        &folders.at("a"),
+        &from,
+    );
+    assert_eq!(done.status.code(), Some(1), "{}", said(&done));
+    assert!(said(&done).contains("major"), "{}", said(&done));
+}

@@ -35,7 +35,8 @@ pub struct ImportArgs {
 #[command(
     group = clap::ArgGroup::new("what").required(true).multiple(true),
     after_help = "The gateway of the configuration is asked, as by a client: what is not kept is fetched and verified, as always. \
-Without a running server the command is one itself. Where a version that was named cannot be had, nothing is written.
+Without a running server the command is one itself. Where a version that was named cannot be had, nothing is written, unless it \
+is not there and --allow-missing is given.
 
 Examples:
   modgate export --out modules.bundle --go-mod ~/project/go.mod
@@ -56,6 +57,9 @@ pub struct ExportArgs {
     /// Everything that was kept since then
     #[arg(long, value_name = "TIME", group = "what", value_parser = care::backup::parse_time)]
     pub since: Option<i64>,
+    /// Leave out what upstream says is not there, and tell it: the go command may never need it
+    #[arg(long)]
+    pub allow_missing: bool,
     /// Size of the checksum database's tree that the importing gateway knows, if `import` asks for it
     #[arg(long, value_name = "RECORDS")]
     pub continues: Vec<u64>,

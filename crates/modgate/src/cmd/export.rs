@@ -28,7 +28,7 @@ use tlog::lookup::Hashes;
 
 use self::{
     asked::{Asked, Miss, Own, off},
-    chosen::{Chosen, Parts},
+    chosen::{Chosen, Parts, missed},
     proofs::{Proofs, remember, remembered},
 };
 use crate::{
@@ -49,7 +49,7 @@ struct Report {
     files: u64,
     /// Versions without a proof: private, or exempt.
     unproven: Vec<String>,
-    /// What is kept and could not be had, and why.
+    /// What could not be had, and why.
     left_out: Vec<(String, String)>,
     /// Records in the tree under whose head all is proven.
     tree_size: Option<u64>,
@@ -130,9 +130,9 @@ async fn write(
         chosen.since(since, records).await?;
     }
     if let Some(go_mod) = &args.go_mod {
-        chosen.build_list(go_mod, asked).await?;
+        chosen.build_list(go_mod, asked, args.allow_missing).await?;
     }
-    if chosen.0.is_empty() {
+    if chosen.versions.is_empty() {
         return Err(io::Error::other("there is nothing to export"));
     }
     let folder = args
@@ -156,14 +156,17 @@ async fn write(
     };
 
     // Not drawn unless it is a terminal.
-    let bar = ProgressBar::new(chosen.0.len() as u64);
+    let bar = ProgressBar::new(chosen.versions.len() as u64);
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {eta} {wide_msg}")
         .map_err(io::Error::other)?;
     bar.set_style(style);
-    let mut report = Report::default();
+    let mut report = Report {
+        left_out: chosen.missing,
+        ..Report::default()
+    };
     let (max_zip, limits) = (config.limits.max_zip_bytes, &folder);
     let wanted: Vec<Wanted> = chosen
-        .0
+        .versions
         .into_iter()
         .map(|((module, version), parts)| Wanted {
             lookup: proofs
@@ -186,11 +189,15 @@ async fn write(
         bar.inc(1);
         let files = match files {
             Ok(files) => files,
+            Err(Miss::Missing(why)) if !wanted.parts.needed || args.allow_missing => {
+                report.left_out.push((name, why));
+                continue;
+            }
             Err(Miss::Absent(why)) if !wanted.parts.needed => {
                 report.left_out.push((name, why));
                 continue;
             }
-            Err(miss) => return Err(io::Error::other(format!("{name}: {miss}"))),
+            Err(miss) => return Err(missed(&name, &miss)),
         };
         let mut hashes = None;
         if let (Some(proofs), Some((path, body))) = (&mut proofs, &files.lookup) {
@@ -294,7 +301,7 @@ impl Wanted {
             match asked.small(&path("info"), info::MAX_BYTES).await {
                 Ok(info) => files.info = Some(info.to_vec()),
                 // The rest is of use without it.
-                Err(Miss::Absent(_)) if !self.parts.needed => {}
+                Err(Miss::Missing(_) | Miss::Absent(_)) if !self.parts.needed => {}
                 Err(miss) => return Err(miss),
             }
         }

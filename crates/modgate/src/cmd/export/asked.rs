@@ -41,7 +41,9 @@ const WRITE_BYTES: usize = 1 << 20;
 /// Why something is not to be had.
 #[derive(Clone, Debug)]
 pub(super) enum Miss {
-    /// It is not there, or must not be had: 404, 410 and the like.
+    /// Upstream says that it is not there, or it was retired.
+    Missing(String),
+    /// It must not be had, or not now: what else is an answer of the gateway's and no failure.
     Absent(String),
     /// The gateway fails.
     Trouble(String),
@@ -50,7 +52,7 @@ pub(super) enum Miss {
 impl std::fmt::Display for Miss {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Absent(why) | Self::Trouble(why) => f.write_str(why),
+            Self::Missing(why) | Self::Absent(why) | Self::Trouble(why) => f.write_str(why),
         }
     }
 }
@@ -206,7 +208,7 @@ impl Asked {
     async fn ask(&self, path: &str) -> Result<Response, Miss> {
         let answer = self.send(&format!("{}{path}", self.base)).await?;
         if !answer.status().is_redirection() {
-            return good(answer, path).await;
+            return good(answer).await;
         }
         // Large files of a bucket are had from there, if that is so configured.
         let to = answer
@@ -214,7 +216,7 @@ impl Asked {
             .get(LOCATION)
             .and_then(|to| to.to_str().ok());
         let to = to.ok_or_else(|| Miss::Trouble(format!("{path}: a redirect to nowhere")))?;
-        good(self.send(to).await?, path).await
+        good(self.send(to).await?).await
     }
 
     async fn send(&self, url: &str) -> Result<Response, Miss> {
@@ -254,7 +256,7 @@ async fn next(answer: &mut Response) -> Result<Option<Bytes>, Miss> {
     block.map_err(|error| trouble(&error))
 }
 
-async fn good(mut answer: Response, path: &str) -> Result<Response, Miss> {
+async fn good(mut answer: Response) -> Result<Response, Miss> {
     let status = answer.status();
     if status == StatusCode::OK {
         return Ok(answer);
@@ -263,8 +265,13 @@ async fn good(mut answer: Response, path: &str) -> Result<Response, Miss> {
     let text = String::from_utf8_lossy(&block);
     let line = text.lines().next().unwrap_or_default();
     let shown = line.chars().filter(|c| !c.is_control()).take(MAX_WHY);
-    let why = format!("{path}: {} {}", status.as_u16(), shown.collect::<String>());
-    Err(if status.is_client_error() {
+    let why = format!("{} {}", status.as_u16(), shown.collect::<String>());
+    // What it says of itself is nothing that upstream said.
+    let own = ["[modgate: not_cached]", "[modgate: fetch_queued]"];
+    let own = own.iter().any(|code| line.ends_with(code));
+    Err(if matches!(status.as_u16(), 404 | 410) && !own {
+        Miss::Missing(why)
+    } else if status.is_client_error() {
         Miss::Absent(why)
     } else {
         Miss::Trouble(why)

@@ -1,7 +1,7 @@
 //! What goes into a bundle: versions that were named, what is kept, and what a main module is built of.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
 };
@@ -15,7 +15,7 @@ use gomod::{
 };
 use records::{Filter, Records};
 
-use super::asked::{Asked, off};
+use super::asked::{Asked, Miss, off};
 use crate::cli::ModuleVersions;
 
 /// Rows that are read at a time.
@@ -36,11 +36,15 @@ pub(super) struct Parts {
 
 /// Versions, and what is wanted of each.
 #[derive(Debug, Default)]
-pub(super) struct Chosen(pub(super) BTreeMap<(ModulePath, Version), Parts>);
+pub(super) struct Chosen {
+    pub(super) versions: BTreeMap<(ModulePath, Version), Parts>,
+    /// What of a build list is not there, and why.
+    pub(super) missing: Vec<(String, String)>,
+}
 
 impl Chosen {
     fn want(&mut self, module: ModulePath, version: Version, parts: Parts) {
-        let known = self.0.entry((module, version)).or_default();
+        let known = self.versions.entry((module, version)).or_default();
         known.info |= parts.info;
         known.zip |= parts.zip;
         known.needed |= parts.needed;
@@ -54,6 +58,8 @@ impl Chosen {
     ) -> io::Result<bool> {
         let module = &named.module;
         if let Some(version) = &named.version {
+            let fits = version.check_major(module);
+            fits.map_err(|error| io::Error::other(format!("{module}@{version}: {error}")))?;
             let all = Parts {
                 info: true,
                 zip: true,
@@ -110,14 +116,21 @@ impl Chosen {
     }
 
     /// All that the go command needs to build the main module of this `go.mod`: every version that is built with, and
-    /// the `go.mod` of every version by which that is decided.
-    pub(super) async fn build_list(&mut self, go_mod: &Path, asked: &Asked) -> io::Result<()> {
+    /// the `go.mod` of every version by which that is decided. With `allow_missing` what upstream does not have is left
+    /// out.
+    pub(super) async fn build_list(
+        &mut self,
+        go_mod: &Path,
+        asked: &Asked,
+        allow_missing: bool,
+    ) -> io::Result<()> {
         let wrong = |path: &Path, why: &dyn std::fmt::Display| {
             io::Error::other(format!("{}: {why}", path.display()))
         };
         let file = read(go_mod.to_owned()).await?;
         let main = GoMod::parse(&file).map_err(|error| wrong(go_mod, &error))?;
         let mut list = BuildList::new(&main);
+        let mut missing = BTreeSet::new();
         loop {
             let wanted = list.wanted();
             if wanted.is_empty() {
@@ -134,17 +147,32 @@ impl Chosen {
             let mut files = stream::iter(sources)
                 .map(|(node, source)| async move {
                     let file = go_mod_of(&source, folder, asked).await?;
-                    io::Result::Ok((node, file))
+                    io::Result::Ok((node, source, file))
                 })
                 .buffered(AT_ONCE);
-            while let Some((node, file)) = files.try_next().await? {
-                list.take(&node, &file);
+            while let Some((node, source, file)) = files.try_next().await? {
+                match file {
+                    Ok(file) => list.take(&node, &file),
+                    Err(miss) => {
+                        let name = name_of(&source);
+                        if !(allow_missing && matches!(miss, Miss::Missing(_))) {
+                            return Err(missed(&name, &miss));
+                        }
+                        self.missing.push((name, miss.to_string()));
+                        list.take(&node, &GoMod::default());
+                        missing.insert(source);
+                    }
+                }
             }
         }
         let graph: Vec<Node> = list.nodes().cloned().collect();
         for (nodes, zip) in [(graph, false), (list.selected().collect(), true)] {
             for node in nodes {
-                let Source::Module(source) = list.source(&node) else {
+                let source = list.source(&node);
+                if missing.contains(&source) {
+                    continue;
+                }
+                let Source::Module(source) = source else {
                     continue;
                 };
                 let parts = Parts {
@@ -175,21 +203,48 @@ fn module_of(node: &Node) -> io::Result<ModulePath> {
     Ok(module)
 }
 
+fn name_of(source: &Source) -> String {
+    match source {
+        Source::Folder(path) => path.clone(),
+        Source::Module(node) => format!("{}@{}", node.path, node.version),
+    }
+}
+
+/// The error of a version that cannot be had.
+pub(super) fn missed(name: &str, miss: &Miss) -> io::Error {
+    // Who is answered says the name too.
+    let text = miss.to_string();
+    let text = if text.contains(name) {
+        text
+    } else {
+        format!("{name}: {text}")
+    };
+    io::Error::other(match miss {
+        Miss::Missing(_) => format!(
+            "{text}\n  hint: --allow-missing leaves out what is not there; the go command may never ask for it"
+        ),
+        Miss::Absent(_) | Miss::Trouble(_) => text,
+    })
+}
+
 /// The `go.mod` of a version, or of the folder that replaces it.
-async fn go_mod_of(source: &Source, folder: &Path, asked: &Asked) -> io::Result<GoMod> {
-    let (name, file) = match source {
-        Source::Folder(path) => {
-            let path = folder.join(path).join("go.mod");
-            (path.display().to_string(), read(path).await?)
-        }
+async fn go_mod_of(
+    source: &Source,
+    folder: &Path,
+    asked: &Asked,
+) -> io::Result<Result<GoMod, Miss>> {
+    let file = match source {
+        Source::Folder(path) => read(folder.join(path).join("go.mod")).await?,
         Source::Module(node) => {
             let (module, version) = (module_of(node)?, node.version.escaped());
             let path = format!("/{}/@v/{version}.mod", module.escaped());
-            let file = asked.small(&path, gomod_file::MAX_BYTES).await;
-            let file = file.map_err(|miss| io::Error::other(miss.to_string()))?;
-            (format!("{}@{}", node.path, node.version), file.to_vec())
+            match asked.small(&path, gomod_file::MAX_BYTES).await {
+                Ok(file) => file.to_vec(),
+                Err(miss) => return Ok(Err(miss)),
+            }
         }
     };
     let read = GoMod::parse_lax(&file);
-    read.map_err(|error| io::Error::other(format!("{name}: {error}")))
+    let read = read.map_err(|error| io::Error::other(format!("{}: {error}", name_of(source))))?;
+    Ok(Ok(read))
 }

@@ -79,7 +79,7 @@ impl Proofs {
     ) -> Result<Option<(String, Bytes)>, Miss> {
         match asked.small(&path, MAX_LOOKUP_BYTES).await {
             Ok(body) => Ok(Some((path, body))),
-            Err(Miss::Absent(why)) => {
+            Err(Miss::Missing(why) | Miss::Absent(why)) => {
                 tracing::debug!(why, "not proven");
                 Ok(None)
             }
@@ -198,7 +198,7 @@ impl Proofs {
                 let content = asked.small(&path, FULL_TILE_BYTES).await;
                 content
                     .map(|content| (tile, content))
-                    .map_err(|miss| format!("the checksum database's proof: {miss}"))
+                    .map_err(|miss| format!("the checksum database's proof, {tile}: {miss}"))
             })
             .buffered(AT_ONCE);
         while let Some((tile, content)) = got.try_next().await? {
