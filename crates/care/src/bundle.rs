@@ -341,6 +341,7 @@ fn check_listed(listed: &Listed, sumdb: Option<&Database>) -> Result<(), CareErr
         (Some((.., Part::Mod)), _) => MAX_GO_MOD,
         (Some((.., Part::Zip)), _) => gomod::zip::Limits::default().max_zip_bytes,
         (None, Some(path)) if path == "latest" || is_answer(path) => MAX_SMALL,
+        (None, Some("supported")) => 0,
         _ => return Err(refused(format_args!("{name:?}: it has no place here"))),
     };
     let hashed = matches!(parse_key(name), Some((.., Part::Mod | Part::Zip)));

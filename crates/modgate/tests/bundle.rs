@@ -540,3 +540,35 @@ async fn a_version_of_the_graph_that_is_gone_is_left_out_if_that_is_said() {
     assert_eq!(done.status.code(), Some(1), "{}", said(&done));
     assert!(said(&done).contains("major"), "{}", said(&done));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_folder_and_an_unpacked_bundle_are_proxies_with_their_database() {
+    let (lab, sumdb) = verified_lab(&[module("a")]).await;
+    let folders = Folders::new();
+    let (key, upstream) = (sumdb.key().to_string(), lab.url());
+    let from = ["--upstream", &upstream, "--sumdb", &key];
+    let bundle = folders.text("x.bundle");
+    let what = ["export", "--out", &bundle, "lab.example/a@v1.0.0"];
+    let done = command(&what, &folders.at("data"), &from);
+    assert!(done.status.success(), "{}", said(&done));
+    std::fs::create_dir(folders.at("unpacked")).unwrap();
+    let mut tar = std::process::Command::new("tar");
+    tar.args(["-xf", &bundle, "-C", &folders.text("unpacked")]);
+    assert!(tar.status().unwrap().success());
+    let offline = ["--upstream", "off", "--sumdb", &key];
+    let done = command(&["import", &bundle], &folders.at("imported"), &offline);
+    assert!(done.status.success(), "{}", said(&done));
+    lab.stop().await;
+    let before = sumdb.requests();
+    for folder in ["data", "unpacked", "imported"] {
+        let proxy = format!("file://{}", folders.at(folder).join("go").display());
+        let go = Go::new().proxy(&proxy).sumdb(&key);
+        let done = go.run(&["mod", "download", "lab.example/a@v1.0.0"]).await;
+        assert!(done.ok, "{folder}: {}", done.stderr);
+        if folder != "unpacked" {
+            let done = command(&["fsck", "--json"], &folders.at(folder), &offline);
+            assert!(done.status.success(), "{}", said(&done));
+        }
+    }
+    assert_eq!(sumdb.requests(), before, "the database was asked");
+}

@@ -7,7 +7,10 @@
 use std::{
     collections::BTreeMap,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
@@ -34,6 +37,8 @@ pub(super) struct Kept {
     state: Mutex<State>,
     /// Held while the evidence of a fork is written or looked for.
     evidence: Mutex<()>,
+    /// Whether this process wrote the file that says that the database is here.
+    supported: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -70,6 +75,7 @@ impl Kept {
             runtime: Handle::current(),
             state: Mutex::default(),
             evidence: Mutex::default(),
+            supported: AtomicBool::new(false),
         };
         {
             let mut state = kept.lock();
@@ -203,6 +209,12 @@ impl Kept {
         let written = self
             .write_all(&tiles, |state| &mut state.tiles)
             .and_then(|()| head.map_or(Ok(()), |head| self.write_head(&head)))
+            .and_then(|()| {
+                if lookups.is_empty() {
+                    return Ok(());
+                }
+                self.write_supported()
+            })
             .and_then(|()| self.write_all(&lookups, |state| &mut state.lookups));
         if let Err(error) = written {
             tracing::error!(database = self.database, %error, "cannot keep what the checksum database proved");
@@ -244,6 +256,19 @@ impl Kept {
                 written.unwrap_or_else(|_| Err(io::Error::other("a writer panicked")))
             })
         })
+    }
+
+    /// Writes, once, the empty file that the go command asks for before it asks a GOPROXY for the database: with it the
+    /// folder is one by itself, `file://…/go`.
+    fn write_supported(&self) -> io::Result<()> {
+        if self.supported.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let key = format!("go/sumdb/{}/supported", self.database);
+        let key = Key::new(key).map_err(io::Error::other)?;
+        self.put(&key, &Bytes::new())?;
+        self.supported.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Keeps one file where everything that does not change is kept.

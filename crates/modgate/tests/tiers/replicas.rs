@@ -198,6 +198,18 @@ async fn a_tree_head_and_a_fork_are_known_to_all() {
     })
     .await;
 
+    // Behind a static server the bucket is a GOPROXY with its database.
+    let bucket = site.bucket.bucket_dir();
+    let kept = |name: &str| {
+        let files = crate::common::files(bucket);
+        let name = format!("sumdb/sum.lab.example/{name}");
+        files.iter().any(|file| file.ends_with(&name))
+    };
+    eventually("what was proven is kept", async || {
+        kept("supported") && kept("lookup/lab.example/known@v1.0.0")
+    })
+    .await;
+
     // One sees another history: nobody verifies any more, until an operator says so at either of them.
     let fork = replicas[0].data_dir().join("sumdb/sum.lab.example/fork");
     let other = replicas[1].data_dir().join("sumdb/sum.lab.example/fork");

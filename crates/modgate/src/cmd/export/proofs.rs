@@ -156,7 +156,11 @@ impl Proofs {
             let contents = tiles.of(plan.tiles()).map_err(|error| text(&error))?;
             plan.root(&contents).map_err(|error| not_proven(&error))?;
         }
-        let mut files: Vec<(String, Vec<u8>)> = vec![("latest".to_owned(), head.note().to_vec())];
+        let mut files: Vec<(String, Vec<u8>)> = vec![
+            ("latest".to_owned(), head.note().to_vec()),
+            // For who unpacks it as a GOPROXY of its own: the go command asks for it first.
+            ("supported".to_owned(), Vec::new()),
+        ];
         for (name, lookup) in &self.lookups {
             let body = lookup.with_head(head).map_err(|error| text(&error))?;
             files.push((name.clone(), body));
