@@ -299,7 +299,7 @@ impl Gateway {
             return Err(Refusal::new(
                 Code::NotCached,
                 what,
-                "not kept here, and the download mode of its route is `none`",
+                "not kept here, and the download mode for it is `none`",
             ));
         }
         Ok(())

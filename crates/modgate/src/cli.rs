@@ -110,6 +110,7 @@ impl ConfigArgs {
                 upstream: self.upstream.clone(),
                 sumdb: self.sumdb.clone(),
             },
+            silent: false,
         }
     }
 }

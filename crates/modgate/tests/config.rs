@@ -48,6 +48,7 @@ impl Bench {
             file: Some(file),
             env: Env::of([("HOME", &home), ("GOROOT", &home)]),
             flags: Flags::default(),
+            silent: false,
         };
         Self { dir, sources }
     }
@@ -349,6 +350,20 @@ fn the_gateway_itself_is_left_out_of_the_chain() {
     let (chain, _, notices) = chain_of(&bench);
     assert_eq!(chain, "https://up.example");
     assert!(notices.contains("left out"), "{notices}");
+}
+
+#[test]
+fn a_command_that_does_not_listen_may_ask_who_listens_there_by_default() {
+    let mut bench = Bench::new("chain = \"http://127.0.0.1:3000\"");
+    assert!(Config::load(&bench.sources).is_err());
+    bench.sources.silent = true;
+    assert_eq!(chain_of(&bench).0, "http://127.0.0.1:3000");
+    // Somebody's own address is none to ask, and what Go asks on this machine is meant for clients.
+    let bench = bench.var("MODGATE_LISTEN", "127.0.0.1:3000");
+    assert!(Config::load(&bench.sources).is_err());
+    let mut bench = Bench::new("").var("GOPROXY", "http://127.0.0.1:3000");
+    bench.sources.silent = true;
+    assert_eq!(chain_of(&bench).0, "direct");
 }
 
 #[test]

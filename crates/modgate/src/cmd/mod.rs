@@ -21,14 +21,22 @@ use records::Records;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
-    config::{Config, Sources},
+    config::{Config, Loaded, Sources},
     wire,
 };
 
-/// The configuration in effect; `None` if there are mistakes in it, which are told.
+/// The configuration in effect of a command that does not listen; `None` if there are mistakes in it, which are told.
 fn load(sources: &Sources) -> io::Result<Option<Config>> {
-    match Config::load(sources) {
-        Ok(loaded) => Ok(Some(loaded.config)),
+    Ok(load_with_origins(sources)?.map(|loaded| loaded.config))
+}
+
+fn load_with_origins(sources: &Sources) -> io::Result<Option<Loaded>> {
+    let sources = Sources {
+        silent: true,
+        ..sources.clone()
+    };
+    match Config::load(&sources) {
+        Ok(loaded) => Ok(Some(loaded)),
         Err(mistakes) => {
             let colours = check::colours(&sources.env, io::stderr().is_terminal());
             check::report(&mistakes, colours)?;

@@ -73,7 +73,7 @@ impl Config {
             reader.watch(&file);
         }
         let scope = collect(sources, &mut reader.mistakes);
-        let config = sections(&mut reader, &scope);
+        let config = sections(&mut reader, &scope, sources.silent);
         unknown_variables(&sources.env, &reader.referenced, &mut reader.mistakes);
         // Of a file that was read twice the first look counts.
         let watched_files = reader.watched.into_iter().rev().collect();
@@ -90,13 +90,14 @@ impl Config {
 }
 
 /// The sections in the order of the table.
-fn sections(reader: &mut Reader<'_>, scope: &Scope) -> Config {
+fn sections(reader: &mut Reader<'_>, scope: &Scope, silent: bool) -> Config {
     let listen = reader.address(scope, "listen");
     let data = data(reader, scope);
     let public_url = reader.url(scope, "public_url");
     let itself = Itself {
         listen,
         public_url: public_url.as_ref().map(ToString::to_string),
+        may_be_named: silent && scope.node("listen").is_none(),
     };
     let (chain, mut chain_entries) = chain::top_level(reader, scope, &itself);
     let (private, private_patterns) = reader.patterns(scope, "private");

@@ -19,6 +19,8 @@ pub(super) struct Itself {
     pub(super) listen: SocketAddr,
     /// As it is written in the configuration.
     pub(super) public_url: Option<String>,
+    /// Whether who writes an address means somebody else by it: a command that does not listen has no such address.
+    pub(super) may_be_named: bool,
 }
 
 /// A chain without the entries that name the gateway itself.
@@ -174,6 +176,7 @@ mod tests {
         Itself {
             listen: listen.parse().unwrap(),
             public_url: Some("https://Modgate.corp.example/".to_owned()),
+            may_be_named: false,
         }
     }
 

@@ -29,6 +29,8 @@ pub struct Sources {
     pub env: Env,
     /// Flags that set values.
     pub flags: Flags,
+    /// For a command that does not listen: unless `listen` is set, its default says nothing of who is there.
+    pub silent: bool,
 }
 
 /// Flags that set values, as they were given.

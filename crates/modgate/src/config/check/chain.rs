@@ -54,7 +54,7 @@ pub(super) fn given(
     let text = kinds::text(node, kind)?;
     let chain = kinds::chain_of(node, text)?;
     let cleaned = itself.clean(text);
-    if cleaned.left_out.is_empty() {
+    if itself.may_be_named || cleaned.left_out.is_empty() {
         return Ok((chain, text.to_owned()));
     }
     let names = cleaned.left_out.join("`, `");

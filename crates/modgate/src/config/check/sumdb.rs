@@ -55,7 +55,7 @@ pub(super) fn read(reader: &mut Reader<'_>, scope: &Scope, itself: &Itself) -> O
         choose_url(reader, scope, &mut database, url);
     }
     let own = database.url.as_ref().map(ToString::to_string);
-    if let Some(own) = own.filter(|url| itself.is(url)) {
+    if let Some(own) = own.filter(|url| !itself.may_be_named && itself.is(url)) {
         reader.notices.push(format!(
             "`{own}`, the URL of the checksum database, is this gateway itself: left out"
         ));
