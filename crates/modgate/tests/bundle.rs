@@ -572,3 +572,36 @@ async fn a_data_folder_and_an_unpacked_bundle_are_proxies_with_their_database() 
     }
     assert_eq!(sumdb.requests(), before, "the database was asked");
 }
+
+#[test]
+fn commands_beside_a_server_make_no_data_folder() {
+    let folders = Folders::new();
+    let version = "lab.example/a@v1.0.0";
+    for arguments in [
+        &["retire", version, "--reason", "x"][..],
+        &["unretire", version],
+        &["pin", version],
+        &["unpin", version],
+        &["fsck", "--repair"],
+        &["gc", "--older-than", "1d"],
+        &["backup", &folders.text("backups")],
+    ] {
+        let done = command(arguments, &folders.at("wrong"), &["--upstream", "off"]);
+        assert_eq!(
+            done.status.code(),
+            Some(1),
+            "{arguments:?}: {}",
+            said(&done)
+        );
+        let told = said(&done);
+        assert!(told.contains("there is no modgate data in"), "{told}");
+        assert!(told.contains("(from flag --data)"), "{told}");
+        assert!(!folders.at("wrong").exists(), "{arguments:?}");
+    }
+    // What another gateway on this machine listens on by default is no address of a command.
+    let what = ["import", &folders.text("nothing")];
+    let other = ["--upstream", "http://127.0.0.1:3000"];
+    let told = said(&command(&what, &folders.at("wrong"), &other));
+    assert!(!told.contains("this gateway itself"), "{told}");
+    assert!(told.contains("nothing"), "{told}");
+}

@@ -18,7 +18,7 @@ use crate::{
 
 /// Writes a backup.
 pub fn backup(args: &BackupArgs, env: Env) -> io::Result<ExitCode> {
-    let Some(config) = super::load_and_log(&args.config.sources(env))? else {
+    let Some(config) = super::load_beside_and_log(&args.config.sources(env), |_| false)? else {
         return Ok(ExitCode::FAILURE);
     };
     let written = super::runtime()?.block_on(async {

@@ -27,7 +27,9 @@ const FETCHED: &str = "fetched";
 
 /// Compares everything, and fails if something is wrong and stays so.
 pub fn run(args: &FsckArgs, env: Env) -> io::Result<ExitCode> {
-    let Some(config) = super::load_and_log(&args.config.sources(env))? else {
+    // The index of a bucket can be made anew where nothing is.
+    let sources = args.config.sources(env);
+    let Some(config) = super::load_beside_and_log(&sources, wire::keeps_in_a_bucket)? else {
         return Ok(ExitCode::FAILURE);
     };
     let runtime = super::runtime()?;

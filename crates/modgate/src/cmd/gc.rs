@@ -16,7 +16,7 @@ use crate::{
 
 /// Removes what was not used for long, or tells what would go.
 pub fn run(args: &GcArgs, env: Env) -> io::Result<ExitCode> {
-    let Some(config) = super::load(&args.config.sources(env))? else {
+    let Some(config) = super::load_beside(&args.config.sources(env), |_| false)? else {
         return Ok(ExitCode::FAILURE);
     };
     wire::logs(&config, wire::json_logs(&config), io::stderr);
@@ -87,7 +87,7 @@ pub fn unpin(args: &UnpinArgs, env: Env) -> io::Result<ExitCode> {
 }
 
 fn set(config: &ConfigArgs, env: Env, what: &ModuleVersions, pinned: bool) -> io::Result<ExitCode> {
-    let Some(config) = super::load(&config.sources(env))? else {
+    let Some(config) = super::load_beside(&config.sources(env), |_| false)? else {
         return Ok(ExitCode::FAILURE);
     };
     let count = super::runtime()?.block_on(async {

@@ -45,6 +45,26 @@ fn load_with_origins(sources: &Sources) -> io::Result<Option<Loaded>> {
     }
 }
 
+/// The same for a command that works beside a server, on what is there: it makes no data folder. `enough` is what else may
+/// be there.
+fn load_beside(sources: &Sources, enough: impl Fn(&Config) -> bool) -> io::Result<Option<Config>> {
+    let Some(Loaded {
+        config, origins, ..
+    }) = load_with_origins(sources)?
+    else {
+        return Ok(None);
+    };
+    if !wire::has_data(&config) && !enough(&config) {
+        let from = origins.get("data");
+        let from = from.map_or_else(String::new, |from| format!(" (from {from})"));
+        return Err(io::Error::other(format!(
+            "there is no modgate data in {}{from}: name the server's with --data or --config",
+            config.data.display()
+        )));
+    }
+    Ok(Some(config))
+}
+
 /// The same for a command that says in logs how it goes.
 fn load_and_log(sources: &Sources) -> io::Result<Option<Config>> {
     let config = load(sources)?;
@@ -54,15 +74,16 @@ fn load_and_log(sources: &Sources) -> io::Result<Option<Config>> {
     Ok(config)
 }
 
-/// The records of a gateway that has run here, for commands that only take something back: they make no data folder.
-async fn open_existing_records(config: &Config) -> io::Result<Records> {
-    if config.records.postgres.is_none() && !config.data.is_dir() {
-        return Err(io::Error::other(format!(
-            "there is no data folder {}: name that of the gateway with --data or --config",
-            config.data.display()
-        )));
+/// Both.
+fn load_beside_and_log(
+    sources: &Sources,
+    enough: impl Fn(&Config) -> bool,
+) -> io::Result<Option<Config>> {
+    let config = load_beside(sources, enough)?;
+    if let Some(config) = &config {
+        wire::logs(config, wire::json_logs(config), io::stderr);
     }
-    wire::open_records(config).await
+    Ok(config)
 }
 
 fn runtime() -> io::Result<Runtime> {

@@ -33,35 +33,38 @@ fn edit(
     version: &ModuleVersion,
     tombstone: Option<Tombstone>,
 ) -> io::Result<ExitCode> {
-    let Some(config) = super::load(sources)? else {
+    let Some(config) = super::load_beside(sources, |_| false)? else {
         return Ok(ExitCode::FAILURE);
     };
     let retire = tombstone.is_some();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let changed = runtime.block_on(async {
-        let records = if retire {
-            wire::open_records(&config).await?
-        } else {
-            super::open_existing_records(&config).await?
-        };
+    let (changed, place) = runtime.block_on(async {
+        let records = wire::open_records(&config).await?;
         // Before there are new ones: what was taken over stays below what is said now.
         tombstone::take_over(&records, wire::store_folder(&config)).await?;
         let edited = tombstone::edit(&records, &version.module, &version.version, tombstone).await;
+        let place = if records.shared() {
+            records.place()
+        } else {
+            config.data.display().to_string()
+        };
         records.close().await;
-        edited.map_err(io::Error::other)
+        edited
+            .map(|changed| (changed, place))
+            .map_err(io::Error::other)
     })?;
     let name = format!("{}@{}", version.module, version.version);
     match (retire, changed) {
         (true, _) => eprintln!(
-            "{name} is retired: running servers answer 410 within a second, all replicas within two"
+            "{name} is retired in {place}: running servers answer 410 within a second, all replicas within two"
         ),
         (false, true) => eprintln!(
-            "{name} is served again: by running servers within a second, by all replicas within two"
+            "{name} is served again in {place}: by running servers within a second, by all replicas within two"
         ),
         (false, false) => {
-            eprintln!("{name} was not retired here");
+            eprintln!("{name} was not retired in {place}");
             return Ok(ExitCode::FAILURE);
         }
     }

@@ -201,6 +201,19 @@ pub fn coordinate(config: &Config) -> Result<Coordinate, String> {
     }
 }
 
+/// Whether there is something of a server's: records, or what is kept.
+pub fn has_data(config: &Config) -> bool {
+    config.records.postgres.is_some()
+        || config.data.join(RECORDS_FILE).exists()
+        || store_folder(config).join("go").is_dir()
+}
+
+/// Whether everything is kept in a bucket.
+pub fn keeps_in_a_bucket(config: &Config) -> bool {
+    let bucket = |tier: &Tier| matches!(tier, Tier::Object(_));
+    config.storage.iter().any(bucket)
+}
+
 /// The records, open.
 ///
 /// # Errors
