@@ -14,8 +14,8 @@ use std::{
     sync::Arc,
 };
 
-use futures_util::{StreamExt as _, stream, stream::BoxStream};
-use records::{Filter, Records};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream, stream::BoxStream};
+use records::{Filter, Object, Records};
 use serde::Serialize;
 use store::{
     Folder, Key,
@@ -31,6 +31,8 @@ use object::{Outcome, Work};
 const PAGE: usize = 64;
 /// Objects under way at a time.
 const AT_ONCE: usize = 8;
+/// Objects that are noted in the other place's index at a time.
+const NOTED: usize = 256;
 /// Passes at most: more than a few mean that what comes is faster than what is copied.
 const MOST_PASSES: u32 = 20;
 /// What is refused and told one by one; the others are counted.
@@ -50,6 +52,43 @@ pub enum Place {
 }
 
 impl Place {
+    /// A small object's bytes, if it is there and no longer than `max`.
+    ///
+    /// # Errors
+    /// The disk, or the bucket.
+    pub async fn small(&self, key: &Key, max: u64) -> Result<Option<Vec<u8>>, CareError> {
+        let mut bytes = Vec::new();
+        match self {
+            Self::Disk(folder) => {
+                let (folder, key) = (folder.clone(), key.clone());
+                let read = spawn_blocking(move || {
+                    let Some(file) = folder.open(&key)? else {
+                        return Ok(None);
+                    };
+                    file.take(max + 1).read_to_end(&mut bytes)?;
+                    io::Result::Ok(Some(bytes))
+                });
+                let read = read.await.map_err(io::Error::other)??;
+                return Ok(read.filter(|bytes| bytes.len() as u64 <= max));
+            }
+            Self::Bucket(tier) => {
+                let Tier::Object(object) = &**tier else {
+                    return Ok(None);
+                };
+                let Some(mut opened) = object.open(key, None, None).await? else {
+                    return Ok(None);
+                };
+                if opened.size > max {
+                    return Ok(None);
+                }
+                while let Some(block) = opened.stream.try_next().await? {
+                    bytes.extend_from_slice(&block);
+                }
+            }
+        }
+        Ok(Some(bytes))
+    }
+
     /// Its name, for people.
     pub fn name(&self) -> String {
         match self {
@@ -120,12 +159,13 @@ pub struct Progress<'a> {
     pub key: &'a str,
 }
 
-/// Does it. `records` are those of the place that is copied from; `work` is the data folder there, in which also lies
-/// what is on its way.
+/// Does it. `records` are those of the place that is copied from, `index` those of the other place if they are others; `work`
+/// is the data folder of the former, in which also lies what is on its way.
 pub async fn run(
     from: &Place,
     to: &Place,
     records: &Arc<Records>,
+    index: Option<&Records>,
     work: &Folder,
     options: Options,
     watch: &(dyn Fn(Progress<'_>) + Sync),
@@ -148,6 +188,8 @@ pub async fn run(
     });
     let mut copy = Copy {
         work: copying,
+        index,
+        noted: Vec::new(),
         total: totals.count,
         seen: HashSet::new(),
         hasher: RandomState::new(),
@@ -195,6 +237,10 @@ fn finish(folder: &Folder, data: &Folder) -> io::Result<()> {
 
 struct Copy<'a> {
     work: Arc<Work>,
+    /// The index of the other place.
+    index: Option<&'a Records>,
+    /// What is there now and not in that index yet.
+    noted: Vec<Object>,
     total: u64,
     /// What was at its place, by the hash of its key: memory for a whole bucket's names would be too much.
     seen: HashSet<u64>,
@@ -210,7 +256,17 @@ impl Copy<'_> {
             parse_key(key).is_some() || is_proof(key) && !is_lookup(key)
         })
         .await?;
-        self.walk("go/sumdb", is_lookup).await
+        self.walk("go/sumdb", is_lookup).await?;
+        self.write_index().await
+    }
+
+    /// What is kept elsewhere has to be known there too: cleaning up, checks and backups go by the index.
+    async fn write_index(&mut self) -> Result<(), CareError> {
+        let noted = std::mem::take(&mut self.noted);
+        if let Some(index) = self.index {
+            index.note(&noted).await?;
+        }
+        Ok(())
     }
 
     async fn walk(&mut self, below: &str, wanted: fn(&str) -> bool) -> Result<(), CareError> {
@@ -238,16 +294,23 @@ impl Copy<'_> {
             while let Some((key, outcome)) = done.next().await {
                 self.note(&key, outcome?);
             }
+            if self.noted.len() >= NOTED {
+                self.write_index().await?;
+            }
         }
     }
 
     fn note(&mut self, key: &Key, outcome: Outcome) {
         match outcome {
-            Outcome::Copied(bytes) => {
+            Outcome::Copied(bytes, object) => {
                 self.report.copied += 1;
                 self.report.bytes += bytes;
+                self.noted.extend(object);
             }
-            Outcome::Present => self.report.present += 1,
+            Outcome::Present(object) => {
+                self.report.present += 1;
+                self.noted.extend(object);
+            }
             // It is not there any more; should it come again, it is new.
             Outcome::Gone => return,
             Outcome::Refused(why) => {

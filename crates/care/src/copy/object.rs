@@ -10,7 +10,7 @@ use std::{
 
 use futures_util::TryStreamExt as _;
 use gomod::zip;
-use records::Records;
+use records::{Object, Records};
 use store::{
     Committed, Digest, Folder, Hasher, Key,
     folder::Temp,
@@ -20,7 +20,7 @@ use tokio::{task::spawn_blocking, time::sleep};
 
 use super::{Place, is_lookup};
 use crate::{
-    CareError, Pace, Part,
+    CareError, Pace, Part, now_ms,
     pace::{hash, hash_into},
     parse_key, read_hash,
 };
@@ -34,10 +34,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// What became of an object.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// It is there now, or would be: so many bytes.
-    Copied(u64),
+    /// It is there now, or would be: so many bytes, and what the index there is to have of it.
+    Copied(u64, Option<Object>),
     /// It was there.
-    Present,
+    Present(Option<Object>),
     /// It went from where it was.
     Gone,
     /// It stays where it is.
@@ -84,15 +84,15 @@ impl Work {
         };
         let there = self.there(key).await?;
         match (&wanted.digest, &there) {
-            (Some(wanted), Some(there)) => return Ok(compared(key, wanted, there)),
-            (_, None) if self.dry_run => return Ok(Outcome::Copied(wanted.size)),
+            (Some(ours), Some(there)) => return self.compared(key, ours, there, &wanted).await,
+            (_, None) if self.dry_run => return Ok(Outcome::Copied(wanted.size, None)),
             _ => {}
         }
         let Some(here) = self.bring(key).await? else {
             return Ok(Outcome::Gone);
         };
         if let Some(there) = &there {
-            return Ok(compared(key, &here.digest, there));
+            return self.compared(key, &here.digest, there, &wanted).await;
         }
         let good = wanted.digest.as_ref();
         if good.is_some_and(|good| !good.same_bytes(&here.digest)) {
@@ -100,7 +100,7 @@ impl Work {
                 "its bytes are not what they should be".to_owned(),
             ));
         }
-        let (here, h1) = match self.check(key, here, wanted.h1).await? {
+        let (here, h1) = match self.check(key, here, wanted.h1.clone()).await? {
             Ok(checked) => checked,
             Err(why) => return Ok(Outcome::Refused(why)),
         };
@@ -108,7 +108,26 @@ impl Work {
             Some(h1) => here.digest.clone().with_h1(h1),
             None => here.digest.clone(),
         };
-        self.put(key, here, &digest).await
+        self.put(key, here, &digest, &wanted).await
+    }
+
+    /// What to do with an object that both places have.
+    async fn compared(
+        &self,
+        key: &Key,
+        ours: &Digest,
+        theirs: &Digest,
+        wanted: &Wanted,
+    ) -> Result<Outcome, CareError> {
+        if ours.same_bytes(theirs) {
+            return Ok(Outcome::Present(wanted.object(key, theirs)));
+        }
+        // A lookup has the head of its time in it: another is as good. What differs is for the index there alone to know.
+        if is_lookup(key.as_str()) {
+            return Ok(Outcome::Present(None));
+        }
+        let why = "the other place has other bytes".to_owned();
+        Ok(Outcome::Refused(why))
     }
 
     /// What an object must be, as far as anybody knows. `None`: it is not there any more.
@@ -134,25 +153,30 @@ impl Work {
             },
         };
         let row = self.records.object(key.as_str()).await?;
-        let row = row.map(|row| {
+        let noted = row.as_ref().map(|row| {
             let digest = Digest {
                 size: row.size,
                 sha256: row.sha256,
                 h1: None,
             };
-            match row.h1 {
-                Some(h1) => digest.with_h1(h1),
+            match &row.h1 {
+                Some(h1) => digest.with_h1(h1.clone()),
                 None => digest,
             }
         });
-        let known = [row, stated];
+        let known = [noted, stated];
         let h1 = known.iter().flatten().find_map(|digest| digest.h1.clone());
         let h1 = match h1 {
             Some(h1) => Some(h1.into_string()),
             None => self.hash_beside(key).await?,
         };
         let digest = known.into_iter().flatten().next();
-        Ok(Some(Wanted { size, digest, h1 }))
+        Ok(Some(Wanted {
+            size,
+            digest,
+            h1,
+            row,
+        }))
     }
 
     /// What stands beside a zip on a disk.
@@ -299,7 +323,13 @@ impl Work {
         })
     }
 
-    async fn put(&self, key: &Key, here: Here, digest: &Digest) -> Result<Outcome, CareError> {
+    async fn put(
+        &self,
+        key: &Key,
+        here: Here,
+        digest: &Digest,
+        wanted: &Wanted,
+    ) -> Result<Outcome, CareError> {
         let committed = match &self.to {
             Place::Bucket(tier) => {
                 let path = here.path.clone();
@@ -321,9 +351,11 @@ impl Work {
                 placed.map_err(io::Error::other)??
             }
         };
+        let object = wanted.object(key, digest);
         Ok(match committed {
-            Committed::New => Outcome::Copied(digest.size),
-            Committed::Present => Outcome::Present,
+            Committed::New => Outcome::Copied(digest.size, object),
+            // A server there was faster, and notes its own.
+            Committed::Present => Outcome::Present(None),
         })
     }
 }
@@ -334,15 +366,28 @@ struct Wanted {
     /// By the index, else by what stands beside it.
     digest: Option<Digest>,
     h1: Option<String>,
+    /// What the index here has of it.
+    row: Option<Object>,
 }
 
-/// What to do with an object that both places have.
-fn compared(key: &Key, ours: &Digest, theirs: &Digest) -> Outcome {
-    // A lookup has the head of its time in it: another is as good.
-    if ours.same_bytes(theirs) || is_lookup(key.as_str()) {
-        Outcome::Present
-    } else {
-        Outcome::Refused("the other place has other bytes".to_owned())
+impl Wanted {
+    /// What the index of the other place is to have of it, with the times and the pin of here.
+    fn object(&self, key: &Key, digest: &Digest) -> Option<Object> {
+        let (.., Part::Info | Part::Mod | Part::Zip) = parse_key(key.as_str())? else {
+            return None;
+        };
+        let row = self.row.as_ref();
+        let kept_at_ms = row.map_or_else(now_ms, |row| row.kept_at_ms);
+        let h1 = digest.h1.as_deref().or(self.h1.as_deref());
+        Some(Object {
+            key: key.to_string(),
+            size: digest.size,
+            sha256: digest.sha256,
+            h1: h1.map(str::to_owned),
+            kept_at_ms,
+            used_at_ms: row.map_or(kept_at_ms, |row| row.used_at_ms),
+            pinned: row.is_some_and(|row| row.pinned),
+        })
     }
 }
 

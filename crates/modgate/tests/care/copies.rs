@@ -59,6 +59,7 @@ async fn from_disk_to_bucket_under_load_with_what_comes_meanwhile_and_again_afte
         "nothing was to be done"
     );
 
+    assert!(site.run(&["pin", "lab.example/m03"]).status.success());
     // Killed on its way.
     let mut slow = site
         .command(&copy(&["--rate", "4KiB"]))
@@ -126,6 +127,25 @@ async fn from_disk_to_bucket_under_load_with_what_comes_meanwhile_and_again_afte
         (&0.into(), &1.into()),
         "{again}"
     );
+
+    // The index there knows it all, with what was pinned.
+    let beside = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(bin());
+        command.args(arguments).arg("--config").arg(&there);
+        command.args(["--upstream", "off", "--sumdb", "off"]);
+        command.env_remove("MODGATE_TEST_OFFLINE");
+        let env = site.env.iter().map(|(name, value)| (name, value));
+        let done = command.envs(env).output().unwrap();
+        let report: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+        report
+    };
+    let checked = beside(&["fsck", "--json", "--rate", "off"]);
+    assert_eq!(checked["checked"], 3 * (names.len() + 1), "{checked}");
+    assert_eq!(checked["good"], true, "{checked}");
+    let plan = beside(&["gc", "--max-size", "0B", "--json"]);
+    let removed = plan["removed"].as_array().unwrap();
+    assert_eq!(removed.len(), names.len(), "{plan}");
+    assert_eq!(plan["pinned"], 1, "{plan}");
 
     // The bucket is as good as the disk was.
     let config = std::fs::read_to_string(&there).unwrap();
