@@ -9,7 +9,10 @@ use std::{
 };
 
 use futures_util::TryStreamExt as _;
-use gomod::zip;
+use gomod::{
+    info::{self, Info},
+    zip,
+};
 use records::{Object, Records};
 use store::{
     Committed, Digest, Folder, Hasher, Key,
@@ -123,11 +126,30 @@ impl Work {
             return Ok(Outcome::Present(wanted.object(key, theirs)));
         }
         // A lookup has the head of its time in it: another is as good. What differs is for the index there alone to know.
-        if is_lookup(key.as_str()) {
+        if is_lookup(key.as_str()) || self.same_info(key).await? {
             return Ok(Outcome::Present(None));
         }
         let why = "the other place has other bytes".to_owned();
         Ok(Outcome::Refused(why))
+    }
+
+    /// Whether both places have an `.info` that says the same in other words: an upstream and the go command write it
+    /// differently, and its origin says how a version was found.
+    async fn same_info(&self, key: &Key) -> Result<bool, CareError> {
+        let Some((_, module, _, Part::Info)) = parse_key(key.as_str()) else {
+            return Ok(false);
+        };
+        let max = info::MAX_BYTES as u64;
+        let (ours, theirs) = (
+            self.from.small(key, max).await?,
+            self.to.small(key, max).await?,
+        );
+        let says = |body: Option<Vec<u8>>| {
+            let read = Info::parse(&body?, &module).ok()?;
+            Some((read.version, read.time))
+        };
+        let ours = says(ours);
+        Ok(ours.is_some() && ours == says(theirs))
     }
 
     /// What an object must be, as far as anybody knows. `None`: it is not there any more.

@@ -214,9 +214,17 @@ async fn from_bucket_to_bucket_and_to_a_disk_and_nothing_that_is_altered() {
     let repaired = site.run(&["fsck", "--repair"]);
     assert!(repaired.status.success(), "{repaired:?}");
     std::fs::write(on_disk("b").with_extension("mod"), "module other\n").unwrap();
+    // What says the same in other words does not differ.
+    let info = on_disk("b").with_extension("info");
+    let mut json: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&info).unwrap()).unwrap();
+    json["Origin"] = serde_json::json!({"VCS": "git"});
+    std::fs::write(&info, serde_json::to_vec_pretty(&json).unwrap()).unwrap();
     for (to, status) in [("s3", 0), ("disk", 1)] {
         let done = site.run(&["copy", "--to-config", there, "--to", to]);
         assert_eq!(done.status.code(), Some(status), "{done:?}");
+        let refused = String::from_utf8_lossy(&done.stdout);
+        assert!(!refused.contains(".info:"), "{refused}");
     }
     assert_eq!(
         std::fs::read(on_disk("b").with_extension("mod")).unwrap(),
