@@ -91,7 +91,7 @@ fn set(config: &ConfigArgs, env: Env, what: &ModuleVersions, pinned: bool) -> io
         return Ok(ExitCode::FAILURE);
     };
     let count = super::runtime()?.block_on(async {
-        let records = super::open_existing_records(&config).await?;
+        let records = wire::open_records(&config).await?;
         let set = gc::pin(&records, &what.module, what.version.as_ref(), pinned).await;
         records.close().await;
         set.map_err(io::Error::other)

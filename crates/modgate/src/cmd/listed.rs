@@ -25,7 +25,7 @@ struct Retired {
 
 /// Lists the retired versions.
 pub fn retired(args: &RetiredArgs, env: Env) -> io::Result<ExitCode> {
-    let Some(config) = super::load(&args.config.sources(env))? else {
+    let Some(config) = super::load_beside(&args.config.sources(env), |_| false)? else {
         return Ok(ExitCode::FAILURE);
     };
     let rows = super::runtime()?.block_on(async {
@@ -57,7 +57,7 @@ pub fn retired(args: &RetiredArgs, env: Env) -> io::Result<ExitCode> {
 
 /// Lists the pinned versions.
 pub fn pinned(args: &PinnedArgs, env: Env) -> io::Result<ExitCode> {
-    let Some(config) = super::load(&args.config.sources(env))? else {
+    let Some(config) = super::load_beside(&args.config.sources(env), |_| false)? else {
         return Ok(ExitCode::FAILURE);
     };
     let pinned = super::runtime()?.block_on(async {

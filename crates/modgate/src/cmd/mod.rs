@@ -17,7 +17,6 @@ mod watch;
 
 use std::io::{self, IsTerminal as _};
 
-use records::Records;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
