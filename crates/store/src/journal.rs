@@ -9,6 +9,7 @@ use std::{
     fmt,
     fs::{self, File},
     io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -23,6 +24,7 @@ use tokio::sync::Notify;
 use crate::{
     Content, Digest, Kept, Key, Store,
     digest::sha256_from_hex,
+    seal,
     tier::{Source, count},
     window::Windows,
 };
@@ -55,6 +57,8 @@ struct State {
     entries: BTreeMap<u64, (Entry, bool)>,
     /// The entries of a key: one for each tier that misses it.
     keys: HashMap<Key, Vec<u64>>,
+    /// Times of last modification of the entries whose bytes this process wrote or compared.
+    good: HashMap<u64, (i64, i64)>,
     bytes: u64,
     next: u64,
 }
@@ -144,6 +148,7 @@ impl State {
             return;
         };
         self.bytes = self.bytes.saturating_sub(entry.digest.size);
+        self.good.remove(&id);
         if let Some(ids) = self.keys.get_mut(&entry.key) {
             ids.retain(|other| *other != id);
             if ids.is_empty() {
@@ -243,7 +248,8 @@ impl Journal {
             entry
         };
         match self.write(store, &entry, incoming) {
-            Ok(()) => {
+            Ok(modified) => {
+                self.state().good.insert(entry.id, modified);
                 self.put_back(entry.id);
                 Ok(())
             }
@@ -255,11 +261,14 @@ impl Journal {
         }
     }
 
-    fn write(&self, store: &Store, entry: &Entry, incoming: Incoming) -> io::Result<()> {
+    /// Returns when the bytes were last modified.
+    fn write(&self, store: &Store, entry: &Entry, incoming: Incoming) -> io::Result<(i64, i64)> {
         let data = self.path(entry.id, "data");
         match incoming {
             Incoming::Bytes(bytes) => store.write_temp(&bytes, None)?.rename(&data)?,
             Incoming::File(windows, temp) => {
+                // The disk tier seals the same file: its time must not change then.
+                let _ = seal::put(windows.file());
                 windows.file().sync_all()?;
                 if fs::hard_link(&temp, &data).is_err() {
                     // A file system without hard links.
@@ -278,7 +287,8 @@ impl Journal {
         })?;
         let json_path = self.path(entry.id, "json");
         store.write_temp(&json, None)?.rename(&json_path)?;
-        File::open(&self.folder)?.sync_all()
+        File::open(&self.folder)?.sync_all()?;
+        modified(&File::open(&data)?)
     }
 
     /// The next entry for `tier` that nobody works on: the oldest after `after`, else the oldest. So one that fails
@@ -399,14 +409,40 @@ impl Journal {
         Source::open(&self.path(entry.id, "data"))
     }
 
-    /// Whether `key` waits here.
-    pub(crate) fn find(&self, key: &Key) -> Option<Entry> {
-        self.state().of(key).next().cloned()
+    /// What waits here under `key`: an entry for each tier.
+    pub(crate) fn find(&self, key: &Key) -> Vec<Entry> {
+        self.state().of(key).cloned().collect()
     }
 
-    /// The bytes of an entry, to be sent. Waits for the disk.
-    pub(crate) fn kept(&self, entry: &Entry) -> io::Result<Kept> {
-        Kept::open(File::open(self.path(entry.id, "data"))?, true)
+    /// Whether the entry still waits.
+    pub(crate) fn has(&self, id: u64) -> bool {
+        self.state().entries.contains_key(&id)
+    }
+
+    /// Takes an entry that nobody works on.
+    pub(crate) fn take_this(&self, id: u64) -> bool {
+        let mut state = self.state();
+        let entry = state.entries.get_mut(&id);
+        entry.is_some_and(|(_, taken)| !std::mem::replace(taken, true))
+    }
+
+    /// The bytes of an entry, to be sent; none if they are not what they should be. They are compared when this process
+    /// did not write them, or when somebody wrote to them since. Waits for the disk.
+    pub(crate) fn kept(&self, entry: &Entry) -> io::Result<Option<Kept>> {
+        let path = self.path(entry.id, "data");
+        let file = File::open(&path)?;
+        let at = modified(&file)?;
+        let known = self.state().good.get(&entry.id) == Some(&at);
+        if !known {
+            if !Source::open(&path)?.digest()?.same_bytes(&entry.digest) {
+                return Ok(None);
+            }
+            let mut state = self.state();
+            if state.entries.contains_key(&entry.id) {
+                state.good.insert(entry.id, at);
+            }
+        }
+        Kept::open(file, true).map(Some)
     }
 
     pub(crate) fn snapshot(&self) -> JournalSnapshot {
@@ -445,6 +481,11 @@ pub(crate) fn waiting(data: &Path) -> io::Result<HashSet<(String, Key)>> {
         }
     }
     Ok(waiting)
+}
+
+fn modified(file: &File) -> io::Result<(i64, i64)> {
+    let metadata = file.metadata()?;
+    Ok((metadata.mtime(), metadata.mtime_nsec()))
 }
 
 fn id_of(path: &Path) -> Option<u64> {

@@ -16,7 +16,7 @@ use std::{
 use common::*;
 use store::{
     Content, Digest, Found, KeepError, PullError, TiersSettings,
-    tier::{ObjectSettings, Persist, TierErrorKind, TierSettings},
+    tier::{ObjectSettings, TierErrorKind, TierSettings},
 };
 use tempfile::TempDir;
 use testkit::{
@@ -32,32 +32,6 @@ fn all(redis: &Redis, s3: &S3) -> TiersSettings {
         above: vec![TierSettings::Redis(redis_settings(redis))],
         ..over(s3)
     }
-}
-
-fn later(s3: &S3) -> TiersSettings {
-    let settings = ObjectSettings {
-        persist: Persist::Async,
-        timeout: Duration::from_millis(500),
-        ..object_settings(s3)
-    };
-    TiersSettings {
-        below: vec![TierSettings::Object(settings)],
-        ..TiersSettings::default()
-    }
-}
-
-/// The data folder as `kill -9` leaves it now: nothing is flushed.
-fn left_by(running: &Running) -> TempDir {
-    let left = TempDir::new().unwrap();
-    let (from, to) = (running.folder.path(), left.path());
-    let copied = std::process::Command::new("cp")
-        .arg("-a")
-        .arg(from.join("."))
-        .arg(to)
-        .status()
-        .unwrap();
-    assert!(copied.success());
-    left
 }
 
 #[tokio::test]
@@ -339,127 +313,6 @@ async fn a_body_that_stops_breaks_the_pull_off() {
         }
     })
     .await;
-}
-
-#[tokio::test]
-async fn the_journal_bridges_an_outage_and_is_bounded() {
-    let s3 = S3::start().await;
-    let settings = TiersSettings {
-        journal_max_entries: 3,
-        ..later(&s3)
-    };
-    let tiers = running(&settings);
-    s3.pause();
-    let body = bytes(1000, 6);
-    let at = |version| format!("go/example.com/a/@v/v1.{version}.0.mod");
-    for version in 0..3 {
-        keep(&tiers, &at(version), &body).await;
-    }
-    keep(&tiers, &at(0), &body).await;
-    let other = bytes(1000, 7);
-    let differs = tiers
-        .keep(
-            Content::Bytes(other.clone()),
-            &key(&at(0)),
-            &Digest::of(&other),
-        )
-        .await;
-    assert!(matches!(differs, Err(KeepError::Differs(_))), "{differs:?}");
-    let full = tiers
-        .keep(
-            Content::Bytes(body.clone()),
-            &key(&at(3)),
-            &Digest::of(&body),
-        )
-        .await;
-    assert!(
-        matches!(full, Err(KeepError::Storage(_))),
-        "full means through: {full:?}"
-    );
-    let backlog = tiers.snapshot().journal.unwrap();
-    assert_eq!((backlog.entries, backlog.bytes, backlog.full), (3, 3000, 1));
-    s3.resume();
-    assert!(tiers.flush(Duration::from_secs(30)).await);
-    let backlog = tiers.snapshot().journal.unwrap();
-    assert_eq!((backlog.entries, backlog.bytes, backlog.done), (0, 0, 3));
-    for version in 0..3 {
-        assert_eq!(
-            fs::read(s3.bucket_dir().join("go-modules").join(at(version))).unwrap(),
-            body
-        );
-    }
-    assert_eq!(
-        fs::read_dir(tiers.folder.path().join("journal"))
-            .unwrap()
-            .count(),
-        0
-    );
-}
-
-#[tokio::test]
-async fn a_crash_loses_nothing_that_was_journalled() {
-    let s3 = S3::start().await;
-    s3.pause();
-    // Without a disk tier the journal is all there is.
-    let settings = TiersSettings {
-        disk: None,
-        ..later(&s3)
-    };
-    let (small, large) = (bytes(1000, 8), bytes(10 << 20, 9));
-    let zip = "go/example.com/a/@v/v1.0.0.zip";
-    let before = running(&settings);
-    keep(&before, MOD, &small).await;
-    keep_large(&before, zip, &large).await;
-    let left = left_by(&before);
-    let journal = left.path().join("journal");
-    drop(before);
-    // And halves lie about.
-    fs::write(journal.join("00000000000000aa.data"), "half").unwrap();
-    fs::write(journal.join("00000000000000ab.json"), "{}").unwrap();
-
-    let after = running_in(&settings, left);
-    assert_eq!(kept(&after, zip).await, large, "read from the journal");
-    assert_eq!(kept(&after, MOD).await, small);
-    assert_eq!(after.snapshot().journal.unwrap().entries, 2);
-    assert!(!journal.join("00000000000000aa.data").exists());
-    s3.resume();
-    assert!(after.flush(Duration::from_secs(30)).await);
-    for (at, body) in [(MOD, &small), (zip, &large)] {
-        assert_eq!(
-            &fs::read(s3.bucket_dir().join("go-modules").join(at)).unwrap(),
-            body
-        );
-    }
-}
-
-#[tokio::test]
-async fn a_bad_entry_and_a_differing_one_leave_the_journal_and_are_told() {
-    let mut s3 = S3::start().await;
-    let (ours, theirs) = (bytes(1000, 10), bytes(1000, 11));
-    let second = "go/example.com/b/@v/v1.0.0.mod";
-    s3.kill();
-    let before = running(&later(&s3));
-    keep(&before, MOD, &ours).await;
-    keep(&before, second, &ours).await;
-    let left = left_by(&before);
-    drop(before);
-    s3.restart().await;
-    // The first entry rots; for the second another replica is first, with other bytes.
-    fs::write(left.path().join("journal/0000000000000000.data"), &theirs).unwrap();
-    keep(&running(&without_disk(&s3)), second, &theirs).await;
-
-    let after = running_in(&later(&s3), left);
-    assert!(after.flush(Duration::from_secs(30)).await);
-    let bucket = s3.bucket_dir().join("go-modules");
-    assert!(!bucket.join(MOD).exists(), "rot is not written on");
-    assert_eq!(fs::read(bucket.join(second)).unwrap(), theirs);
-    assert_eq!(kept(&after, second).await, theirs, "ours is gone");
-    let snapshot = after.snapshot();
-    assert_eq!(snapshot.tiers[0].differs, 1);
-    assert_eq!(snapshot.journal.unwrap().corrupt, 2);
-    let aside = after.folder.path().join("quarantine");
-    assert_eq!(fs::read_dir(aside.join("journal")).unwrap().count(), 4);
-    assert!(aside.join(second).exists());
 }
 
 #[tokio::test]

@@ -74,11 +74,7 @@ impl Tiers {
         });
         let source = match read.await.map_err(io::Error::other) {
             Ok(Ok(Some(source))) => source,
-            Ok(Ok(None)) => {
-                count(&self.counters.disk_corrupt);
-                tracing::error!(%key, "SECURITY: an entry of the journal is not what it should be; moved to quarantine");
-                return self.leave(journal, entry, false).await;
-            }
+            Ok(Ok(None)) => return self.journal_is_bad(journal, entry).await,
             Ok(Err(error)) | Err(error) => {
                 tracing::error!(%key, %error, "cannot read an entry of the journal");
                 return false;
@@ -98,6 +94,21 @@ impl Tiers {
         }
     }
 
+    /// An entry that is the caller's is not what it should be.
+    pub(super) async fn journal_is_bad(
+        self: &Arc<Self>,
+        journal: &Arc<Journal>,
+        entry: &Entry,
+    ) -> bool {
+        count(&self.counters.disk_corrupt);
+        tracing::error!(key = %entry.key, "SECURITY: an entry of the journal is not what it should be; moved to quarantine");
+        let left = self.leave(journal, entry, false).await;
+        if !left {
+            journal.put_back(entry.id);
+        }
+        left
+    }
+
     async fn leave(self: &Arc<Self>, journal: &Arc<Journal>, entry: &Entry, good: bool) -> bool {
         let (tiers, journal, entry) = (Arc::clone(self), Arc::clone(journal), entry.clone());
         let key = entry.key.clone();
@@ -105,7 +116,10 @@ impl Tiers {
             if good {
                 journal.done(&entry)
             } else {
-                journal.set_aside(&entry, tiers.store.folder())
+                let aside = journal.set_aside(&entry, tiers.store.folder());
+                // Served from memory it would outlive its file.
+                tiers.store.let_go(entry.key.as_str());
+                aside
             }
         });
         match left.await.map_err(io::Error::other) {

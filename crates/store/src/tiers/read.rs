@@ -92,12 +92,28 @@ impl Tiers {
     }
 
     async fn journalled(self: &Arc<Self>, key: &Key) -> Option<Arc<Kept>> {
-        let entry = self.journal.as_ref()?.find(key)?;
-        let tiers = Arc::clone(self);
-        let kept = spawn_blocking(move || tiers.journal.as_ref()?.kept(&entry).ok());
-        let kept = Arc::new(kept.await.ok()??);
-        self.store.make_hot(key, &kept);
-        Some(kept)
+        let journal = self.journal.as_ref()?;
+        for entry in journal.find(key) {
+            let (reader, read) = (Arc::clone(journal), entry.clone());
+            match spawn_blocking(move || reader.kept(&read)).await {
+                Ok(Ok(Some(kept))) => {
+                    let kept = Arc::new(kept);
+                    self.store.make_hot(key, &kept);
+                    if !journal.has(entry.id) {
+                        // It left meanwhile, and may have been set aside.
+                        self.store.let_go(key.as_str());
+                    }
+                    return Some(kept);
+                }
+                // Whoever works on it sees it, too.
+                Ok(Ok(None)) if journal.take_this(entry.id) => {
+                    self.journal_is_bad(journal, &entry).await;
+                }
+                // It is being written, or left just now; trouble is told when it is to be written to its tier.
+                _ => {}
+            }
+        }
+        None
     }
 
     /// Writes an object that was found in `from` to the tiers above it, in the background.

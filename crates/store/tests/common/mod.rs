@@ -11,7 +11,7 @@ use bytes::Bytes;
 use store::{
     Content, Digest, Found, FrameError, Frames, Key, Pull, Spooled, Store, StoreSettings, Tiers,
     TiersSettings,
-    tier::{ObjectSettings, RedisSettings, Secret, Service, TierSettings},
+    tier::{ObjectSettings, Persist, RedisSettings, Secret, Service, TierSettings},
 };
 use tempfile::TempDir;
 use testkit::services::{Redis, S3};
@@ -96,6 +96,33 @@ pub(crate) fn without_disk(s3: &S3) -> TiersSettings {
         disk: None,
         ..over(s3)
     }
+}
+
+/// Object storage that is written to later.
+pub(crate) fn later(s3: &S3) -> TiersSettings {
+    let settings = ObjectSettings {
+        persist: Persist::Async,
+        timeout: Duration::from_millis(500),
+        ..object_settings(s3)
+    };
+    TiersSettings {
+        below: vec![TierSettings::Object(settings)],
+        ..TiersSettings::default()
+    }
+}
+
+/// The data folder as `kill -9` leaves it now: nothing is flushed.
+pub(crate) fn left_by(running: &Running) -> TempDir {
+    let left = TempDir::new().unwrap();
+    let (from, to) = (running.folder.path(), left.path());
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .arg(from.join("."))
+        .arg(to)
+        .status()
+        .unwrap();
+    assert!(copied.success());
+    left
 }
 
 /// Bytes that look like no others of another seed.

@@ -1,0 +1,197 @@
+//! What waits in the journal: over an outage, a kill, and a bad disk.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::{fs, time::Duration};
+
+use common::*;
+use store::{Content, Digest, Found, KeepError, TiersSettings};
+use testkit::services::S3;
+
+const MOD: &str = "go/example.com/a/@v/v1.0.0.mod";
+const ZIP: &str = "go/example.com/a/@v/v1.0.0.zip";
+
+#[tokio::test]
+async fn the_journal_bridges_an_outage_and_is_bounded() {
+    let s3 = S3::start().await;
+    let settings = TiersSettings {
+        journal_max_entries: 3,
+        ..later(&s3)
+    };
+    let tiers = running(&settings);
+    s3.pause();
+    let body = bytes(1000, 6);
+    let at = |version| format!("go/example.com/a/@v/v1.{version}.0.mod");
+    for version in 0..3 {
+        keep(&tiers, &at(version), &body).await;
+    }
+    keep(&tiers, &at(0), &body).await;
+    let other = bytes(1000, 7);
+    let differs = tiers
+        .keep(
+            Content::Bytes(other.clone()),
+            &key(&at(0)),
+            &Digest::of(&other),
+        )
+        .await;
+    assert!(matches!(differs, Err(KeepError::Differs(_))), "{differs:?}");
+    let full = tiers
+        .keep(
+            Content::Bytes(body.clone()),
+            &key(&at(3)),
+            &Digest::of(&body),
+        )
+        .await;
+    assert!(
+        matches!(full, Err(KeepError::Storage(_))),
+        "full means through: {full:?}"
+    );
+    let backlog = tiers.snapshot().journal.unwrap();
+    assert_eq!((backlog.entries, backlog.bytes, backlog.full), (3, 3000, 1));
+    s3.resume();
+    assert!(tiers.flush(Duration::from_secs(30)).await);
+    let backlog = tiers.snapshot().journal.unwrap();
+    assert_eq!((backlog.entries, backlog.bytes, backlog.done), (0, 0, 3));
+    for version in 0..3 {
+        assert_eq!(
+            fs::read(s3.bucket_dir().join("go-modules").join(at(version))).unwrap(),
+            body
+        );
+    }
+    assert_eq!(
+        fs::read_dir(tiers.folder.path().join("journal"))
+            .unwrap()
+            .count(),
+        0
+    );
+}
+
+#[tokio::test]
+async fn a_crash_loses_nothing_that_was_journalled() {
+    let s3 = S3::start().await;
+    s3.pause();
+    // Without a disk tier the journal is all there is.
+    let settings = TiersSettings {
+        disk: None,
+        ..later(&s3)
+    };
+    let (small, large) = (bytes(1000, 8), bytes(10 << 20, 9));
+    let zip = "go/example.com/a/@v/v1.0.0.zip";
+    let before = running(&settings);
+    keep(&before, MOD, &small).await;
+    keep_large(&before, zip, &large).await;
+    let left = left_by(&before);
+    let journal = left.path().join("journal");
+    drop(before);
+    // And halves lie about.
+    fs::write(journal.join("00000000000000aa.data"), "half").unwrap();
+    fs::write(journal.join("00000000000000ab.json"), "{}").unwrap();
+
+    let after = running_in(&settings, left);
+    assert_eq!(kept(&after, zip).await, large, "read from the journal");
+    assert_eq!(kept(&after, MOD).await, small);
+    assert_eq!(after.snapshot().journal.unwrap().entries, 2);
+    assert!(!journal.join("00000000000000aa.data").exists());
+    s3.resume();
+    assert!(after.flush(Duration::from_secs(30)).await);
+    for (at, body) in [(MOD, &small), (zip, &large)] {
+        assert_eq!(
+            &fs::read(s3.bucket_dir().join("go-modules").join(at)).unwrap(),
+            body
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_bad_entry_and_a_differing_one_leave_the_journal_and_are_told() {
+    let mut s3 = S3::start().await;
+    let (ours, theirs) = (bytes(1000, 10), bytes(1000, 11));
+    let second = "go/example.com/b/@v/v1.0.0.mod";
+    s3.kill();
+    let before = running(&later(&s3));
+    keep(&before, MOD, &ours).await;
+    keep(&before, second, &ours).await;
+    let left = left_by(&before);
+    drop(before);
+    s3.restart().await;
+    // The first entry rots; for the second another replica is first, with other bytes.
+    fs::write(left.path().join("journal/0000000000000000.data"), &theirs).unwrap();
+    keep(&running(&without_disk(&s3)), second, &theirs).await;
+
+    let after = running_in(&later(&s3), left);
+    assert!(after.flush(Duration::from_secs(30)).await);
+    let bucket = s3.bucket_dir().join("go-modules");
+    assert!(!bucket.join(MOD).exists(), "rot is not written on");
+    assert_eq!(fs::read(bucket.join(second)).unwrap(), theirs);
+    assert_eq!(kept(&after, second).await, theirs, "ours is gone");
+    let snapshot = after.snapshot();
+    assert_eq!(snapshot.tiers[0].differs, 1);
+    assert_eq!(snapshot.journal.unwrap().corrupt, 2);
+    let aside = after.folder.path().join("quarantine");
+    assert_eq!(fs::read_dir(aside.join("journal")).unwrap().count(), 4);
+    assert!(aside.join(second).exists());
+}
+
+#[tokio::test]
+async fn an_altered_entry_is_served_neither_before_nor_after_it_is_noticed() {
+    let s3 = S3::start().await;
+    s3.pause();
+    let settings = TiersSettings {
+        disk: None,
+        ..later(&s3)
+    };
+    let (small, large) = (bytes(1000, 8), bytes(10 << 20, 9));
+    let before = running(&settings);
+    keep(&before, MOD, &small).await;
+    keep_large(&before, ZIP, &large).await;
+    let left = left_by(&before);
+    drop(before);
+    for (entry, len) in [("0000000000000000", 1000), ("0000000000000001", 10 << 20)] {
+        let other = bytes(len, 77);
+        fs::write(left.path().join(format!("journal/{entry}.data")), other).unwrap();
+    }
+
+    let after = running_in(&settings, left);
+    for at in [MOD, ZIP] {
+        // The bucket does not answer: it may be there.
+        let found = after.find(&key(at)).await;
+        assert!(matches!(found, Found::Unknown(_)), "{at}: {found:?}");
+        assert!(after.store().at_hand(at.to_owned()).is_none(), "{at}");
+    }
+    let snapshot = after.snapshot();
+    assert_eq!(snapshot.journal.unwrap().entries, 0);
+    assert_eq!(snapshot.disk_corrupt, 2);
+    // What is fetched anew takes its place.
+    keep(&after, MOD, &small).await;
+    assert_eq!(kept(&after, MOD).await, small);
+    s3.resume();
+    assert!(after.flush(Duration::from_secs(30)).await);
+    let bucket = s3.bucket_dir().join("go-modules");
+    assert_eq!(fs::read(bucket.join(MOD)).unwrap(), small);
+    assert!(!bucket.join(ZIP).exists());
+}
+
+#[tokio::test]
+async fn an_entry_that_differs_leaves_memory_with_the_journal() {
+    let mut s3 = S3::start().await;
+    s3.kill();
+    let settings = TiersSettings {
+        disk: None,
+        ..later(&s3)
+    };
+    let ours = bytes(1000, 10);
+    let before = running(&settings);
+    keep(&before, MOD, &ours).await;
+    let left = left_by(&before);
+    drop(before);
+    let after = running_in(&settings, left);
+    assert_eq!(kept(&after, MOD).await, ours, "from now on in memory");
+    // Another replica was first, with other bytes: those count.
+    s3.restart().await;
+    let theirs = bytes(1000, 11);
+    keep(&running(&without_disk(&s3)), MOD, &theirs).await;
+    assert!(after.flush(Duration::from_secs(30)).await);
+    assert_eq!(kept(&after, MOD).await, theirs);
+}
