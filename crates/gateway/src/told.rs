@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 
 use records::ChangeKind;
 use replicas::{Replicas, Told};
+use store::{Key, Said};
 
 use crate::{anew::artifact_of, gateway::Gateway};
 
@@ -55,6 +56,9 @@ impl Gateway {
     /// Another process removed a kept file, or put another one in its place.
     async fn forget(self: &Arc<Self>, key: &str) {
         self.store.let_go(key);
+        if self.tiers.keeps_elsewhere() {
+            self.follow_removal(key).await;
+        }
         let Some(artifact) = artifact_of(key) else {
             return;
         };
@@ -62,6 +66,47 @@ impl Gateway {
         let relisted = self.on_disk(move |gateway| gateway.relist(vec![artifact.module]));
         if let Err(refusal) = relisted.await {
             tracing::error!(%refusal, "cannot write a list");
+        }
+    }
+}
+
+impl Gateway {
+    /// What is on the disk and in the journal here goes with what all share, or it would come back from here.
+    async fn follow_removal(self: &Arc<Self>, key: &str) {
+        let Ok(key) = Key::new(key.to_owned()) else {
+            return;
+        };
+        // The hash beside a zip is in no index and in no bucket.
+        let zip = key.as_str().strip_suffix("hash");
+        let zip = zip.filter(|zip| zip.ends_with(".zip"));
+        let zip = zip.and_then(|zip| Key::new(zip.to_owned()).ok());
+        let beside = zip.as_ref().unwrap_or(&key);
+        // An index that is not shared does not know all that is on the disk, nor what others removed.
+        let said = if self.records.shared() {
+            // What was kept here anew is in the index then.
+            self.index.flush().await;
+            match self.records.object(beside.as_str()).await {
+                Ok(None) => Said::Removed,
+                Ok(Some(row)) => Said::Kept(row.sha256),
+                Err(error) => {
+                    tracing::error!(%key, %error, "cannot ask whether it was removed: it stays here");
+                    return;
+                }
+            }
+        } else {
+            Said::Nothing
+        };
+        match self.tiers.follow(&key, beside, said).await {
+            // Told by another replica, and noted in its index only.
+            Ok(true) if said == Said::Nothing => {
+                if let Err(error) = self.records.forget_quietly(key.as_str()).await {
+                    tracing::warn!(%key, %error, "cannot take what was removed out of the index");
+                }
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::error!(%key, %error, "cannot remove what was removed elsewhere: it stays here")
+            }
         }
     }
 }

@@ -251,6 +251,14 @@ impl Records {
         })
     }
 
+    /// The same, and tells nobody: it was told.
+    pub async fn forget_quietly(&self, key: &str) -> Result<(), RecordsError> {
+        write!(&self.db, "forgetting an object", tx => {
+            let delete = sqlx::query("DELETE FROM objects WHERE key = $1").bind(key);
+            drop(delete.execute(&mut *tx).await?);
+        })
+    }
+
     /// Pins an object, so that no cleaning up takes it. Returns whether it is there.
     pub async fn pin(&self, key: &str) -> Result<bool, RecordsError> {
         self.set_pinned(key, true).await

@@ -48,5 +48,5 @@ pub use pull::{Pull, PullError};
 pub use spool::{Spool, SpoolError, SpoolWriter, Spooled};
 pub use store::{Committed, Store, StoreError, StoreSettings};
 pub use tiers::{
-    Content, DiskSettings, Found, KeepError, Tiers, TiersError, TiersSettings, TiersSnapshot,
+    Content, DiskSettings, Found, KeepError, Said, Tiers, TiersError, TiersSettings, TiersSnapshot,
 };

@@ -35,6 +35,8 @@ mod evict;
 mod read;
 mod write;
 
+pub use write::Said;
+
 /// Promotions under way at a time; more are left to the next read.
 const PROMOTIONS: usize = 32;
 /// Marks of objects that are known to be good.

@@ -1,10 +1,6 @@
 //! Tiers that are killed, paused and full, and a process that is killed: what is said of them holds.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a test fails by panicking, and tells recovery times"
-)]
+#![expect(clippy::print_stdout, reason = "tells recovery times")]
 
 mod common;
 

@@ -1,7 +1,5 @@
 //! What waits in the journal: over an outage, a kill, and a bad disk.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 mod common;
 
 use std::{fs, time::Duration};

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use testkit::{
+    fixture::Module,
     gate::Modgate,
     lab::Lab,
     services::{Postgres, Redis, S3},
@@ -12,7 +13,7 @@ use testkit::{
 use crate::{
     DISK, MEMORY, all_right,
     common::{eventually, module, record},
-    gate, gate_with, large, redis, s3,
+    gate, gate_with, in_bucket, large, redis, s3,
 };
 
 pub(crate) struct Site {
@@ -261,4 +262,93 @@ async fn a_replica_that_dies_while_it_fetches_costs_seconds_and_nothing_else() {
         "{:?}",
         died.elapsed()
     );
+}
+
+/// Runs a command with the configuration of the replicas, beside one of them.
+fn beside(site: &Site, replica: &Modgate, config: &str, arguments: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("modgate.toml");
+    std::fs::write(&file, config).unwrap();
+    let mut command = crate::common::command();
+    command
+        .args(arguments)
+        .args(["--sumdb", "off", "--upstream", &site.lab.url()])
+        .arg("--config")
+        .arg(&file)
+        .arg("--data")
+        .arg(replica.data_dir())
+        .env("S3_KEY", site.bucket.access_key())
+        .env("S3_SECRET", site.bucket.secret_key());
+    let done = command.output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+}
+
+async fn removed_by_one(site: &Site, config: &str) {
+    // Too long for Redis, so that both have them on their disks.
+    let (gone, stays) = (large("gone"), large("stays"));
+    site.lab.add(gone.clone());
+    site.lab.add(stays.clone());
+    let mut replicas = Vec::new();
+    for _ in 0..2 {
+        replicas.push(gate(&site.lab, &site.bucket, config, None).await);
+    }
+    let on_disk = |replica: &Modgate, module: &Module, ending: &str| {
+        let path = module.url_path(ending);
+        let path = path.trim_start_matches('/');
+        replica.data_dir().join("go").join(path)
+    };
+    for replica in &replicas {
+        all_right(replica, &gone).await;
+        all_right(replica, &stays).await;
+        eventually("it is on each disk", async || {
+            let has = |module| on_disk(replica, module, "zip").exists();
+            has(&gone) && has(&stays)
+        })
+        .await;
+    }
+    // Repaired is not removed.
+    std::fs::write(in_bucket(&site.bucket, &stays, "zip"), "altered").unwrap();
+    beside(site, &replicas[0], config, &["fsck", "--repair"]);
+    eventually("it is in the index", async || {
+        beside(
+            site,
+            &replicas[0],
+            config,
+            &["gc", "--match", "lab.example/gone", "--yes"],
+        );
+        !in_bucket(&site.bucket, &gone, "zip").exists()
+    })
+    .await;
+    for replica in &replicas {
+        eventually("it is on no disk", async || {
+            let left = |ending: &&str| on_disk(replica, &gone, ending).exists();
+            !["info", "mod", "zip"].iter().any(left)
+        })
+        .await;
+    }
+    beside(site, &replicas[1], config, &["fsck", "--repair"]);
+    assert!(!in_bucket(&site.bucket, &gone, "zip").exists());
+    site.lab.stop().await;
+    for replica in &replicas {
+        let refused = replica.get(&gone.url_path("zip")).await;
+        assert!(refused.status >= 400, "it is served on");
+        all_right(replica, &stays).await;
+        assert!(on_disk(replica, &stays, "zip").exists());
+    }
+}
+
+#[tokio::test]
+async fn what_is_removed_by_one_is_on_no_disk_and_does_not_come_back() {
+    let site = Site::start().await;
+    removed_by_one(&site, &site.config("postgres")).await;
+}
+
+/// Each replica has an index of its own.
+#[tokio::test]
+async fn what_is_removed_by_one_is_on_no_disk_where_the_index_is_not_shared() {
+    let site = Site::start().await;
+    let shared = site.config("redis");
+    let (own, _) = shared.split_once("[records]").unwrap();
+    let config = format!("{own}[replicas]\ncoordinate = \"redis\"\n");
+    removed_by_one(&site, &config).await;
 }

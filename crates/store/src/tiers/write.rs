@@ -11,6 +11,17 @@ use crate::{
     tier::{Persist, Tier, TierError, TierErrorKind, WHOLE_BYTES, count},
 };
 
+/// What the index says of an object that another process removed, or put there anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// It was removed.
+    Removed,
+    /// It is kept, with this SHA-256.
+    Kept([u8; 32]),
+    /// It is not the index of all: what the tiers that keep have counts.
+    Nothing,
+}
+
 impl Tiers {
     /// Keeps what was judged, everywhere: [`persist`](Self::persist), then [`settle`](Self::settle).
     pub async fn keep(
@@ -212,8 +223,82 @@ impl Tiers {
         self.forget_here(key).await
     }
 
-    /// Removes an object from memory and disk only: another replica forgot it.
-    pub async fn forget_here(self: &Arc<Self>, key: &Key) -> Result<(), KeepError> {
+    /// Another process removed an object from everywhere it sees, or put it there anew: what is here goes unless it is
+    /// what all have. `beside`: the object whose fate it shares, itself for most. Returns whether it was removed.
+    pub async fn follow(
+        self: &Arc<Self>,
+        key: &Key,
+        beside: &Key,
+        said: Said,
+    ) -> Result<bool, KeepError> {
+        self.marks.invalidate(key);
+        let noted = self.noted_here(key).await.map_err(KeepError::Disk)?;
+        let noted = noted.filter(|_| key == beside);
+        // Nobody writes it to a tier from here on.
+        let waiting = match &self.journal {
+            Some(journal) => journal.take_all(key).await,
+            None => Vec::new(),
+        };
+        let judged = match said {
+            Said::Removed => Ok((true, false)),
+            Said::Kept(sha256) => Ok((false, noted.is_some_and(|noted| noted.sha256 != sha256))),
+            // It waits to be written there.
+            Said::Nothing if !waiting.is_empty() => Ok((false, false)),
+            Said::Nothing => self.ask_keepers(beside, noted.as_ref()).await,
+        };
+        let removed = matches!(judged, Ok((true, _)));
+        if let Some(journal) = &self.journal {
+            let journal = Arc::clone(journal);
+            let left = spawn_blocking(move || {
+                waiting.iter().try_for_each(|entry| {
+                    if removed {
+                        return journal.done(entry);
+                    }
+                    journal.put_back(entry.id);
+                    Ok(())
+                })
+            });
+            let left = left.await.map_err(io::Error::other).and_then(|left| left);
+            left.map_err(KeepError::Disk)?;
+        }
+        let (removed, differs) = judged?;
+        if removed {
+            for tier in self.tiers().filter(|tier| !tier.keeps()) {
+                // A reader may have lifted it there again. One that is away forgets by itself.
+                let _ = tier.remove(key).await;
+            }
+        }
+        if removed || differs {
+            self.forget_here(key).await?;
+        }
+        Ok(removed)
+    }
+
+    async fn noted_here(&self, key: &Key) -> io::Result<Option<Digest>> {
+        let (store, key) = (Arc::clone(&self.store), key.clone());
+        spawn_blocking(move || store.noted(&key))
+            .await
+            .map_err(io::Error::other)?
+    }
+
+    /// Whether no tier that keeps has the object, and whether one has other bytes than these.
+    async fn ask_keepers(
+        &self,
+        key: &Key,
+        noted: Option<&Digest>,
+    ) -> Result<(bool, bool), KeepError> {
+        let (mut removed, mut differs) = (true, false);
+        for tier in self.keepers() {
+            if let Some(head) = tier.head(key).await.map_err(KeepError::Storage)? {
+                removed = false;
+                differs |= matches!((noted, &head.digest), (Some(noted), Some(there)) if !noted.same_bytes(there));
+            }
+        }
+        Ok((removed, differs))
+    }
+
+    /// Removes an object from memory and disk only.
+    async fn forget_here(self: &Arc<Self>, key: &Key) -> Result<(), KeepError> {
         self.marks.invalidate(key);
         let (store, at) = (Arc::clone(&self.store), key.clone());
         let removed = spawn_blocking(move || store.remove(&at)).await;
