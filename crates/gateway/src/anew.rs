@@ -21,6 +21,11 @@ pub(crate) fn artifact_of(key: &str) -> Option<Artifact> {
 }
 
 impl Gateway {
+    /// What is fetched here is not what is kept, as far as anybody knows: nothing of it comes into the index.
+    pub fn note_nothing(&self) {
+        self.index.turn_off();
+    }
+
     /// Fetches, verifies and keeps the file of a version that `key` names. Returns where it is when it is kept.
     ///
     /// # Errors

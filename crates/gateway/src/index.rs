@@ -7,7 +7,10 @@ use std::{
     fs::File,
     io::{self, Read as _},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -50,6 +53,7 @@ enum Note {
 pub(crate) struct Index {
     queue: mpsc::Sender<Note>,
     metrics: Arc<Metrics>,
+    off: AtomicBool,
 }
 
 impl Index {
@@ -61,11 +65,23 @@ impl Index {
             seals: store.has_seals(),
         };
         tokio::spawn(note_all(reader, records, notes, Arc::clone(&metrics)));
-        Self { queue, metrics }
+        Self {
+            queue,
+            metrics,
+            off: AtomicBool::new(false),
+        }
+    }
+
+    /// Notes nothing from now on.
+    pub(crate) fn turn_off(&self) {
+        self.off.store(true, Relaxed);
     }
 
     /// Notes what was committed, soon. A full queue drops it, counted.
     pub(crate) fn later(&self, key: Key) {
+        if self.off.load(Relaxed) {
+            return;
+        }
         if self.queue.try_send(Note::Kept(key)).is_err() {
             self.metrics.commits.count(Commit::NotIndexed);
         }

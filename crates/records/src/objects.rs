@@ -255,7 +255,7 @@ impl Records {
     pub async fn forget_quietly(&self, key: &str) -> Result<(), RecordsError> {
         write!(&self.db, "forgetting an object", tx => {
             let delete = sqlx::query("DELETE FROM objects WHERE key = $1").bind(key);
-            drop(delete.execute(&mut *tx).await?);
+            delete.execute(&mut *tx).await?;
         })
     }
 

@@ -35,6 +35,13 @@ impl Place {
             Self::Tier(tier) => tier.name().to_string(),
         }
     }
+
+    fn keeps(&self) -> bool {
+        match self {
+            Self::Disk => true,
+            Self::Tier(tier) => tier.keeps(),
+        }
+    }
 }
 
 /// One copy of an object.
@@ -63,6 +70,8 @@ pub(super) struct Look {
     pub(super) truth: Option<Digest>,
     /// Whether the index has something else.
     pub(super) index_differs: bool,
+    /// Whether nothing but the copies themselves says that it is the index that is wrong.
+    pub(super) doubtful: bool,
 }
 
 impl Look {
@@ -75,9 +84,33 @@ impl Look {
             && self.copies.iter().all(|copy| copy.bad.is_none())
     }
 
-    /// A good copy, one that is here first.
-    pub(super) fn good(&self) -> Option<&Seen> {
-        self.copies.iter().find(|copy| copy.bad.is_none())
+    /// The good copies: those here first, those that may be forgotten last.
+    pub(super) fn good(&self) -> Vec<&Seen> {
+        let good = self.copies.iter().filter(|copy| copy.bad.is_none());
+        let mut good: Vec<&Seen> = good.collect();
+        good.sort_by_key(|copy| !copy.place.keeps());
+        good
+    }
+
+    /// What stands beside the copies, where all say the same.
+    pub(super) fn stated(&self) -> Option<Digest> {
+        let mut stated = self.copies.iter().filter_map(|copy| copy.stated.clone());
+        let first = stated.next()?;
+        stated
+            .all(|other| other.same_bytes(&first))
+            .then_some(first)
+    }
+
+    /// What all copies are, if there are some, and nothing that stands beside one says otherwise.
+    fn agreed(&self) -> Option<[u8; 32]> {
+        let sha256 = self.copies.first()?.digest.sha256;
+        let stated = |copy: &Seen| copy.stated.as_ref().map(|stated| stated.sha256);
+        let agree = self.copies.iter().all(|copy| {
+            copy.bad.is_none()
+                && copy.digest.sha256 == sha256
+                && stated(copy).is_none_or(|stated| stated == sha256)
+        });
+        (agree && self.copies.iter().any(|copy| stated(copy).is_some())).then_some(sha256)
     }
 }
 
@@ -165,11 +198,23 @@ impl Fsck<'_> {
             Tier::Object(object) => object,
             Tier::Redis(redis) => {
                 // It compares what it has with what stands beside it.
-                return Ok(redis.get(key).await?.map(|(_, digest)| Seen {
+                let Some((bytes, digest)) = redis.get(key).await? else {
+                    return Ok(None);
+                };
+                let mut temp = None;
+                if bring {
+                    let written = self.storage.on_disk(move |folder| {
+                        let mut temp = folder.temp()?;
+                        temp.file.write_all(&bytes)?;
+                        Ok(temp)
+                    });
+                    temp = Some(Arc::new(written.await?));
+                }
+                return Ok(Some(Seen {
                     place,
                     stated: Some(digest.clone()),
                     digest,
-                    temp: None,
+                    temp,
                     bad: None,
                 }));
             }
@@ -238,7 +283,13 @@ impl Fsck<'_> {
         if zip && h1.is_none() {
             h1 = self.hash_beside(key).await?;
         }
-        // By its SHA-256: what the index has, else what stands beside each copy.
+        // By its SHA-256: what the index has, else what stands beside each copy. Where all copies agree with each other
+        // and with what stands beside them, one wrong row must not take all of them away.
+        let agreed = look.agreed();
+        look.doubtful = row.is_some_and(|row| agreed.is_some_and(|agreed| agreed != row.sha256));
+        let row_h1 = row.and_then(|row| row.h1.as_deref());
+        let doubted = look.doubtful;
+        let row = row.filter(|_| !doubted);
         for copy in &mut look.copies {
             let wanted = match row {
                 Some(row) => Some(row.sha256),
@@ -248,11 +299,14 @@ impl Fsck<'_> {
                 copy.bad = Some(format!("its SHA-256 is {}", copy.digest.sha256_hex()));
             }
         }
-        if zip {
+        if zip && look.doubtful {
+            self.judge_doubtful_zip(key, row_h1, look).await?;
+        } else if zip {
             self.judge_zip(key, h1.as_deref(), look).await?;
         }
         // Several copies that are good by themselves, and not the same: what is shared counts.
-        let last = look.copies.iter().rev().find(|copy| copy.bad.is_none());
+        let last = look.copies.iter().rev().filter(|copy| copy.bad.is_none());
+        let last = last.min_by_key(|copy| !copy.place.keeps());
         let Some(truth) = last.map(|copy| copy.digest.clone()) else {
             return Ok(());
         };
@@ -262,15 +316,37 @@ impl Fsck<'_> {
             }
         }
         let h1 = if zip {
-            h1.or(truth.h1.as_deref().map(str::to_owned))
+            // What was computed from the bytes, else what is known of them.
+            truth.h1.as_deref().map(str::to_owned).or(h1)
         } else {
             None
         };
-        look.index_differs = row.is_some_and(|row| row.sha256 != truth.sha256);
+        look.index_differs = doubted || row.is_some_and(|row| row.sha256 != truth.sha256);
         look.truth = Some(match h1 {
             Some(h1) => truth.with_h1(h1),
             None => truth,
         });
+        Ok(())
+    }
+
+    /// All copies are the same, and the index has something else: it is wrong if what is in them has the hash that is
+    /// known.
+    async fn judge_doubtful_zip(
+        &mut self,
+        key: &Key,
+        h1: Option<&str>,
+        look: &mut Look,
+    ) -> Result<(), CareError> {
+        let beside = self.hash_beside(key).await?;
+        let Some(copy) = look.copies.iter_mut().find(|copy| copy.place.keeps()) else {
+            return Ok(());
+        };
+        if let Ok(found) = self.h1_of(key, copy).await? {
+            look.doubtful = h1 != Some(&*found) && beside.as_ref() != Some(&found);
+            for copy in &mut look.copies {
+                copy.digest = copy.digest.clone().with_h1(found.clone());
+            }
+        }
         Ok(())
     }
 

@@ -73,35 +73,53 @@ impl Fsck<'_> {
         look: &Look,
         findings: &mut [Finding],
     ) -> Result<(), CareError> {
-        if look.truth.is_none() && !look.unreadable.is_empty() {
+        if (look.truth.is_none() || look.doubtful) && !look.unreadable.is_empty() {
             // There may be a good copy, so nothing is thrown away.
             return Ok(());
         }
-        for copy in look.copies.iter().filter(|copy| copy.bad.is_some()) {
-            set_aside(self.storage, key, &copy.place).await?;
-        }
-        let good = match self.good(key, look).await? {
-            Some(good) => Ok(good),
-            None => self.fetch_anew(key, row.as_ref()).await,
+        let good = if look.doubtful {
+            self.decide(key, row.as_ref(), look).await?
+        } else {
+            match self.good(key, look).await? {
+                Some(good) => Ok(good),
+                None => self.fetch_anew(key, &wanted(row.as_ref(), look)).await,
+            }
         };
         let good = match good {
             Ok(good) => good,
             Err(why) => {
-                // What is bad must not be found again; what is nowhere is fetched when somebody asks for it.
+                // What is bad and here is served no more; a bucket's is never served, and stays until there is a good one.
                 for copy in look.copies.iter().filter(|copy| copy.bad.is_some()) {
-                    if let Place::Tier(tier) = &copy.place {
-                        tier.remove(key).await?;
-                    }
+                    set_aside(self.storage, key, &copy.place).await?;
                 }
-                self.tell(key).await?;
+                if !look.doubtful {
+                    self.tell(key).await?;
+                }
                 for finding in findings {
                     finding.detail = format!("{}; {why}", finding.detail);
                 }
                 return Ok(());
             }
         };
+        for copy in &look.copies {
+            if copy.bad.is_some() || !copy.digest.same_bytes(&good.digest) {
+                set_aside(self.storage, key, &copy.place).await?;
+            }
+        }
+        let truth = look.truth.as_ref();
+        let index_was_right =
+            look.doubtful && truth.is_some_and(|truth| !truth.same_bytes(&good.digest));
+        if index_was_right {
+            // And every copy was not.
+            for copy in &look.copies {
+                self.put_back(key, &copy.place.name(), &good).await?;
+            }
+        }
         for finding in findings.iter_mut() {
             let done = match finding.kind {
+                Kind::IndexDiffers if index_was_right => {
+                    Ok(format!("the index is right: {}", good.from))
+                }
                 Kind::NotIndexed | Kind::IndexDiffers => Ok("noted in the index".to_owned()),
                 Kind::Unreadable => continue,
                 Kind::Altered | Kind::Missing | Kind::Lost | Kind::Partial | Kind::Stray => {
@@ -127,35 +145,67 @@ impl Fsck<'_> {
         Ok(())
     }
 
-    /// A good copy as a file here.
+    /// A good copy as a file here: of those that can be brought the first.
     async fn good(&mut self, key: &Key, look: &Look) -> Result<Option<Good>, CareError> {
-        let (Some(copy), Some(digest)) = (look.good(), look.truth.clone()) else {
+        let Some(digest) = look.truth.clone() else {
             return Ok(None);
         };
-        let from = format!("from {}", copy.place.name());
-        let mut temp = copy.temp.clone();
-        let path = match &copy.place {
-            Place::Disk => self.storage.folder.path().join(key.as_str()),
-            Place::Tier(tier) => {
-                if temp.is_none() {
-                    temp = self.bring(tier, key, &digest).await?;
+        for copy in look.good() {
+            let mut temp = copy.temp.clone();
+            let path = match &copy.place {
+                Place::Disk => self.storage.folder.path().join(key.as_str()),
+                Place::Tier(tier) => {
+                    if temp.is_none() {
+                        temp = match self.bring(tier, key, &digest).await {
+                            Ok(temp) => temp,
+                            // It was there a moment ago; another may have it.
+                            Err(CareError::Tier(_)) => None,
+                            Err(error) => return Err(error),
+                        };
+                    }
+                    let Some(temp) = &temp else {
+                        continue;
+                    };
+                    temp.path()?.to_owned()
                 }
-                let Some(temp) = &temp else {
-                    return Ok(None);
-                };
-                temp.path()?.to_owned()
-            }
-        };
-        Ok(Some(Good {
-            path,
-            _temp: temp,
-            digest,
-            from,
-        }))
+            };
+            return Ok(Some(Good {
+                path,
+                from: format!("from {}", copy.place.name()),
+                _temp: temp,
+                digest,
+            }));
+        }
+        Ok(None)
     }
 
-    /// Fetches it anew, and makes sure that it is what it was.
-    async fn fetch_anew(&self, key: &Key, row: Option<&Object>) -> Result<Good, String> {
+    /// All copies are the same, and the index alone has something else: what upstream has decides. Without it nothing is
+    /// touched.
+    async fn decide(
+        &mut self,
+        key: &Key,
+        row: Option<&Object>,
+        look: &Look,
+    ) -> Result<Result<Good, String>, CareError> {
+        let of_index = row.map(row_digest);
+        let wanted: Vec<Digest> = look.truth.clone().into_iter().chain(of_index).collect();
+        let anew = match self.fetch_anew(key, &wanted).await {
+            Ok(anew) => anew,
+            Err(why) => return Ok(Err(format!("nothing else says which is right: {why}"))),
+        };
+        if look
+            .truth
+            .as_ref()
+            .is_some_and(|truth| same(truth, &anew.digest))
+        {
+            let good = self.good(key, look).await?;
+            return Ok(good.ok_or_else(|| "it is gone".to_owned()));
+        }
+        Ok(Ok(anew))
+    }
+
+    /// Fetches it anew, and makes sure that it is what it was: one of those, where there are some.
+    async fn fetch_anew(&self, key: &Key, wanted: &[Digest]) -> Result<Good, String> {
         let upstream = self.upstream.ok_or("nowhere else, and not fetched anew")?;
         let path = upstream.fetch(key).await?;
         let (read, of) = (path.clone(), key.clone());
@@ -168,12 +218,13 @@ impl Fsck<'_> {
             Ok(digest.with_h1(h1.map_err(io::Error::other)?))
         });
         let digest = digest.await.map_err(|error| error.to_string())?;
-        if let Some(wanted) = row.and_then(|row| row.h1.as_deref())
-            && digest.h1.as_deref() != Some(wanted)
-        {
-            let h1 = digest.h1.as_deref().unwrap_or("none");
+        if !wanted.is_empty() && !wanted.iter().any(|wanted| same(wanted, &digest)) {
+            let hash = match digest.h1.as_deref() {
+                Some(h1) => format!("the hash {h1}"),
+                None => format!("the SHA-256 {}", digest.sha256_hex()),
+            };
             return Err(format!(
-                "upstream has another version of it now, with the hash {h1}"
+                "upstream has another version of it now, with {hash}"
             ));
         }
         Ok(Good {
@@ -270,6 +321,28 @@ impl Fsck<'_> {
     }
 }
 
+/// What an object must be that is fetched anew; nothing if nobody knows.
+fn wanted(row: Option<&Object>, look: &Look) -> Vec<Digest> {
+    match (&look.truth, row) {
+        (Some(truth), _) => vec![truth.clone()],
+        (None, Some(row)) => vec![row_digest(row)],
+        (None, None) => look.stated().into_iter().collect(),
+    }
+}
+
+fn row_digest(row: &Object) -> Digest {
+    Digest {
+        size: row.size,
+        sha256: row.sha256,
+        h1: row.h1.as_deref().map(Into::into),
+    }
+}
+
+/// Whether both are the same bytes, or zips with the same in them.
+fn same(one: &Digest, other: &Digest) -> bool {
+    one.same_bytes(other) || (one.h1.is_some() && one.h1 == other.h1)
+}
+
 /// Moves a bad copy out of the way.
 async fn set_aside(storage: &Storage, key: &Key, place: &Place) -> Result<(), CareError> {
     match place {
@@ -336,7 +409,12 @@ fn findings(key: &Key, row: Option<&Object>, look: &Look) -> Vec<Finding> {
         let detail = "kept, and not in the index".to_owned();
         findings.push(finding(Kind::NotIndexed, index, detail));
     } else if look.index_differs {
-        let detail = "the bytes are right by the zip's own hash".to_owned();
+        let detail = if look.doubtful {
+            "all copies are what stands beside them, and the index has another SHA-256"
+        } else {
+            "the bytes are right by the zip's own hash"
+        };
+        let detail = detail.to_owned();
         findings.push(finding(Kind::IndexDiffers, index, detail));
     }
     findings

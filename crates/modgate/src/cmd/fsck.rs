@@ -147,7 +147,9 @@ impl Anew<'_> {
             String::new(),
             CancellationToken::new(),
         );
-        gateway.await.map_err(|error| error.to_string())
+        let gateway = gateway.await.map_err(|error| error.to_string())?;
+        gateway.note_nothing();
+        Ok(gateway)
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod copies;
 mod heads;
+mod repairs;
 mod tiers;
 
 use std::{
