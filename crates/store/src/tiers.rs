@@ -83,6 +83,8 @@ pub struct DiskSettings {
     pub max_entry: Option<u64>,
     /// How long a file stays that nobody asks for; only where a tier below keeps everything.
     pub ttl: Option<Duration>,
+    /// Tells files below `go/` that change: they are no objects, and stay on this disk.
+    pub changes: Option<fn(&Key) -> bool>,
 }
 
 /// Why there are no tiers.

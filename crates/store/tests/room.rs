@@ -190,3 +190,30 @@ async fn what_nobody_asks_for_leaves_after_its_time_and_what_is_too_long_never_c
     keep(&alone, &at(0), &bytes(FILE, 0)).await;
     assert_eq!(on_disk(&alone), [0]);
 }
+
+#[tokio::test]
+async fn files_that_change_stay_and_come_into_no_bucket() {
+    let s3 = S3::start().await;
+    let mut settings = bounded(&s3);
+    if let Some(disk) = &mut settings.disk {
+        disk.changes = Some(|key| key.as_str().ends_with("/list"));
+    }
+    let tiers = running(&settings);
+    let list = "go/example.com/a/@v/list";
+    let write = |text: &str| {
+        let store = tiers.store();
+        store.replace_small(&key(list), text.as_bytes()).unwrap();
+    };
+    write("v1.0.0\n");
+    for version in 0..20 {
+        keep_one(&tiers, version).await;
+    }
+    write("v1.0.0\nv1.1.0\n");
+    for version in 20..40 {
+        keep_one(&tiers, version).await;
+    }
+    assert!(tiers.folder.path().join(list).exists());
+    assert!(!s3.bucket_dir().join("go-modules").join(list).exists());
+    let snapshot = tiers.snapshot();
+    assert_eq!((snapshot.tiers[0].differs, snapshot.disk_corrupt), (0, 0));
+}

@@ -50,6 +50,7 @@ pub fn tiers(config: &Config) -> TiersSettings {
                     max_size: disk.max_bytes,
                     max_entry: disk.max_entry_bytes,
                     ttl: disk.ttl,
+                    changes: Some(|key| key.as_str().ends_with("/@v/list")),
                 });
                 continue;
             }

@@ -8,7 +8,7 @@
 //!
 //! With a time to live, files that nobody used for so long leave too, whatever room there is.
 //!
-//! No file leaves before a tier that keeps has the same bytes.
+//! No file leaves before a tier that keeps has the same bytes. Files that change are no objects, and stay.
 
 use std::{
     collections::BinaryHeap,
@@ -22,7 +22,7 @@ use std::{
 use futures_util::{StreamExt, stream};
 use tokio::{task::spawn_blocking, time::Instant};
 
-use super::Tiers;
+use super::{DiskSettings, Tiers};
 use crate::{
     Key,
     tier::{Source, Tier, TierError, TierErrorKind, count},
@@ -81,7 +81,7 @@ impl Tiers {
             let due = walked.is_none_or(|at| at.elapsed() >= between);
             if due || self.counters.disk_bytes.load(Relaxed) > bound {
                 walked = Some(Instant::now());
-                if let Err(error) = self.evict(bound, disk.ttl).await {
+                if let Err(error) = self.evict(bound, &disk).await {
                     tracing::error!(%error, "cannot make room on the disk tier");
                 }
             }
@@ -102,17 +102,21 @@ impl Tiers {
     }
 
     /// Walks over the files and lets go of as many as it takes.
-    async fn evict(self: &Arc<Self>, bound: u64, ttl: Option<Duration>) -> Result<(), EvictError> {
+    async fn evict(self: &Arc<Self>, bound: u64, disk: &DiskSettings) -> Result<(), EvictError> {
         for _ in 0..ROUNDS {
+            let (data, changes) = (self.store.folder().to_owned(), disk.changes);
+            let stays = move |path: &Path| {
+                changes.is_some_and(|changes| key_of(&data, path).is_some_and(|key| changes(&key)))
+            };
             let folder = self.store.folder().join("go");
-            let seen = spawn_blocking(move || walk(&folder)).await;
+            let seen = spawn_blocking(move || walk(&folder, &stays)).await;
             let seen = seen.map_err(io::Error::other)??;
             self.counters.disk_bytes.store(seen.bytes, Relaxed);
             let (leaving, need) = if seen.bytes > bound {
                 let need = seen.bytes - bound / 100 * DOWN_TO;
                 (pick(seen, need, bound / 100 * YOUNG), need)
             } else {
-                let before = ttl.map(|ttl| SystemTime::now() - ttl);
+                let before = disk.ttl.map(|ttl| SystemTime::now() - ttl);
                 (unused_since(seen, before), u64::MAX)
             };
             let freed: u64 = leaving.iter().map(|leaving| leaving.size).sum();
@@ -205,8 +209,9 @@ fn key_of(data: &Path, path: &Path) -> Option<Key> {
     Key::new(below.to_owned()).ok()
 }
 
-/// All files below `folder`: how much they hold, and of each kind those that should leave first. Waits for the disk.
-fn walk(folder: &Path) -> io::Result<Seen> {
+/// All files below `folder`: how much they hold, and of each kind those that should leave first, but for those that stay.
+/// Waits for the disk.
+fn walk(folder: &Path, stays: &dyn Fn(&Path) -> bool) -> io::Result<Seen> {
     let mut seen = Seen::default();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -225,6 +230,10 @@ fn walk(folder: &Path) -> io::Result<Seen> {
                 continue;
             }
             seen.bytes += meta.len();
+            let path = entry.path();
+            if stays(&path) {
+                continue;
+            }
             let young = meta.atime() == 0;
             let (heap, at) = if young {
                 seen.young_bytes += meta.len();
@@ -235,7 +244,7 @@ fn walk(folder: &Path) -> io::Result<Seen> {
             heap.push(Candidate {
                 at,
                 size: meta.len(),
-                path: entry.path(),
+                path,
             });
             if heap.len() > PICKED {
                 heap.pop();
