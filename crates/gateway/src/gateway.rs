@@ -282,7 +282,18 @@ impl Gateway {
                 |()| "writable".to_owned(),
             ),
         ));
-        for tier in self.tiers.snapshot().tiers {
+        let tiers = self.tiers.snapshot();
+        if let Some(stranded) = tiers
+            .journal
+            .map(|journal| journal.stranded)
+            .filter(|count| *count > 0)
+        {
+            let detail = format!(
+                "{stranded} entries for buckets that are configured no more; the log says which"
+            );
+            checks.push(("journal", false, detail));
+        }
+        for tier in tiers.tiers {
             let state = match (tier.up, tier.refuses) {
                 (false, _) => "taken out",
                 (true, true) => "refuses; the log says what",

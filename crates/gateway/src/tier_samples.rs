@@ -145,6 +145,12 @@ impl Gateway {
             journal.entries as u64,
         );
         one(
+            "modgate_journal_stranded",
+            "Those among them whose bucket is configured no more",
+            "gauge",
+            journal.stranded as u64,
+        );
+        one(
             "modgate_journal_bytes",
             "Their bytes",
             "gauge",

@@ -1,11 +1,11 @@
 //! What is kept here and not yet in a tier that keeps: on disk, so that a crash loses nothing.
 //!
-//! An entry is `journal/<id>.data` (the bytes: synced, then linked or renamed there) and `journal/<id>.json` (tier, key
-//! and digest; synced, then renamed there). An entry counts from the moment its `.json` is there; it ends when the
+//! An entry is `journal/<id>.data` (the bytes: synced, then linked or renamed there) and `journal/<id>.json` (the place of
+//! the tier, key and digest; synced, then renamed there). An entry counts from the moment its `.json` is there; it ends when the
 //! `.json` goes. A `.data` alone is a leftover and is removed at the start. Bounded by entries and bytes.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt,
     fs::{self, File},
     io,
@@ -46,6 +46,7 @@ struct Written {
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) id: u64,
+    /// The place of the tier.
     pub(crate) tier: Arc<str>,
     pub(crate) key: Key,
     pub(crate) digest: Digest,
@@ -59,6 +60,8 @@ struct State {
     keys: HashMap<Key, Vec<u64>>,
     /// Times of last modification of the entries whose bytes this process wrote or compared.
     good: HashMap<u64, (i64, i64)>,
+    /// Entries whose tier is configured no more.
+    stranded: HashSet<u64>,
     bytes: u64,
     next: u64,
 }
@@ -68,6 +71,8 @@ struct State {
 pub struct JournalSnapshot {
     /// Entries that wait.
     pub entries: usize,
+    /// Those among them whose tier is configured no more: they are served, and go nowhere.
+    pub stranded: usize,
     /// Their bytes.
     pub bytes: u64,
     /// Most entries.
@@ -149,6 +154,7 @@ impl State {
         };
         self.bytes = self.bytes.saturating_sub(entry.digest.size);
         self.good.remove(&id);
+        self.stranded.remove(&id);
         if let Some(ids) = self.keys.get_mut(&entry.key) {
             ids.retain(|other| *other != id);
             if ids.is_empty() {
@@ -164,8 +170,13 @@ impl State {
 }
 
 impl Journal {
-    /// Reads what an earlier run left. Waits for the disk.
-    pub(crate) fn open(data: &Path, max_entries: usize, max_bytes: u64) -> io::Result<Self> {
+    /// Reads what an earlier run left; `place_of` says where the tier of an entry lies. Waits for the disk.
+    pub(crate) fn open(
+        data: &Path,
+        place_of: &dyn Fn(&str) -> Option<Arc<str>>,
+        max_entries: usize,
+        max_bytes: u64,
+    ) -> io::Result<Self> {
         let folder = data.join("journal");
         fs::create_dir_all(&folder)?;
         let mut state = State::default();
@@ -186,7 +197,13 @@ impl Journal {
                 continue;
             }
             match read(path, id) {
-                Some(entry) => state.insert(entry, false),
+                Some(mut entry) => {
+                    match place_of(&entry.tier) {
+                        Some(place) => entry.tier = place,
+                        None => drop(state.stranded.insert(id)),
+                    }
+                    state.insert(entry, false);
+                }
                 None => {
                     tracing::error!(path = %path.display(), "an entry of the journal that cannot be read, left alone")
                 }
@@ -197,6 +214,15 @@ impl Journal {
                 entries = state.entries.len(),
                 bytes = state.bytes,
                 "journal: to be written to their tiers"
+            );
+        }
+        let stranded = state.stranded.iter().filter_map(|id| state.entries.get(id));
+        let stranded: BTreeSet<&str> = stranded.map(|(entry, _)| &*entry.tier).collect();
+        if !stranded.is_empty() {
+            tracing::error!(
+                entries = state.stranded.len(),
+                tiers = ?stranded,
+                "the journal has entries for buckets that are configured no more: configure them again, or remove the entries"
             );
         }
         Ok(Self {
@@ -391,14 +417,17 @@ impl Journal {
         self.changed.notify_waiters();
     }
 
-    /// Waits until there is nothing left to do.
+    /// Waits until there is nothing left that can be done.
     pub(crate) async fn empty(&self) {
         loop {
             let told = self.changed.notified();
             tokio::pin!(told);
             told.as_mut().enable();
-            if self.state().entries.is_empty() {
-                return;
+            {
+                let state = self.state();
+                if state.entries.len() == state.stranded.len() {
+                    return;
+                }
             }
             told.await;
         }
@@ -449,6 +478,7 @@ impl Journal {
         let state = self.state();
         JournalSnapshot {
             entries: state.entries.len(),
+            stranded: state.stranded.len(),
             bytes: state.bytes,
             max_entries: self.max_entries,
             max_bytes: self.max_bytes,

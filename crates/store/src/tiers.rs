@@ -25,7 +25,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     Digest, Kept, Key, Pull, Spooled, Store,
     gather::Gatherer,
-    journal::{Journal, JournalSnapshot},
+    journal::{Journal, JournalSnapshot, waiting},
     tier::{Persist, Source, Tier, TierError, TierSettings, TierSnapshot},
     uses::Uses,
 };
@@ -242,8 +242,16 @@ impl Tiers {
         let keeps = above.iter().chain(&below).any(|tier| tier.keeps());
         let journal = keeps.then(|| {
             let folder = store.folder();
+            let places = |tier: &str| {
+                let mut keepers = above.iter().chain(&below).filter(|tier| tier.keeps());
+                // Older entries have the name of their tier.
+                let found =
+                    keepers.find(|keeper| **keeper.place() == *tier || **keeper.name() == *tier);
+                found.map(|keeper| Arc::clone(keeper.place()))
+            };
             Journal::open(
                 folder,
+                &places,
                 settings.journal_max_entries,
                 settings.journal_max_bytes,
             )
@@ -252,6 +260,16 @@ impl Tiers {
                 error,
             })
         });
+        if !keeps
+            && let Ok(waiting) = waiting(store.folder())
+            && !waiting.is_empty()
+        {
+            let entries = waiting.len();
+            tracing::error!(
+                entries,
+                "the journal has entries, and no bucket is configured: they wait for theirs"
+            );
+        }
         Ok(Arc::new(Self::new(
             Gatherer::new(Arc::clone(&store), settings.memory_max_entry),
             store,

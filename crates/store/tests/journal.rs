@@ -5,7 +5,10 @@ mod common;
 use std::{fs, time::Duration};
 
 use common::*;
-use store::{Content, Digest, Found, KeepError, TiersSettings};
+use store::{
+    Content, Digest, Found, KeepError, TiersSettings,
+    tier::{ObjectSettings, TierSettings},
+};
 use testkit::services::S3;
 
 const MOD: &str = "go/example.com/a/@v/v1.0.0.mod";
@@ -192,4 +195,47 @@ async fn an_entry_that_differs_leaves_memory_with_the_journal() {
     keep(&running(&without_disk(&s3)), MOD, &theirs).await;
     assert!(after.flush(Duration::from_secs(30)).await);
     assert_eq!(kept(&after, MOD).await, theirs);
+}
+
+#[tokio::test]
+async fn entries_find_their_bucket_under_another_name_and_without_it_hold_up_nothing() {
+    let mut s3 = S3::start().await;
+    s3.kill();
+    let body = bytes(1000, 12);
+    let before = running(&later(&s3));
+    keep(&before, MOD, &body).await;
+    let (named, left) = (left_by(&before), left_by(&before));
+    drop(before);
+    let renamed = |prefix: &str| {
+        let settings = ObjectSettings {
+            name: "s3:modgate/other".into(),
+            prefix: prefix.to_owned(),
+            ..object_settings(&s3)
+        };
+        TiersSettings {
+            below: vec![TierSettings::Object(settings)],
+            ..TiersSettings::default()
+        }
+    };
+    let (other, same) = (renamed("other"), renamed("go-modules"));
+    // Its bucket is configured no more: served, told, and not waited for.
+    let after = running_in(&other, left);
+    let backlog = after.snapshot().journal.unwrap();
+    assert_eq!((backlog.entries, backlog.stranded), (1, 1));
+    assert_eq!(kept(&after, MOD).await, body);
+    assert!(after.flush(Duration::from_secs(5)).await);
+    drop(after);
+
+    s3.restart().await;
+    // As it was written down before places were.
+    let json = named.path().join("journal/0000000000000000.json");
+    let written = fs::read_to_string(&json).unwrap();
+    assert!(written.contains("s3:modgate/go-modules"), "{written}");
+    let older = written.replace("s3:modgate/go-modules", "s3:modgate/other");
+    fs::write(&json, older).unwrap();
+    let after = running_in(&same, named);
+    assert_eq!(after.snapshot().journal.unwrap().stranded, 0);
+    assert!(after.flush(Duration::from_secs(30)).await);
+    let bucket = s3.bucket_dir().join("go-modules");
+    assert_eq!(fs::read(bucket.join(MOD)).unwrap(), body);
 }

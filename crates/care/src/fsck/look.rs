@@ -160,9 +160,10 @@ impl Fsck<'_> {
     }
 
     async fn waits(&self, tier: &Tier, key: &Key) -> Result<bool, CareError> {
-        let entry = (tier.name().to_string(), key.clone());
         let waiting = self.storage.on_disk(Folder::waiting).await?;
-        Ok(waiting.contains(&entry))
+        // Older entries have the name of their tier.
+        let mut names = [tier.place(), tier.name()].into_iter();
+        Ok(names.any(|name| waiting.contains(&(name.to_string(), key.clone()))))
     }
 
     async fn look_at_disk(&mut self, key: &Key) -> io::Result<Option<Seen>> {

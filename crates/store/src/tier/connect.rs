@@ -87,6 +87,17 @@ impl ObjectSettings {
 }
 
 impl ObjectSettings {
+    /// Where it lies: stays the same when other buckets come and go, and its name or address changes.
+    pub fn place(&self) -> String {
+        let service = match self.service {
+            Service::S3 => "s3",
+            Service::Gcs => "gcs",
+            Service::Azure => "azure",
+        };
+        let prefix = self.prefix.trim_matches('/');
+        format!("{service}:{}/{prefix}", self.bucket)
+    }
+
     /// The storage itself, for what is no object of a tier: leases, backups. Nothing is asked yet.
     pub fn storage(&self) -> Result<Arc<dyn ObjectStore>, TierError> {
         let refused = |error| TierError::new(&self.name, TierErrorKind::Refused, error);

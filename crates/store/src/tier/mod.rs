@@ -232,6 +232,14 @@ impl Tier {
         self.gate().name()
     }
 
+    /// Where it lies: what stands in the journal for it, whatever its name is.
+    pub fn place(&self) -> &Arc<str> {
+        match self {
+            Self::Redis(_) => self.name(),
+            Self::Object(tier) => tier.place(),
+        }
+    }
+
     /// Whether it keeps what it is given.
     pub fn keeps(&self) -> bool {
         matches!(self, Self::Object(_))

@@ -58,6 +58,7 @@ pub struct ObjectTier {
     bad: Cache<Key, Bad>,
     /// Objects that were compared.
     known: Arc<Known>,
+    place: Arc<str>,
     settings: ObjectSettings,
 }
 
@@ -90,6 +91,7 @@ impl ObjectTier {
                 .time_to_live(BAD_LIFE)
                 .build(),
             known: Arc::default(),
+            place: settings.place().into(),
             settings: settings.clone(),
         })
     }
@@ -100,6 +102,11 @@ impl ObjectTier {
 
     pub(crate) fn gate(&self) -> &Arc<Gate> {
         &self.gate
+    }
+
+    /// Where it lies.
+    pub(crate) fn place(&self) -> &Arc<str> {
+        &self.place
     }
 
     /// Whether clients are sent to it.

@@ -45,7 +45,7 @@ impl Tiers {
     async fn drain(self: Arc<Self>, tier: Arc<Tier>, journal: Arc<Journal>) {
         let (mut wait, mut after) = (FIRST, None);
         loop {
-            let entry = journal.next(tier.name(), after).await;
+            let entry = journal.next(tier.place(), after).await;
             after = Some(entry.id);
             if self.write_entry(&tier, &journal, &entry).await {
                 wait = FIRST;

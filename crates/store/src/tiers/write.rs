@@ -94,7 +94,7 @@ impl Tiers {
         };
         let (tiers, name, at, digest) = (
             Arc::clone(self),
-            Arc::clone(tier.name()),
+            Arc::clone(tier.place()),
             key.clone(),
             digest.clone(),
         );
