@@ -2,7 +2,6 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use futures_util::StreamExt as _;
 use object_store::{
     Error, GetOptions, ObjectStore, PutMode, PutOptions, UpdateVersion, path::Path,
 };
@@ -14,11 +13,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    Coordinate, ReplicasError, Told,
-    redis::{Connection, released_channel},
-    storage::failed,
-};
+use crate::{Coordinate, ReplicasError, Told, redis::Connection, storage::failed};
+
+mod by_redis;
 
 /// Between two tries to listen again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -64,12 +61,8 @@ pub(crate) struct Line {
 /// How others are told where records are not shared.
 #[derive(Debug)]
 enum Teller {
-    Redis(Box<Connection>, String),
+    Redis(Box<Connection>, by_redis::Names),
     Storage(Board),
-}
-
-fn changes_channel(prefix: &str) -> String {
-    format!("{prefix}{{modgate}}:changes")
 }
 
 impl Line {
@@ -96,16 +89,19 @@ impl Line {
                 prefix,
                 timeout,
             } => {
+                let names = by_redis::Names::new(prefix);
                 let connection = Connection::new(*client.clone(), *timeout);
-                teller = Some(Teller::Redis(Box::new(connection), changes_channel(prefix)));
-                listen(Box::pin(hear_redis(
-                    *client.clone(),
-                    prefix.clone(),
-                    *timeout,
-                    released.clone(),
-                    speaker.clone(),
-                    holder.to_owned(),
-                )));
+                teller = Some(Teller::Redis(Box::new(connection), names.clone()));
+                let hearing = by_redis::Hearing {
+                    client: *client.clone(),
+                    connection: Connection::new(*client.clone(), *timeout),
+                    names,
+                    limit: *timeout,
+                    released: released.clone(),
+                    speaker: speaker.clone(),
+                    holder: holder.to_owned(),
+                };
+                listen(Box::pin(hearing.hear()));
             }
             Coordinate::Storage {
                 store,
@@ -172,10 +168,9 @@ impl Line {
         };
         let told = match &self.teller {
             None => Ok(()),
-            Some(Teller::Redis(connection, channel)) => match serde_json::to_string(&message) {
-                Ok(text) => connection.publish(channel, &text).await,
-                Err(error) => Err(ReplicasError::new("telling", error)),
-            },
+            Some(Teller::Redis(connection, names)) => {
+                by_redis::tell(connection, names, message).await
+            }
             Some(Teller::Storage(board)) => board.write(&message).await,
         };
         if let Err(error) = told {
@@ -207,49 +202,6 @@ async fn hear_postgres(
             Err(error) => {
                 tracing::debug!(%error, "PostgreSQL does not tell of changes; looking every second");
             }
-        }
-        sleep(AGAIN).await;
-    }
-}
-
-async fn hear_redis(
-    client: ::redis::Client,
-    prefix: String,
-    limit: Duration,
-    released: broadcast::Sender<Arc<str>>,
-    speaker: mpsc::Sender<Told>,
-    holder: String,
-) {
-    let (changes, leases) = (changes_channel(&prefix), released_channel(&prefix));
-    let mut first = true;
-    loop {
-        let subscribe = async {
-            let mut subscribed = client.get_async_pubsub().await?;
-            subscribed.subscribe(&changes).await?;
-            subscribed.subscribe(&leases).await?;
-            Ok::<_, ::redis::RedisError>(subscribed)
-        };
-        if let Ok(Ok(subscribed)) = timeout(limit.max(AGAIN), subscribe).await {
-            // What was told while nobody listened is lost.
-            if !first && speaker.send(Told::Everything).await.is_err() {
-                return;
-            }
-            first = false;
-            let mut messages = subscribed.into_on_message();
-            while let Some(message) = messages.next().await {
-                let Ok(text) = message.get_payload::<String>() else {
-                    continue;
-                };
-                if message.get_channel_name() == leases {
-                    let _ = released.send(text.into());
-                } else if let Ok(message) = serde_json::from_str::<Message>(&text)
-                    && message.from != holder
-                    && speaker.send(message.told()).await.is_err()
-                {
-                    return;
-                }
-            }
-            tracing::debug!("Redis does not tell of changes; trying again");
         }
         sleep(AGAIN).await;
     }

@@ -6,7 +6,7 @@ use redis::{
     Client, FromRedisValue, Script,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
-use tokio::{sync::OnceCell, time::timeout};
+use tokio::{sync::Mutex, time::timeout};
 
 use crate::{ReplicasError, leases::Held};
 
@@ -31,11 +31,34 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then
 end
 return 0";
 
-/// One connection, made when it is first used and made anew when it breaks.
+/// What changed stands in a stream for those who do not hear of it: a connection may be silent and not broken.
+const TELL: &str = r"
+redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[3], '*', 'told', ARGV[2])
+redis.call('PUBLISH', ARGV[1], ARGV[2])
+return 0";
+/// The newest and the oldest id there are, then ids and texts of what was told after one.
+const TOLD: &str = r"
+local function id(found) return found[1] and found[1][1] or '' end
+local told = {
+    id(redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)),
+    id(redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)),
+}
+local read = redis.call('XREAD', 'COUNT', 256, 'STREAMS', KEYS[1], ARGV[1])
+if read then
+    for _, entry in ipairs(read[1][2]) do
+        told[#told + 1] = entry[1]
+        told[#told + 1] = entry[2][2]
+    end
+end
+return told";
+/// Changes that stay in the stream, about.
+const MAX_TOLD: usize = 4096;
+
+/// One connection, made when it is first used and made anew when it breaks or is silent.
 pub(crate) struct Connection {
     client: Client,
     timeout: Duration,
-    manager: OnceCell<ConnectionManager>,
+    manager: Mutex<Option<ConnectionManager>>,
 }
 
 /// The address may have a password in it.
@@ -50,20 +73,40 @@ impl Connection {
         Self {
             client,
             timeout,
-            manager: OnceCell::new(),
+            manager: Mutex::new(None),
         }
     }
 
     async fn manager(&self) -> Result<ConnectionManager, ReplicasError> {
+        let mut made = self.manager.lock().await;
+        if let Some(manager) = &*made {
+            return Ok(manager.clone());
+        }
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(self.timeout))
             .set_response_timeout(Some(self.timeout))
             .set_number_of_retries(1)
             .set_max_delay(self.timeout);
-        let connect = self
-            .manager
-            .get_or_try_init(|| self.client.get_connection_manager_with_config(config));
-        within(self.timeout, connect).await.cloned()
+        let connect = self.client.get_connection_manager_with_config(config);
+        let manager = within(self.timeout, connect).await?;
+        Ok(made.insert(manager).clone())
+    }
+
+    async fn within<T>(
+        &self,
+        work: impl Future<Output = Result<T, redis::RedisError>>,
+    ) -> Result<T, ReplicasError> {
+        let done = timeout(self.timeout, work).await;
+        if done.as_ref().map_or(true, |done| {
+            done.as_ref().is_err_and(redis::RedisError::is_timeout)
+        }) {
+            // It may be silent for ever: the next one is asked over another.
+            *self.manager.lock().await = None;
+        }
+        match done {
+            Err(_) => Err(ReplicasError::timeout(DOING)),
+            Ok(done) => done.map_err(|error| said(&error)),
+        }
     }
 
     async fn run<T: FromRedisValue>(
@@ -80,14 +123,36 @@ impl Connection {
         for argument in arguments {
             call.arg(*argument);
         }
-        within(self.timeout, call.invoke_async(&mut manager)).await
+        self.within(call.invoke_async(&mut manager)).await
     }
 
-    pub(crate) async fn publish(&self, channel: &str, text: &str) -> Result<(), ReplicasError> {
-        let mut manager = self.manager().await?;
-        let publish = redis::cmd("PUBLISH").arg(channel).arg(text).to_owned();
-        within(self.timeout, publish.query_async(&mut manager)).await
+    /// Tells all who listen on `channel`, and those who look into `stream` later.
+    pub(crate) async fn tell(
+        &self,
+        channel: &str,
+        stream: &str,
+        text: &str,
+    ) -> Result<(), ReplicasError> {
+        let most = MAX_TOLD.to_string();
+        let _: i64 = self
+            .run(&Script::new(TELL), &[stream], &[channel, text, &most])
+            .await?;
+        Ok(())
     }
+
+    /// What was told after `after`: the newest and the oldest id there are, then ids and texts in turn.
+    pub(crate) async fn told(
+        &self,
+        stream: &str,
+        after: &str,
+    ) -> Result<Vec<String>, ReplicasError> {
+        self.run(&Script::new(TOLD), &[stream], &[after]).await
+    }
+}
+
+/// What kind it is, and no more: the rest may repeat an address.
+fn said(error: &redis::RedisError) -> ReplicasError {
+    ReplicasError::new(DOING, format!("{:?}", error.kind()))
 }
 
 async fn within<T>(
@@ -96,8 +161,7 @@ async fn within<T>(
 ) -> Result<T, ReplicasError> {
     match timeout(limit, work).await {
         Err(_) => Err(ReplicasError::timeout(DOING)),
-        // What kind it is, and no more: the rest may repeat an address.
-        Ok(done) => done.map_err(|error| ReplicasError::new(DOING, format!("{:?}", error.kind()))),
+        Ok(done) => done.map_err(|error| said(&error)),
     }
 }
 
@@ -178,7 +242,8 @@ impl RedisLeases {
     pub(crate) async fn left(&self, key: &str) -> Result<Option<Duration>, ReplicasError> {
         let mut manager = self.connection.manager().await?;
         let left = redis::cmd("PTTL").arg(self.key(key)).to_owned();
-        let left: i64 = within(self.connection.timeout, left.query_async(&mut manager)).await?;
+        let left = left.query_async(&mut manager);
+        let left: i64 = self.connection.within(left).await?;
         Ok(u64::try_from(left).ok().map(Duration::from_millis))
     }
 }

@@ -5,6 +5,7 @@
 mod announcements;
 mod faults;
 mod leases;
+mod silence;
 
 use std::{sync::Arc, time::Duration};
 
