@@ -26,6 +26,8 @@ pub use target::Target;
 const MANIFEST: &str = "backup.json";
 const CHANGES: &str = "changes.jsonl";
 const FORM: u32 = 1;
+/// Length of the time that an id begins with.
+const STAMP_LEN: usize = "20261126T045300.000Z".len();
 /// Backups on a schedule that hold only what changed, between two whole ones.
 const BETWEEN: usize = 6;
 /// Most backups in a row that build upon each other.
@@ -222,12 +224,24 @@ pub async fn restore(
     at_ms: Option<i64>,
     work: &Path,
 ) -> Result<Restored, CareError> {
-    // One that is left out must not be passed over in silence for an older one.
     let mut ids = target.ids().await?;
     ids.sort_unstable();
+    let at = at_ms.map(stamp).transpose()?;
     let mut chosen = None;
     for id in ids.into_iter().rev() {
-        if let Some(backup) = manifest(target, &id).await?
+        // A later one is not needed, and may be damaged.
+        let of = id.get(..STAMP_LEN);
+        if at.as_deref().is_some_and(|at| of.is_some_and(|of| of > at)) {
+            continue;
+        }
+        // One that is damaged must not be passed over in silence for an older one.
+        let backup = manifest(target, &id).await.map_err(|error| match error {
+            CareError::Backup(why) => CareError::Backup(format!(
+                "{why}; `--at` with a time before it takes an older one"
+            )),
+            error => error,
+        });
+        if let Some(backup) = backup?
             && at_ms.is_none_or(|at_ms| backup.at_ms <= at_ms)
         {
             chosen = Some(id);
@@ -306,20 +320,24 @@ pub async fn on_schedule(
 }
 
 fn new_id(at_ms: i64) -> Result<String, CareError> {
-    let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(at_ms) * 1_000_000);
-    let at = at.map_err(io::Error::other)?;
     let mut salt = [0; 3];
     getrandom::fill(&mut salt).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(format!("{}-{}", stamp(at_ms)?, hex::encode(salt)))
+}
+
+/// What an id begins with: sorts by time.
+fn stamp(at_ms: i64) -> Result<String, CareError> {
+    let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(at_ms) * 1_000_000);
+    let at = at.map_err(io::Error::other)?;
     Ok(format!(
-        "{:04}{:02}{:02}T{:02}{:02}{:02}.{:03}Z-{}",
+        "{:04}{:02}{:02}T{:02}{:02}{:02}.{:03}Z",
         at.year(),
         u8::from(at.month()),
         at.day(),
         at.hour(),
         at.minute(),
         at.second(),
-        at.millisecond(),
-        hex::encode(salt)
+        at.millisecond()
     ))
 }
 

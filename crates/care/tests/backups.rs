@@ -117,3 +117,31 @@ async fn nothing_is_written_before_it_is_due() {
     assert_eq!(backup::list(&target).await.unwrap().len(), 1);
     records.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_one_is_named_where_it_is_needed_and_passed_over_where_it_is_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let (to, work) = (folder.path().join("to"), folder.path().join("work"));
+    std::fs::create_dir_all(&work).unwrap();
+    let (records, target) = (records(folder.path()).await, Target::Folder(to.clone()));
+    note(&records, 1).await;
+    let first = backup::write(&records, &target, false, &work)
+        .await
+        .unwrap();
+    note(&records, 2).await;
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let second = backup::write(&records, &target, false, &work)
+        .await
+        .unwrap();
+    std::fs::write(to.join(&second.id).join("backup.json"), "{").unwrap();
+    for at in [None, Some(second.at_ms)] {
+        let refused = backup::restore(&records, &target, at, &work).await;
+        let why = refused.unwrap_err().to_string();
+        assert!(why.contains(&second.id) && why.contains("--at"), "{why}");
+    }
+    let before = Some(second.at_ms - 1);
+    let restored = backup::restore(&records, &target, before, &work)
+        .await
+        .unwrap();
+    assert_eq!(restored.backup.id, first.id);
+}
