@@ -196,3 +196,24 @@ async fn a_full_disk_serves_large_zips_from_the_bucket_and_says_so() {
     .await;
     all_right(&second, &new).await;
 }
+
+#[tokio::test]
+async fn a_redis_that_refuses_is_told_once_and_costs_nothing() {
+    let (lab, bucket, hot) = tokio::join!(Lab::start(), S3::start(), Redis::start());
+    let wrong = redis(&hot).replace("redis://", "redis://user:wrong@");
+    let config = format!("{MEMORY}{wrong}{DISK}{}", s3(&bucket, ""));
+    let gate = gate(&lab, &bucket, &config, None).await;
+    for name in ["a", "b", "c"] {
+        let new = module(name);
+        lab.add(new.clone());
+        all_right(&gate, &new).await;
+    }
+    let log = gate.logged("storage tier refuses", 1).await;
+    let told: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("storage tier refuses"))
+        .collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("password"), "{told:?}");
+    assert!(gate.get("/readyz").await.text().contains("redis: refuses"));
+}

@@ -81,6 +81,8 @@ pub struct TierSnapshot {
 /// The door to one tier.
 pub(crate) struct Gate {
     name: Arc<str>,
+    /// What to look at when it refuses.
+    advice: &'static str,
     breaker: Mutex<Breaker>,
     refuses: AtomicBool,
     slots: Arc<Semaphore>,
@@ -101,9 +103,10 @@ impl fmt::Debug for Gate {
 }
 
 impl Gate {
-    pub(crate) fn new(name: Arc<str>, concurrency: usize) -> Self {
+    pub(crate) fn new(name: Arc<str>, advice: &'static str, concurrency: usize) -> Self {
         Self {
             name,
+            advice,
             breaker: Mutex::default(),
             refuses: AtomicBool::new(false),
             slots: Arc::new(Semaphore::new(concurrency.clamp(1, Semaphore::MAX_PERMITS))),
@@ -204,8 +207,10 @@ impl Gate {
             }
             TierErrorKind::Full | TierErrorKind::Refused => {
                 count(&self.counters.errors);
-                self.refuses.store(true, Relaxed);
-                tracing::error!(tier = %self.name, %error, "storage tier refuses: is there such a bucket, with room, and may this key list, read and write it?");
+                // Once, and not with every object that it does not take.
+                if !self.refuses.swap(true, Relaxed) {
+                    tracing::error!(tier = %self.name, %error, "storage tier refuses: {}", self.advice);
+                }
             }
             TierErrorKind::Differs => count(&self.counters.differs),
             TierErrorKind::Corrupt => count(&self.counters.corrupt),
@@ -214,7 +219,9 @@ impl Gate {
 
     /// It took something.
     pub(crate) fn took(&self) {
-        self.refuses.store(false, Relaxed);
+        if self.refuses.load(Relaxed) && self.refuses.swap(false, Relaxed) {
+            tracing::info!(tier = %self.name, "storage tier takes what it is given again");
+        }
     }
 
     fn back(&self) {

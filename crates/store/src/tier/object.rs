@@ -39,6 +39,7 @@ use crate::{
     known::Known,
 };
 
+const ADVICE: &str = "is there such a bucket, with room, and may this key list, read and write it?";
 /// Objects that are known to be bad at a time, and for how long.
 const MOST_BAD: u64 = 10_000;
 const BAD_LIFE: Duration = Duration::from_hours(1);
@@ -80,7 +81,8 @@ impl fmt::Debug for ObjectTier {
 impl ObjectTier {
     /// Makes the tier; connects when it is first used.
     pub fn new(settings: &ObjectSettings) -> Result<Self, TierError> {
-        let gate = Arc::new(Gate::new(Arc::clone(&settings.name), settings.concurrency));
+        let name = Arc::clone(&settings.name);
+        let gate = Arc::new(Gate::new(name, ADVICE, settings.concurrency));
         let client = connect(settings).map_err(|error| map(&gate, error))?;
         Ok(Self {
             gate,

@@ -21,6 +21,7 @@ use tokio::task::spawn_blocking;
 use super::{Gate, Head, Secret, Source, TierError, TierErrorKind, millis};
 use crate::{Committed, Digest, Key};
 
+const ADVICE: &str = "are user and password right, may this user read and write its keys, and does `maxmemory-policy` make room?";
 const MAGIC: &[u8; 4] = b"MGO1";
 /// Longest that stands before the bytes.
 const MAX_HEADER: usize = 4 + 2 + 20 + 1 + 64 + 1 + 128;
@@ -83,7 +84,8 @@ impl fmt::Debug for RedisTier {
 impl RedisTier {
     /// Makes the tier; connects when it is first used. Call it within the runtime.
     pub fn new(settings: &RedisSettings) -> Result<Self, TierError> {
-        let gate = Arc::new(Gate::new(Arc::clone(&settings.name), settings.concurrency));
+        let name = Arc::clone(&settings.name);
+        let gate = Arc::new(Gate::new(name, ADVICE, settings.concurrency));
         let refused = |error: RedisError| gate.error(TierErrorKind::Refused, error);
         let client = Client::open(settings.url.expose()).map_err(refused)?;
         let connection = connect(&client, settings).map_err(refused)?;
