@@ -383,3 +383,28 @@ async fn put_foreign(s3: &S3, at: &str, body: &Bytes) {
     let at = object_store::path::Path::parse(at).unwrap();
     bucket.put(&at, body.clone().into()).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_bucket_that_is_configured_wrongly_is_told_at_the_start() {
+    let s3 = S3::start().await;
+    let with = |change: &dyn Fn(&mut ObjectSettings)| {
+        let mut settings = object_settings(&s3);
+        change(&mut settings);
+        running(&TiersSettings {
+            below: vec![TierSettings::Object(settings)],
+            ..TiersSettings::default()
+        })
+    };
+    let refused = [
+        with(&|settings| settings.region = Some("nowhere-1".into())),
+        with(&|settings| settings.bucket = "No_Such_Bucket".into()),
+    ];
+    for tiers in refused {
+        until(20, "refuses", async || tiers.snapshot().tiers[0].refuses).await;
+    }
+    let scheme = with(&|settings| {
+        let endpoint = s3.endpoint().replace("http://", "https://");
+        settings.endpoint = Some(endpoint);
+    });
+    until(20, "taken out", async || !scheme.snapshot().tiers[0].up).await;
+}

@@ -324,14 +324,35 @@ impl Tier {
         }
     }
 
-    /// Looks whether there is such a bucket. What comes of it is in the log, the breaker and the snapshot.
+    /// Looks whether there is such a bucket. What comes of it is in the log, the breaker and the snapshot: one that fails
+    /// is taken out at once, and put back when it answers.
     pub(crate) async fn look(&self) {
         let Self::Object(tier) = self else { return };
-        let looked = self.gate().run(LOOK_LIMIT, async {
-            tier.list(None).next().await.transpose().map(drop)
-        });
-        // The gate has noted it.
-        let _ = looked.await;
+        let gate = self.gate();
+        while gate.is_up() {
+            let listed = async { tier.list(None).next().await.transpose().map(drop) };
+            let listed = tokio::time::timeout(LOOK_LIMIT, listed).await;
+            let mut looked = listed.unwrap_or_else(|_| {
+                Err(gate.error(
+                    TierErrorKind::Timeout,
+                    format_args!("no answer within {LOOK_LIMIT:?}"),
+                ))
+            });
+            if let Err(error) = &looked
+                && error.kind == TierErrorKind::Refused
+                && error.detail.contains("status code: 403")
+                && tier.probe().await.is_ok()
+            {
+                tracing::warn!(tier = %self.name(), %error, "this key may not list the bucket: `modgate fsck`, `gc` and `copy` need that");
+                looked = Ok(());
+            }
+            gate.note(looked.as_ref().err());
+            // Three failures take it out, and the log says why; any other answer is one.
+            let failed = matches!(&looked, Err(error) if matches!(error.kind, TierErrorKind::Unavailable | TierErrorKind::Timeout));
+            if !failed {
+                return;
+            }
+        }
     }
 
     /// What metrics show.

@@ -418,16 +418,28 @@ fn map(gate: &Gate, error: Error) -> TierError {
         _ if is_timeout(&error) => TierErrorKind::Timeout,
         _ => TierErrorKind::Unavailable,
     };
-    gate.error(kind, error)
+    let text = error.to_string();
+    // What the service itself calls it; the rest may be cut off.
+    let code = text
+        .split_once("<Code>")
+        .and_then(|(_, rest)| rest.split_once("</Code>"));
+    match code {
+        Some((code, _)) => gate.error(kind, format_args!("{code}: {text}")),
+        None => gate.error(kind, text),
+    }
 }
 
-/// Errors of lists come without a kind; the status stands in their text.
+/// Errors of lists, and requests that the service calls wrong, come without a kind; the status stands in their text.
 fn is_refusal(error: &Error) -> bool {
     let Error::Generic { .. } = error else {
         return false;
     };
     let text = error.to_string();
-    let refusals = ["401", "403", "404"].map(|status| format!("status code: {status} "));
+    // A body that came too slowly is answered so too.
+    if text.contains("RequestTimeout") {
+        return false;
+    }
+    let refusals = ["400", "401", "403", "404"].map(|status| format!("status code: {status} "));
     refusals.iter().any(|refusal| text.contains(refusal))
 }
 
