@@ -77,9 +77,8 @@ impl Gateway {
             return;
         };
         // The hash beside a zip is in no index and in no bucket.
-        let zip = key.as_str().strip_suffix("hash");
-        let zip = zip.filter(|zip| zip.ends_with(".zip"));
-        let zip = zip.and_then(|zip| Key::new(zip.to_owned()).ok());
+        let zip = key.as_str().strip_suffix(".ziphash");
+        let zip = zip.and_then(|stem| Key::new(format!("{stem}.zip")).ok());
         let beside = zip.as_ref().unwrap_or(&key);
         // An index that is not shared does not know all that is on the disk, nor what others removed.
         let said = if self.records.shared() {

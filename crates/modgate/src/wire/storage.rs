@@ -85,7 +85,7 @@ fn extra_ca(config: &Config) -> Vec<Vec<u8>> {
     ca.map(|ca| ca.pem.clone()).collect()
 }
 
-/// The name of a bucket in logs, metrics and the journal: the word of its service, unless several have that.
+/// The name of a bucket in logs and metrics: the word of its service, unless several have that.
 fn name(config: &Config, tier: &ObjectTier) -> String {
     let word = tier.service.as_str();
     let same = config.storage.iter().filter(|other| other.as_str() == word);
