@@ -434,23 +434,6 @@ async fn the_second_owner_of_a_folder_is_told_of_the_first() {
     assert_eq!(gate.get(&module("a").url_path("zip")).await.status, 200);
 }
 
-#[test]
-fn taking_back_makes_no_data_folder() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = folder.path().join("data");
-    for command in ["unretire", "unpin", "pin"] {
-        let done = common::command()
-            .args([command, "lab.example/a@v1.0.0", "--data"])
-            .arg(&data)
-            .output()
-            .unwrap();
-        let told = String::from_utf8_lossy(&done.stderr);
-        assert!(told.contains("there is no data folder"), "{told}");
-        assert_eq!(done.status.code(), Some(1));
-        assert!(!data.exists(), "{command}");
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retired_version_is_gone_at_once() {
     let lab = Lab::start().await;
