@@ -537,7 +537,7 @@ async fn a_version_of_the_graph_that_is_gone_is_left_out_if_that_is_said() {
         &folders.at("a"),
         &from,
     );
-    assert_eq!(done.status.code(), Some(1), "{}", said(&done));
+    assert_eq!(done.status.code(), Some(2), "{}", said(&done));
     assert!(said(&done).contains("major"), "{}", said(&done));
 }
 

@@ -26,6 +26,8 @@ const MAX_SEEN: usize = 10_000;
 /// Longest that is believed of a lease's own word.
 const MAX_TTL: Duration = Duration::from_mins(1);
 const MAX_BYTES: u64 = 64 << 10;
+/// How often a lease is given back that the storage does not take back at once.
+const RELEASES: usize = 3;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Content {
@@ -124,13 +126,33 @@ impl StorageLeases {
 
     /// There is no removal on a condition; the caller sees to it that the lease is young enough to be its own.
     pub(crate) async fn release(&self, held: &Held) -> Result<(), ReplicasError> {
-        match self
-            .within(self.store.delete(&self.path(&held.key)))
-            .await?
-        {
-            Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(failed(&error)),
+        let mut failure = None;
+        for _ in 0..RELEASES {
+            // A removal that was not answered may have been done, and another replica have come since.
+            if failure.is_some() && !self.is_ours(held).await? {
+                return Ok(());
+            }
+            let deleted = self.within(self.store.delete(&self.path(&held.key))).await;
+            failure = match deleted {
+                Ok(Ok(()) | Err(Error::NotFound { .. })) => return Ok(()),
+                Ok(Err(error)) => Some(failed(&error)),
+                Err(slow) => Some(slow),
+            };
         }
+        failure.map_or(Ok(()), Err)
+    }
+
+    async fn is_ours(&self, held: &Held) -> Result<bool, ReplicasError> {
+        let got = match self.within(self.store.get(&self.path(&held.key))).await? {
+            Ok(got) if got.meta.size <= MAX_BYTES => got,
+            Ok(_) | Err(Error::NotFound { .. }) => return Ok(false),
+            Err(error) => return Err(failed(&error)),
+        };
+        let bytes = self.within(got.bytes()).await?;
+        let bytes = bytes.map_err(|error| failed(&error))?;
+        let content = serde_json::from_slice::<Content>(&bytes);
+        Ok(content
+            .is_ok_and(|content| content.holder == self.holder && content.token == held.token))
     }
 
     /// How long the lease would live on if it stayed as it is; zero if it may be taken over.

@@ -320,6 +320,8 @@ async fn kept_pseudo_versions_are_found_without_upstream() {
     for ending in ["info", "mod", "zip"] {
         let path = at(PSEUDO[0]).url_path(ending);
         assert_eq!(gate.get(&path).await.status, 200);
+        let kept = gate.data_dir().join("go").join(&path[1..]);
+        eventually("it is kept", async || kept.exists()).await;
     }
     lab.stop().await;
     let ask = async |prefix: &str| {
