@@ -1,7 +1,7 @@
 //! The index of what is kept, written after the fact: no answer and no fetch waits for it.
 //!
-//! What was committed is read once more, from the system's memory, to take its SHA-256, and noted in the records, many
-//! at a time. What is lost with a crash, or when the queue is full, `modgate fsck` finds.
+//! What was committed is noted in the records, many at a time, with the SHA-256 that was noted at the file; where there is no such note it
+//! is read once more, from the system's memory. What is lost with a crash, or when the queue is full, `modgate fsck` finds.
 
 use std::{
     fs::File,
@@ -191,25 +191,18 @@ impl Reader {
         let path = self.folder.join(key.as_str());
         let mut file = File::open(&path)?;
         let metadata = file.metadata()?;
-        if self.seals && !seal::holds(&metadata) {
+        if self.seals && !seal::holds(&metadata, key) {
             return Err(io::Error::other("somebody else wrote to it since"));
         }
         // When it was written, by the system's clock.
         let kept = metadata.modified()?;
         let kept = kept.duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
         let kept_at_ms = i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
-        let (mut sha256, mut size) = (Sha256::new(), 0);
-        loop {
-            match file.read(block) {
-                Ok(0) => break,
-                Ok(read) => {
-                    sha256.update(&block[..read]);
-                    size += read as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        // Noted when it was kept, where the file system has such notes.
+        let sha256 = match seal::noted(&file)? {
+            Some(noted) => noted,
+            None => sha256(&mut file, block)?,
+        };
         let h1 = path
             .extension()
             .is_some_and(|ending| ending == "zip")
@@ -217,13 +210,25 @@ impl Reader {
             .flatten();
         Ok(Object {
             key: key.as_str().to_owned(),
-            size,
-            sha256: sha256.finalize().into(),
+            size: metadata.len(),
+            sha256,
             h1,
             kept_at_ms,
             used_at_ms: kept_at_ms,
             pinned: false,
         })
+    }
+}
+
+fn sha256(file: &mut File, block: &mut [u8]) -> io::Result<[u8; 32]> {
+    let mut sha256 = Sha256::new();
+    loop {
+        match file.read(block) {
+            Ok(0) => return Ok(sha256.finalize().into()),
+            Ok(read) => sha256.update(&block[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 

@@ -156,10 +156,11 @@ impl Folder {
 
     /// Keeps a file under `key`, with its digest noted at it. What is there already stays.
     pub fn place(&self, temp: Temp, key: &Key, digest: Option<&Digest>) -> io::Result<Committed> {
-        if let Some(digest) = digest {
-            notes::put_digest(&temp.file, digest);
+        match digest {
+            Some(digest) => notes::put_digest(&temp.file, digest),
+            None => notes::put_sha256(&temp.file, &seal::sha256(&temp.file)?),
         }
-        let _ = seal::put(&temp.file);
+        let _ = seal::put(&temp.file, key);
         temp.file.sync_all()?;
         place(&self.0, temp.path, key, false)
     }
@@ -168,7 +169,7 @@ impl Folder {
     pub fn replace_small(&self, key: &Key, bytes: &[u8]) -> io::Result<()> {
         let mut temp = self.temp()?;
         temp.file.write_all(bytes)?;
-        let _ = seal::put(&temp.file);
+        let _ = seal::put(&temp.file, key);
         temp.file.sync_all()?;
         place(&self.0, temp.path, key, true).map(drop)
     }

@@ -291,10 +291,12 @@ impl Journal {
     fn write(&self, store: &Store, entry: &Entry, incoming: Incoming) -> io::Result<(i64, i64)> {
         let data = self.path(entry.id, "data");
         match incoming {
-            Incoming::Bytes(bytes) => store.write_temp(&bytes, None)?.rename(&data)?,
+            Incoming::Bytes(bytes) => store
+                .write_temp(&bytes, &entry.key, |_| {})?
+                .rename(&data)?,
             Incoming::File(windows, temp) => {
                 // The disk tier seals the same file: its time must not change then.
-                let _ = seal::put(windows.file());
+                let _ = seal::put(windows.file(), &entry.key);
                 windows.file().sync_all()?;
                 if fs::hard_link(&temp, &data).is_err() {
                     // A file system without hard links.
@@ -312,7 +314,9 @@ impl Journal {
             h1: digest.h1.as_deref().map(ToOwned::to_owned),
         })?;
         let json_path = self.path(entry.id, "json");
-        store.write_temp(&json, None)?.rename(&json_path)?;
+        store
+            .write_temp(&json, &entry.key, |_| {})?
+            .rename(&json_path)?;
         File::open(&self.folder)?.sync_all()?;
         modified(&File::open(&data)?)
     }

@@ -22,6 +22,9 @@ use crate::Digest;
 /// The attribute that has a file's digest.
 const DIGEST: &str = "user.modgate.digest";
 
+/// The attribute that has a file's SHA-256 alone, where nothing crosses to other tiers: short enough to lie in the inode.
+const SHA256: &str = "user.modgate.sha";
+
 /// Which notes are made and read.
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
@@ -126,6 +129,21 @@ pub(crate) fn put_digest(file: &File, digest: &Digest) {
         digest.to_text().as_bytes(),
         XattrFlags::empty(),
     );
+}
+
+/// Notes the SHA-256.
+pub(crate) fn put_sha256(file: &File, sha256: &[u8; 32]) {
+    let _ = fsetxattr(file, SHA256, sha256, XattrFlags::empty());
+}
+
+/// The SHA-256 that was noted, if there is one.
+pub(crate) fn sha256_of(file: &File) -> io::Result<Option<[u8; 32]>> {
+    let mut sha256 = [0; 32];
+    match fgetxattr(file, SHA256, &mut sha256) {
+        Ok(len) => Ok((len == sha256.len()).then_some(sha256)),
+        Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The digest that was noted, if there is one.

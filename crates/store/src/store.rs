@@ -175,7 +175,7 @@ impl Store {
         )?;
         let file = File::from(file);
         let metadata = file.metadata()?;
-        if !self.seals.hold(&metadata) {
+        if !self.seals.hold(&metadata, key) {
             // To be read before it is believed.
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -305,12 +305,15 @@ impl Store {
         key: &Key,
         digest: Option<&Digest>,
     ) -> io::Result<Committed> {
-        if let Some(digest) = digest {
-            notes::put_digest(spooled.windows().file(), digest);
+        let windows = spooled.windows();
+        let file = windows.file();
+        match digest {
+            Some(digest) => notes::put_digest(file, digest),
+            None => notes::put_sha256(file, &seal::sha256(file)?),
         }
-        self.notes.arrived(spooled.windows().file());
+        self.notes.arrived(file);
         // Unsealed it is read once more when it is asked for, that is all.
-        let _ = seal::put(spooled.windows().file());
+        let _ = seal::put(file, key);
         spooled.sync()?;
         let temp = std::mem::replace(&mut spooled.temp, TempPath(None));
         place(&self.folder, temp, key, false)
@@ -328,7 +331,10 @@ impl Store {
         bytes: &Bytes,
         digest: Option<&Digest>,
     ) -> io::Result<Committed> {
-        let temp = self.write_temp(bytes, digest)?;
+        let temp = self.write_temp(bytes, key, |file| match digest {
+            Some(digest) => notes::put_digest(file, digest),
+            None => notes::put_sha256(file, &Digest::of(bytes).sha256),
+        })?;
         place(&self.folder, temp, key, false)
     }
 
@@ -395,7 +401,7 @@ impl Store {
 
     /// Writes `bytes` under `key`, over what is there. For state, never for what is kept for ever. Waits for the disk.
     pub fn replace_small(&self, key: &Key, bytes: &[u8]) -> io::Result<()> {
-        let temp = self.write_temp(bytes, None)?;
+        let temp = self.write_temp(bytes, key, |_| {})?;
         place(&self.folder, temp, key, true)?;
         self.hot.remove(key.as_str());
         Ok(())
@@ -418,14 +424,17 @@ impl Store {
         Ok((stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize))
     }
 
-    pub(crate) fn write_temp(&self, bytes: &[u8], digest: Option<&Digest>) -> io::Result<TempPath> {
+    pub(crate) fn write_temp(
+        &self,
+        bytes: &[u8],
+        key: &Key,
+        note: impl FnOnce(&File),
+    ) -> io::Result<TempPath> {
         let (mut file, temp) = self.temp()?;
         file.write_all(bytes)?;
-        if let Some(digest) = digest {
-            notes::put_digest(&file, digest);
-        }
+        note(&file);
         self.notes.arrived(&file);
-        let _ = seal::put(&file);
+        let _ = seal::put(&file, key);
         file.sync_all()?;
         Ok(temp)
     }
