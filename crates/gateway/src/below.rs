@@ -1,50 +1,54 @@
 //! Paths below a module: what the go command asks for on its way from a package to its module.
 //!
-//! For a package it asks for every prefix of its path at once and takes the longest that is a module; an error for a longer one, other
-//! than 404, ends it (protocol.md section 3). Its own chain asks a proxy for all prefixes before it goes on to the next entry, so
-//! it never asks `direct`, or stops at `off`, for a prefix that is none, where a proxy has the module. Here each path has a walk of
-//! its own, and version control that cannot be reached, an upstream that is dead, or `off` would be fatal for what go would not have asked.
+//! For a package it asks a proxy for every prefix of its path at once, takes the longest that is a module, and goes on to the next entry of
+//! its chain only if none is (protocol.md section 3). So it never asks `direct`, or stops at `off`, for a package's path where a proxy has
+//! the module. Here each path has a walk of its own, and repositories that cannot be reached, or `off`, would be fatal for what go would
+//! not have asked.
 //!
-//! So a refusal that says nothing of the path becomes "not found" where it is known that the path is no module:
-//! something else is a module whose folder it is.
+//! So such a refusal becomes "not found" as it would be for go: where all upstreams denied the path and have a module above it, or where
+//! nobody is asked and something is kept above it. Never where anything is known of the path itself, or for `/v2`, which is another
+//! version of the module above and no folder of it. An outage of an upstream is no such case: what it has is not known.
 
-use std::{fs::File, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
-use gomod::{ModulePath, Version, zip};
+use futures_util::future::join_all;
+use gomod::ModulePath;
+use moka::sync::Cache;
+use tokio::time::timeout;
 
 use crate::{
-    artifact::{Artifact, Part},
+    answer::{Answer, Content, Life, Media},
+    artifact,
     gateway::{Gateway, Refused},
     pipeline::Want,
+    record::Outcome,
+    refresh::trouble,
     refusal::{Code, Refusal},
+    settings::Route,
+    source::What,
+    versions::Wanted,
 };
 
-/// Most prefixes of a path that are looked at.
-const MAX_PREFIXES: usize = 8;
+/// Most prefixes of a path that are looked at, the longest first.
+const MAX_PREFIXES: usize = 5;
+/// How long upstreams are asked for all of them.
+const WITHIN: Duration = Duration::from_secs(10);
+/// How long it is remembered which of them upstreams have.
+const LIFE: Duration = Duration::from_secs(30);
+const MAX_REMEMBERED: u64 = 10_000;
 
-/// What shows that a path below a module is none itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Proof {
-    /// That something is kept of a module above it: nobody is asked here for what is not kept.
-    Kept,
-    /// The same, or that upstream has a module above it: all upstreams but version control denied the path.
-    Known,
-    /// That a kept zip has files in that folder.
-    Files,
-}
+/// What upstreams said of modules above somebody's path.
+#[derive(Debug)]
+pub(crate) struct Above(Cache<String, bool>);
 
-impl Proof {
-    fn needed(refusal: &Refusal) -> Option<Self> {
-        match refusal.code {
-            Code::LookupDisabled => Some(Self::Kept),
-            Code::UpstreamUnavailable | Code::UpstreamTimeout if refusal.denied => {
-                Some(Self::Known)
-            }
-            Code::UpstreamUnavailable | Code::UpstreamTimeout | Code::LoopDetected => {
-                Some(Self::Files)
-            }
-            _ => None,
-        }
+impl Above {
+    pub(crate) fn new() -> Self {
+        Self(
+            Cache::builder()
+                .max_capacity(MAX_REMEMBERED)
+                .time_to_live(LIFE)
+                .build(),
+        )
     }
 }
 
@@ -56,77 +60,123 @@ impl Gateway {
         refused: Refused,
         want: &Want,
     ) -> Refused {
-        let Some(proof) = Proof::needed(&refused.refusal) else {
+        let off = refused.refusal.code == Code::LookupDisabled;
+        let unasked = refused.refusal.denied && trouble(&refused.refusal);
+        if !(off || unasked) || path.split_major().1.starts_with('/') {
             return refused;
+        }
+        let route = self.route(path, want);
+        let below = async {
+            if self.is_known(path, &route).await? {
+                return Ok(None);
+            }
+            self.module_above(path, &route, off, want).await
         };
-        for above in above(path) {
-            match self.is_folder_of(&above, path, proof, want).await {
-                Ok(true) => {
-                    let code = match proof {
-                        Proof::Kept => Code::NotCached,
-                        Proof::Known | Proof::Files => Code::ModuleNotFound,
-                    };
-                    let why = format!("no module, but a folder of {above}");
-                    let mut refusal = Refusal::new(code, &refused.refusal.what, why);
-                    refusal.upstream.clone_from(&refused.upstream);
-                    return refusal.into();
-                }
-                Ok(false) => {}
-                Err(error) => tracing::debug!(%above, %error, "cannot be looked at"),
+        match below.await {
+            Ok(Some(above)) => {
+                let code = if off {
+                    Code::NotCached
+                } else {
+                    Code::ModuleNotFound
+                };
+                let why = format!("no module, but a path below {above}");
+                let mut refusal = Refusal::new(code, &refused.refusal.what, why);
+                refusal.upstream.clone_from(&refused.upstream);
+                refusal.into()
+            }
+            Ok(None) => refused,
+            Err(error) => {
+                tracing::debug!(%path, %error, "what is above it cannot be looked at");
+                refused
             }
         }
-        refused
     }
 
-    async fn is_folder_of(
-        self: &Arc<Self>,
-        above: &ModulePath,
-        path: &ModulePath,
-        proof: Proof,
-        want: &Want,
-    ) -> Result<bool, Refusal> {
-        let module = above.clone();
-        let kept = self
-            .on_disk(move |gateway| gateway.kept_versions(&module))
-            .await?;
-        let mut versions = kept.versions;
-        versions.extend(kept.pseudo);
-        if proof != Proof::Files {
-            let known = proof == Proof::Known
-                && versions.is_empty()
-                && self.list(above.clone(), want.clone()).await.is_ok();
-            return Ok(known || !versions.is_empty());
-        }
-        let folder = path.as_str()[above.as_str().len() + 1..].to_owned();
-        // The newest that is here says most of what is there now.
-        versions.sort_unstable();
-        for version in versions.into_iter().rev() {
-            if let Some(has) = self.has_folder(above, version, folder.clone()).await? {
-                return Ok(has);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Whether the kept zip of a version has files in a folder; `None` if it is not on the disk.
-    async fn has_folder(
-        self: &Arc<Self>,
-        module: &ModulePath,
-        version: Version,
-        folder: String,
-    ) -> Result<Option<bool>, Refusal> {
-        let zip = Artifact {
-            module: module.clone(),
-            version,
-            part: Part::Zip,
+    /// Whether it is a module as far as is known here: something of it is kept, or was listed once.
+    async fn is_known(self: &Arc<Self>, path: &ModulePath, route: &Route) -> Result<bool, Refusal> {
+        let list = Wanted {
+            module: path.clone(),
+            what: What::List,
+            route: route.clone(),
         };
-        let key = zip.key()?;
+        let key = artifact::key(list.key(), || list.name())?;
+        if self.known(&list, &key).await?.is_some() {
+            return Ok(true);
+        }
+        self.keeps_some(path).await
+    }
+
+    async fn keeps_some(self: &Arc<Self>, module: &ModulePath) -> Result<bool, Refusal> {
+        let module = module.clone();
         self.on_disk(move |gateway| {
-            let file = File::open(gateway.store.folder().join(key.as_str())).ok()?;
-            let len = file.metadata().ok()?.len();
-            zip::has_folder(file, len, &zip.module, &zip.version, &folder).ok()
+            let kept = gateway.kept_versions(&module);
+            !(kept.versions.is_empty() && kept.pseudo.is_empty())
         })
         .await
+    }
+
+    /// The longest path above that is a module, of the same chain. `off`: as far as it is kept.
+    async fn module_above(
+        self: &Arc<Self>,
+        path: &ModulePath,
+        route: &Route,
+        off: bool,
+        want: &Want,
+    ) -> Result<Option<ModulePath>, Refusal> {
+        let same = above(path).filter(|above| {
+            let other = self.route(above, want);
+            other.chain_name() == route.chain_name()
+        });
+        if off {
+            for above in same {
+                if self.keeps_some(&above).await? {
+                    return Ok(Some(above));
+                }
+            }
+            return Ok(None);
+        }
+        let Some(route) = route.of_upstreams() else {
+            return Ok(None);
+        };
+        let asked = same.map(|above| {
+            let route = route.clone();
+            async move {
+                let has = self.upstreams_have(&above, route).await;
+                has.then_some(above)
+            }
+        });
+        let found = timeout(WITHIN, join_all(asked)).await;
+        Ok(found
+            .ok()
+            .and_then(|found| found.into_iter().flatten().next()))
+    }
+
+    /// Whether the route's upstreams list a module.
+    async fn upstreams_have(self: &Arc<Self>, module: &ModulePath, route: Route) -> bool {
+        let wanted = Wanted {
+            module: module.clone(),
+            what: What::List,
+            route,
+        };
+        let name = format!("above {}", wanted.asking());
+        if let Some(known) = self.above.0.get(&name) {
+            return known;
+        }
+        let (gateway, key) = (Arc::clone(self), name.clone());
+        let (mut waiter, _) = self.flights.join(&name, move |teller| async move {
+            let told = gateway.ask_changeable(&wanted).await;
+            match &told {
+                Ok(_) => gateway.above.0.insert(key, true),
+                Err(refusal) if !trouble(refusal) => gateway.above.0.insert(key, false),
+                Err(_) => {}
+            }
+            let told = told.map(|(_, list)| {
+                let life = Life::For(Duration::ZERO);
+                Answer::new(Content::Bytes(list), Media::Text, life, Outcome::Miss)
+            });
+            teller.tell(told.map_err(Arc::new));
+        });
+        waiter.told().await.is_ok()
     }
 }
 

@@ -18,6 +18,7 @@ use vcs::Direct;
 use crate::{
     answer::Answer,
     background::Background,
+    below::Above,
     changeable::Changeables,
     epoch::Epoch,
     flight::Flights,
@@ -92,6 +93,7 @@ pub struct Gateway {
     pub(crate) flights: Flights<Answer>,
     pub(crate) negatives: Negatives,
     pub(crate) changeables: Changeables,
+    pub(crate) above: Above,
     pub(crate) sumdb: ArcSwapOption<SumDb>,
     pub(crate) background: Background,
     pub(crate) lists: Lists,
@@ -153,6 +155,7 @@ impl Gateway {
             flights: Flights::new(tasks.clone()),
             negatives: Negatives::new(),
             changeables: Changeables::new(),
+            above: Above::new(),
             sumdb: ArcSwapOption::empty(),
             background: Background::new(),
             lists: Lists::default(),

@@ -242,10 +242,11 @@ impl Gateway {
                     Some(tombstone) => return Err(retired(wanted.name(), &tombstone)),
                 },
                 Err(refusal) => {
-                    if !matches!(wanted.what, What::Latest) || trouble(&refusal) {
+                    let unknown = trouble(&refusal) && !refusal.denied;
+                    if !matches!(wanted.what, What::Latest) || unknown {
                         return Err(refusal);
                     }
-                    // An upstream without `@latest`, a folder say: its list tells. If that fails it is not known that
+                    // An upstream without `@latest`, a folder say: its list tells, as it does go before that asks version control. If that fails it is not known that
                     // there is nothing.
                     let listed = self.latest_of_list(wanted).await;
                     let raw =
@@ -266,10 +267,13 @@ impl Gateway {
                 let why = "the version it stands for was retired here";
                 Refusal::new(Code::ResourceGone, wanted.name(), why)
             })?;
-            let private = wanted.route.is_private();
-            self.changeables
-                .insert(key.as_str(), private, Arc::clone(&known));
-            self.save(key, &known).await;
+            // Of a chain that is none any more it is an answer for who asked, and no more.
+            if self.is_current(wanted, &known) {
+                let private = wanted.route.is_private();
+                self.changeables
+                    .insert(key.as_str(), private, Arc::clone(&known));
+                self.save(key, &known).await;
+            }
             let mut answer = Answer::new(
                 Content::Bytes(known.served.clone()),
                 wanted.media(),
@@ -282,7 +286,10 @@ impl Gateway {
     }
 
     /// What the chain says, from the first of it that says something sensible.
-    async fn ask_changeable(&self, wanted: &Wanted) -> Result<(Arc<str>, Bytes), Refusal> {
+    pub(crate) async fn ask_changeable(
+        &self,
+        wanted: &Wanted,
+    ) -> Result<(Arc<str>, Bytes), Refusal> {
         let settings = self.settings.load_full().by_way_of(wanted.route.via());
         let wish = Wish::Changing(wanted.what.clone());
         let mut search = Search::new(&settings, &wanted.route, &wanted.module, &wish);
@@ -311,7 +318,8 @@ impl Gateway {
         };
         let key = artifact::key(listed.key(), || listed.name())?;
         let known = self.known(&listed, &key).await?;
-        let fresh = known.filter(|known| known.age() <= self.life(&What::List));
+        let fresh = known
+            .filter(|known| known.is_of(&wanted.route) && known.age() <= self.life(&What::List));
         let raw = if let Some(known) = fresh {
             known
         } else {

@@ -198,6 +198,15 @@ impl Route {
         &self.via
     }
 
+    /// The same without version control. `None` if nothing is left.
+    pub(crate) fn of_upstreams(&self) -> Option<Self> {
+        let chain = Arc::new(self.chain.upstreams()?);
+        Some(Self {
+            chain,
+            ..self.clone()
+        })
+    }
+
     /// The chain to walk.
     pub fn chain(&self) -> &Arc<Chain> {
         &self.chain

@@ -273,12 +273,17 @@ impl Gateway {
         }
         let served = self.compose(wanted, &said.raw)?;
         let known = Arc::new(said.recomposed(served));
-        if known.is_of(&wanted.route) {
+        if known.is_of(&wanted.route) && self.is_current(wanted, &known) {
             let private = wanted.route.is_private();
             self.changeables
                 .insert(key.as_str(), private, Arc::clone(&known));
         }
         Some(known)
+    }
+
+    /// Whether it is the word of the chain that the module has now: the configuration may have been read again meanwhile.
+    pub(crate) fn is_current(&self, wanted: &Wanted, said: &Changeable) -> bool {
+        said.is_of(&self.settings.load().routes.resolve(&wanted.module))
     }
 
     /// What can be said from kept versions alone: a list, or the latest of them.

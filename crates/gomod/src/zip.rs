@@ -92,21 +92,6 @@ pub enum ZipError {
     },
 }
 
-/// Whether the zip of a module's version has files in `folder`, or in a folder below it. Then no module was there at that version:
-/// a module's zip leaves out what belongs to another. Reads the central directory alone.
-pub fn has_folder<R: Read + Seek>(
-    reader: R,
-    len: u64,
-    path: &ModulePath,
-    version: &Version,
-    folder: &str,
-) -> Result<bool, ZipError> {
-    let mut window = inflate::Window::new(reader, len);
-    let entries = directory::read(&mut window, &Limits::default())?;
-    let within = format!("{path}@{version}/{folder}/");
-    Ok(entries.iter().any(|entry| entry.name.starts_with(&within)))
-}
-
 /// Checks the zip of a module's version in `reader`, which holds `len` bytes.
 pub fn check<R: Read + Seek>(
     reader: R,

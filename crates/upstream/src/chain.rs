@@ -238,6 +238,14 @@ impl Chain {
         }
     }
 
+    /// Its upstreams, without what stands for none at its end. `None` if there are none.
+    pub fn upstreams(&self) -> Option<Self> {
+        let mut entries = self.entries.clone();
+        entries.retain(|entry| matches!(entry.target, Target::Http(_)));
+        entries.last_mut()?.fall = Fall::OnAbsent;
+        Some(Self { entries })
+    }
+
     /// The chain of one upstream.
     pub fn single(base: BaseUrl) -> Self {
         Self {

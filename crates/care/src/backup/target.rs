@@ -58,7 +58,7 @@ impl Target {
     }
 
     /// The names of all backups, finished or not, in no order.
-    pub(super) async fn ids(&self) -> Result<Vec<String>, CareError> {
+    pub async fn ids(&self) -> Result<Vec<String>, CareError> {
         match self {
             Self::Folder(folder) => {
                 let folder = folder.clone();

@@ -48,7 +48,12 @@ pub fn restore(args: &RestoreArgs, env: Env) -> io::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     };
     let restored = super::runtime()?.block_on(async {
-        let (records, target) = open(&config, args.from.as_ref()).await?;
+        let target = target(&config, args.from.as_ref())?;
+        // Before there are new records.
+        if target.ids().await.map_err(io::Error::other)?.is_empty() {
+            return Err(io::Error::other("there is no backup there"));
+        }
+        let records = wire::open_records(&config).await?;
         let work = Folder::new(wire::store_folder(&config)).work()?;
         let restored = backup::restore(&records, &target, args.at, &work).await;
         records.close().await;
@@ -78,8 +83,12 @@ pub fn restore(args: &RestoreArgs, env: Env) -> io::Result<ExitCode> {
 }
 
 async fn open(config: &Config, named: Option<&BackupTarget>) -> io::Result<(Records, Target)> {
+    let target = target(config, named)?;
+    Ok((wire::open_records(config).await?, target))
+}
+
+fn target(config: &Config, named: Option<&BackupTarget>) -> io::Result<Target> {
     let target = named.or(config.backup.to.as_ref());
     let target = target.ok_or_else(|| io::Error::other("no backup.to is set: say where"))?;
-    let target = wire::backups(config, target).map_err(io::Error::other)?;
-    Ok((wire::open_records(config).await?, target))
+    wire::backups(config, target).map_err(io::Error::other)
 }

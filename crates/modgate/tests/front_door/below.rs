@@ -49,39 +49,100 @@ async fn list(gate: &Modgate, path: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_package_is_no_module_whoever_cannot_be_asked() {
+async fn a_package_is_no_module_where_go_would_not_ask() {
     let lab = Lab::start().await;
     lab.add(library());
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path();
     // Version control cannot be reached from here, and has no such host: nothing was asked for yet.
-    let mut gate = start(data, &format!("{},direct", lab.url())).await;
+    let chain = format!("{},direct", lab.url());
+    let mut gate = start(data, &chain).await;
     assert_eq!(list(&gate, "lib/pkg/name").await, "404 module_not_found");
     assert_eq!(list(&gate, "lib/other").await, "404 module_not_found");
-    let other = list(&gate, "another/pkg").await;
-    assert_eq!(
-        other, "502 upstream_unavailable",
-        "nothing is known above it"
-    );
+    for unknown in ["another/pkg", "lib/v2"] {
+        let said = list(&gate, unknown).await;
+        assert_eq!(said, "502 upstream_unavailable", "{unknown}");
+    }
     tidy(&gate, "a.example/main").await;
     let zip = data.join("go").join(&library().url_path("zip")[1..]);
     eventually("it is kept", async || zip.exists()).await;
-    assert!(gate.terminate().await.success());
-
-    // The upstream is dead: what the kept zip shows to be a folder is no module; of the rest nothing is known.
-    lab.stop().await;
-    let mut gate = start(data, &lab.url()).await;
-    assert_eq!(list(&gate, "lib/pkg/name").await, "404 module_not_found");
-    assert_eq!(list(&gate, "lib/pkg").await, "404 module_not_found");
-    let other = list(&gate, "lib/other").await;
-    assert_eq!(other, "502 upstream_unavailable");
-    tidy(&gate, "a.example/second").await;
+    // However long a path is, it costs little.
+    lab.reset_counts();
+    let long = format!("lib/{}", ["x"; 40].join("/"));
+    assert_eq!(list(&gate, &long).await, "502 upstream_unavailable");
+    assert!(lab.requests().len() <= 6, "{:?}", lab.requests());
     assert!(gate.terminate().await.success());
 
     // Nobody is asked at all.
     let gate = start(data, "off").await;
     assert_eq!(list(&gate, "lib/pkg/name").await, "404 not_cached");
-    assert_eq!(list(&gate, "lib/other").await, "404 not_cached");
-    assert_eq!(list(&gate, "another").await, "403 lookup_disabled");
-    tidy(&gate, "a.example/third").await;
+    for none in ["another", "lib/v2"] {
+        assert_eq!(list(&gate, none).await, "403 lookup_disabled", "{none}");
+    }
+    tidy(&gate, "a.example/second").await;
+}
+
+/// What is a module below another one stays in trouble as long as it cannot be asked for: go would take the one above.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_makes_no_module_a_folder() {
+    let lab = Lab::start().await;
+    let inner = |version| Module::new("lab.example/lib/pkg", version).file("a.go", "package pkg\n");
+    lab.add(library());
+    lab.add(inner("v0.1.0"));
+    lab.add(inner("v0.1.5"));
+    lab.add(inner("v0.2.0"));
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path();
+    let chain = format!("{},direct", lab.url());
+    let mut gate = start(data, &chain).await;
+    for module in [library(), inner("v0.1.0")] {
+        for ending in ["info", "mod", "zip"] {
+            let path = module.url_path(ending);
+            assert_eq!(gate.get(&path).await.status, 200);
+            let kept = data.join("go").join(&path[1..]);
+            eventually("it is kept", async || kept.exists()).await;
+        }
+    }
+    // Listed, and without a latest version of its own.
+    assert_eq!(list(&gate, "lib/pkg").await, "listed");
+    lab.fault("/lib/pkg/@latest", testkit::lab::Fault::Status(404), None);
+    let latest = gate.get("/lab.example/lib/pkg/@latest").await;
+    assert!(
+        latest.text().contains("v0.2.0"),
+        "the list tells: {}",
+        latest.text()
+    );
+    let absent = gate.get("/lab.example/lib/pkg/@v/main.info").await;
+    assert_eq!(
+        absent.status,
+        502,
+        "a branch that only a repository knows: {}",
+        absent.text()
+    );
+    assert!(gate.terminate().await.success());
+    lab.stop().await;
+    for chain in [chain, lab.url()] {
+        let mut gate = start(data, &chain).await;
+        for asked in [
+            "lib/pkg/@v/v0.1.5.info",
+            "lib/pkg/@v/main.info",
+            "lib/pkg/name/@v/list",
+            "lib/new/@latest",
+        ] {
+            let reply = gate.get(&format!("/lab.example/{asked}")).await;
+            assert!(reply.status >= 500, "{asked}: {}", reply.text());
+        }
+        assert!(gate.terminate().await.success());
+    }
+    // A rule for one module, whatever is kept of another.
+    let options = Options {
+        config: Some(format!(
+            "chain = \"{}\"\n[sumdb]\nname = \"off\"\n[[route]]\nmatch = [\"lab.example/lib/inner\"]\nchain = \"off\"\n",
+            lab.url()
+        )),
+        data: Some(data.to_owned()),
+        ..Options::default()
+    };
+    let gate = Modgate::start(bin(), options).await;
+    assert_eq!(list(&gate, "lib/inner").await, "403 lookup_disabled");
 }
