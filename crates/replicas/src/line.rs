@@ -24,7 +24,9 @@ const POLL: Duration = Duration::from_millis(800);
 /// Changes that are told in one object.
 const MAX_TOLD: usize = 256;
 /// Tries to write one, against others that do.
-const TRIES: usize = 8;
+const TRIES: u32 = 8;
+/// Between two of them, times how many there were.
+const PAUSE: Duration = Duration::from_millis(20);
 const MAX_BYTES: u64 = 4 << 20;
 const QUEUE: usize = 256;
 
@@ -255,33 +257,49 @@ impl Board {
             .unwrap_or_else(|_| Err(ReplicasError::timeout("reading what changed")))
     }
 
+    /// Again and again for a while: who does not hear of it now may never.
     async fn write(&self, message: &Message) -> Result<(), ReplicasError> {
-        for _ in 0..TRIES {
-            let (mut messages, mode) = match self.read(None).await? {
-                None => (VecDeque::new(), PutMode::Create),
-                Some((messages, version)) => (messages, PutMode::Update(version)),
-            };
-            let seq = messages.back().map_or(0, |last| last.seq) + 1;
-            messages.push_back(Message {
-                seq,
-                ..message.clone()
-            });
-            while messages.len() > MAX_TOLD {
-                messages.pop_front();
+        let mut failure = ReplicasError::new("telling", "too many others do");
+        for again in 0..TRIES {
+            if again > 0 {
+                sleep(PAUSE * again).await;
             }
-            let bytes = serde_json::to_vec(&messages)
-                .map_err(|error| ReplicasError::new("telling", error))?;
-            let put = self
-                .store
-                .put_opts(&self.path, bytes.into(), PutOptions::from(mode));
-            match timeout(self.timeout, put).await {
-                Err(_) => return Err(ReplicasError::timeout("telling")),
-                Ok(Ok(_)) => return Ok(()),
-                Ok(Err(Error::AlreadyExists { .. } | Error::Precondition { .. })) => {}
-                Ok(Err(error)) => return Err(failed(&error)),
+            match self.write_once(message).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(error) => failure = error,
             }
         }
-        Err(ReplicasError::new("telling", "too many others do"))
+        Err(failure)
+    }
+
+    /// False if another replica wrote at the same time.
+    async fn write_once(&self, message: &Message) -> Result<bool, ReplicasError> {
+        let (mut messages, mode) = match self.read(None).await? {
+            None => (VecDeque::new(), PutMode::Create),
+            Some((messages, version)) => (messages, PutMode::Update(version)),
+        };
+        let seq = messages.back().map_or(0, |last| last.seq) + 1;
+        messages.push_back(Message {
+            seq,
+            ..message.clone()
+        });
+        while messages.len() > MAX_TOLD {
+            messages.pop_front();
+        }
+        let bytes =
+            serde_json::to_vec(&messages).map_err(|error| ReplicasError::new("telling", error))?;
+        let put = self
+            .store
+            .put_opts(&self.path, bytes.into(), PutOptions::from(mode));
+        match timeout(self.timeout, put).await {
+            Err(_) => Err(ReplicasError::timeout("telling")),
+            Ok(Ok(_)) => Ok(true),
+            Ok(Err(
+                Error::AlreadyExists { .. } | Error::Precondition { .. } | Error::NotFound { .. },
+            )) => Ok(false),
+            Ok(Err(error)) => Err(failed(&error)),
+        }
     }
 }
 

@@ -26,6 +26,8 @@ const MAX_SEEN: usize = 10_000;
 /// Longest that is believed of a lease's own word.
 const MAX_TTL: Duration = Duration::from_mins(1);
 const MAX_BYTES: u64 = 64 << 10;
+/// How often a lease is written that was in the way, and is not there.
+const CREATES: usize = 3;
 /// How often a lease is given back that the storage does not take back at once.
 const RELEASES: usize = 3;
 
@@ -86,12 +88,19 @@ impl StorageLeases {
         key: &str,
         ttl: Duration,
     ) -> Result<Option<Held>, ReplicasError> {
-        let created = self.put(key, 1, ttl, PutMode::Create).await?;
-        if let Some(version) = created {
-            return Ok(Some(held(key, 1, version)));
+        let mut left = None;
+        for _ in 0..CREATES {
+            let created = self.put(key, 1, ttl, PutMode::Create).await?;
+            if let Some(version) = created {
+                return Ok(Some(held(key, 1, version)));
+            }
+            left = self.left(key).await?;
+            if left.is_some() {
+                break;
+            }
         }
-        let Some(left) = self.left(key).await? else {
-            // Given back between the two: whoever asks again may have it.
+        // Given back between the two, again and again: whoever asks once more may have it.
+        let Some(left) = left else {
             return Ok(None);
         };
         let over = left.is_zero();
