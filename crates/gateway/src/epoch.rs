@@ -93,9 +93,11 @@ impl Gateway {
         if !self.epoch.take(digest) || self.is_alone() {
             return;
         }
-        let (records, digest) = (Arc::clone(&self.records), digest.to_owned());
+        // With who took it: its own news comes back to it, perhaps after another's that is newer.
+        let news = format!("{digest} {}", self.via());
+        let records = Arc::clone(&self.records);
         self.tasks.spawn(async move {
-            if let Err(error) = records.announce(ChangeKind::Config, &digest).await {
+            if let Err(error) = records.announce(ChangeKind::Config, &news).await {
                 tracing::warn!(%error, "the other replicas do not hear of the new configuration");
             }
         });
@@ -117,8 +119,11 @@ impl Gateway {
         }
     }
 
-    pub(crate) fn hear_epoch(&self, digest: &str) {
-        self.epoch.heard(digest);
+    pub(crate) fn hear_epoch(&self, news: &str) {
+        let (digest, by) = news.split_once(' ').unwrap_or((news, ""));
+        if by != self.via() {
+            self.epoch.heard(digest);
+        }
     }
 
     /// Whether the newest configuration among the replicas is not this one's; none if there are no others.

@@ -150,7 +150,7 @@ pub struct CheckArgs {
 /// Flags of `retire`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A running server follows within a second, every replica within two.
+    after_help = "A running server follows within a second, replicas that share their records (PostgreSQL) within two.
 
 Examples:
   modgate retire github.com/user/repo@v1.2.3 --reason 'licence changed, use v1.2.4'"
@@ -170,7 +170,7 @@ pub struct RetireArgs {
 /// Flags of `unretire`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A running server follows within a second, every replica within two.
+    after_help = "A running server follows within a second, replicas that share their records (PostgreSQL) within two.
 
 Examples:
   modgate unretire github.com/user/repo@v1.2.3"

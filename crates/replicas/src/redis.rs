@@ -115,7 +115,6 @@ impl Connection {
         keys: &[&str],
         arguments: &[&str],
     ) -> Result<T, ReplicasError> {
-        let mut manager = self.manager().await?;
         let mut call = script.prepare_invoke();
         for key in keys {
             call.key(*key);
@@ -123,6 +122,20 @@ impl Connection {
         for argument in arguments {
             call.arg(*argument);
         }
+        let mut manager = self.manager().await?;
+        let mut broken = false;
+        let done = self.within(async {
+            let done = call.invoke_async(&mut manager).await;
+            broken = done.as_ref().is_err_and(is_broken);
+            done
+        });
+        let done = done.await;
+        if !broken {
+            return done;
+        }
+        // The server closed it while nobody asked anything: it may well be back.
+        *self.manager.lock().await = None;
+        let mut manager = self.manager().await?;
         self.within(call.invoke_async(&mut manager)).await
     }
 
@@ -148,6 +161,11 @@ impl Connection {
     ) -> Result<Vec<String>, ReplicasError> {
         self.run(&Script::new(TOLD), &[stream], &[after]).await
     }
+}
+
+/// Whether it says nothing but that the connection is gone.
+fn is_broken(error: &redis::RedisError) -> bool {
+    !error.is_timeout() && (error.is_connection_dropped() || error.is_io_error())
 }
 
 /// What kind it is, and no more: the rest may repeat an address.

@@ -58,10 +58,10 @@ fn edit(
     let name = format!("{}@{}", version.module, version.version);
     match (retire, changed) {
         (true, _) => eprintln!(
-            "{name} is retired in {place}: running servers answer 410 within a second, all replicas within two"
+            "{name} is retired in {place}: running servers answer 410 within a second, replicas that share their records within two"
         ),
         (false, true) => eprintln!(
-            "{name} is served again in {place}: by running servers within a second, by all replicas within two"
+            "{name} is served again in {place}: by running servers within a second, by replicas that share their records within two"
         ),
         (false, false) => {
             eprintln!("{name} was not retired in {place}");
