@@ -4,6 +4,8 @@
 //! the tier, key and digest; synced, then renamed there). An entry counts from the moment its `.json` is there; it ends when the
 //! `.json` goes. A `.data` alone is a leftover and is removed at the start. Bounded by entries and bytes.
 
+mod written;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt,
@@ -18,29 +20,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use crate::{
-    Content, Digest, Kept, Key, Store,
-    digest::sha256_from_hex,
-    seal,
+    Content, Digest, Kept, Key, Store, seal,
     tier::{Source, count},
     window::Windows,
 };
+use written::{id_of, read};
 
-/// Longest `.json` that is read, in bytes.
-const MAX_JSON: u64 = 16 << 10;
-
-/// An entry as it is written down.
-#[derive(Deserialize, Serialize)]
-struct Written {
-    tier: String,
-    key: String,
-    size: u64,
-    sha256: String,
-    h1: Option<String>,
-}
+pub(crate) use written::waiting;
 
 /// Something that a tier is still to get.
 #[derive(Clone, Debug)]
@@ -305,14 +294,7 @@ impl Journal {
                 }
             }
         }
-        let digest = &entry.digest;
-        let json = serde_json::to_vec(&Written {
-            tier: entry.tier.as_ref().to_owned(),
-            key: entry.key.to_string(),
-            size: digest.size,
-            sha256: digest.sha256_hex(),
-            h1: digest.h1.as_deref().map(ToOwned::to_owned),
-        })?;
+        let json = written::to_json(entry)?;
         let json_path = self.path(entry.id, "json");
         store
             .write_temp(&json, &entry.key, |_| {})?
@@ -497,55 +479,7 @@ impl Journal {
     }
 }
 
-/// What waits in the journal of a data folder, read beside its owner. Waits for the disk.
-pub(crate) fn waiting(data: &Path) -> io::Result<HashSet<(String, Key)>> {
-    let entries = match fs::read_dir(data.join("journal")) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(HashSet::new()),
-        Err(error) => return Err(error),
-    };
-    let mut waiting = HashSet::new();
-    for entry in entries {
-        let path = entry?.path();
-        // One that cannot be read was written to its tier in the meantime, or is the owner's to tell of.
-        if path.extension().is_some_and(|ending| ending == "json")
-            && let Some(entry) = id_of(&path).and_then(|id| read(&path, id))
-        {
-            waiting.insert((entry.tier.as_ref().to_owned(), entry.key));
-        }
-    }
-    Ok(waiting)
-}
-
 fn modified(file: &File) -> io::Result<(i64, i64)> {
     let metadata = file.metadata()?;
     Ok((metadata.mtime(), metadata.mtime_nsec()))
-}
-
-fn id_of(path: &Path) -> Option<u64> {
-    let stem = path.file_stem()?.to_str()?;
-    (stem.len() == 16)
-        .then(|| u64::from_str_radix(stem, 16).ok())
-        .flatten()
-}
-
-fn read(path: &Path, id: u64) -> Option<Entry> {
-    if fs::metadata(path).ok()?.len() > MAX_JSON {
-        return None;
-    }
-    let written: Written = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-    let data = fs::metadata(path.with_extension("data")).ok()?;
-    if data.len() != written.size {
-        return None;
-    }
-    Some(Entry {
-        id,
-        tier: written.tier.into(),
-        key: Key::new(written.key).ok()?,
-        digest: Digest {
-            size: written.size,
-            sha256: sha256_from_hex(&written.sha256)?,
-            h1: written.h1.map(Into::into),
-        },
-    })
 }

@@ -215,7 +215,9 @@ impl FossilRepository {
             Ok(parsed) if parsed.scheme() == "https" => {
                 let host = parsed.host_str().unwrap_or_default();
                 let port = parsed.port_or_known_default().unwrap_or(443);
-                format!("http://{host}:{port}{}", parsed.path())
+                let query = parsed.query().map(|query| format!("?{query}"));
+                let query = query.unwrap_or_default();
+                format!("http://{host}:{port}{}{query}", parsed.path())
             }
             _ => url.clone(),
         }
