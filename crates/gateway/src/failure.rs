@@ -41,6 +41,7 @@ pub(crate) fn direct(what: String, absent: Code, error: DirectError) -> Refusal 
         ErrorKind::Invalid => Code::ModuleInvalid,
         ErrorKind::TooLarge => Code::TooLarge,
         ErrorKind::Disk => Code::StorageError,
+        ErrorKind::DiskFull => Code::StorageFull,
     };
     let mut refusal = Refusal::new(code, what, format!("direct: {}", error.text));
     refusal.hint = error.hint.map(Into::into);

@@ -1,6 +1,6 @@
 //! Why a module was not got.
 
-use std::fmt;
+use std::{fmt, io};
 
 /// What a failure means for the one who asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,6 +25,8 @@ pub enum ErrorKind {
     TooLarge,
     /// The folder of mirrors cannot be used.
     Disk,
+    /// The disk with the folder of mirrors is full.
+    DiskFull,
 }
 
 /// Why a module was not got. Cheap to share among those who wait for the same.
@@ -72,8 +74,12 @@ impl DirectError {
             .hint("a limit of this gateway, not of Go: its owner can raise it, or the module be made smaller")
     }
 
-    pub(crate) fn disk(what: &str, error: &std::io::Error) -> Self {
-        Self::new(ErrorKind::Disk, format!("{what}: {error}"))
+    pub(crate) fn disk(what: &str, error: &io::Error) -> Self {
+        let kind = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::DiskFull,
+            _ => ErrorKind::Disk,
+        };
+        Self::new(kind, format!("{what}: {error}"))
             .hint("check the folder of mirrors: free space, permissions")
     }
 }
@@ -85,3 +91,16 @@ impl fmt::Display for DirectError {
 }
 
 impl std::error::Error for DirectError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_from_a_broken_one() {
+        let kind = |error: io::ErrorKind| DirectError::disk("x", &error.into()).kind;
+        assert_eq!(kind(io::ErrorKind::StorageFull), ErrorKind::DiskFull);
+        assert_eq!(kind(io::ErrorKind::QuotaExceeded), ErrorKind::DiskFull);
+        assert_eq!(kind(io::ErrorKind::PermissionDenied), ErrorKind::Disk);
+    }
+}

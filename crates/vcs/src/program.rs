@@ -52,7 +52,8 @@ const MEANINGS: &[(&str, ErrorKind)] = &[
     ("e170000:", ErrorKind::NotFound),
     // Of Breezy.
     ("error: not a branch:", ErrorKind::NotFound),
-    ("no space left on device", ErrorKind::Disk),
+    ("no space left on device", ErrorKind::DiskFull),
+    ("disk quota exceeded", ErrorKind::DiskFull),
     ("timed out", ErrorKind::Timeout),
 ];
 

@@ -7,8 +7,8 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 
-/// Longest run.
-const TIME: Duration = Duration::from_secs(30);
+/// Longest run. Whoever asks for a page with it waits a little longer, and is told whose fault it is.
+const TIME: Duration = Duration::from_secs(15);
 /// Most output in bytes.
 const MAX_OUTPUT: u64 = 64 * 1024;
 /// How long the output may stay open after the command's end, by children it left behind.

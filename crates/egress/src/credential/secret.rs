@@ -52,7 +52,7 @@ pub enum Secret {
     },
     /// A file, without the white space around its text; read again when it changes.
     File(PathBuf),
-    /// What a command prints, without the white space around it: asked for every 5 minutes, with 30 s to answer.
+    /// What a command prints, without the white space around it: asked for every 5 minutes, with 15 s to answer.
     Command(Vec<String>),
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::setting::{
     Fallback::{Found, Unset, Value},
     Kind::{
-        Address, ByUrl, Chain, Choice, Count, Database, Hosts, Items, Path, Patterns, Proxy, Size,
-        Switch, Time, TimeOrForever, Url, Vcs,
+        Address, ByUrl, Chain, Choice, Count, Database, Items, Path, Patterns, Size, Switch, Time,
+        TimeOrForever, Url,
     },
     Setting,
 };

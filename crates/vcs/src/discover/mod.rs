@@ -206,7 +206,8 @@ impl Discovery {
                 repo_url::show(&import.vcs)
             ))
         })?;
-        if !is_folder(&import.subdir) {
+        let subdir = cleaned(&import.subdir);
+        if !is_folder(&subdir) {
             return Err(of_page(format!(
                 "invalid subdirectory \"{}\"",
                 repo_url::show(&import.subdir)
@@ -231,7 +232,7 @@ impl Discovery {
             prefix: import.prefix.clone(),
             vcs,
             url: written(&url, &import.url),
-            subdir: import.subdir.clone(),
+            subdir,
             credentials,
         })
     }
@@ -384,6 +385,18 @@ fn written(url: &Url, text: &str) -> String {
         Ok(same) if same == *url && text.starts_with(url.scheme()) => text.to_owned(),
         _ => url.to_string(),
     }
+}
+
+/// A folder as a page names it, without the `./` and `/` around it that go does not mind either.
+fn cleaned(subdir: &str) -> String {
+    let elements = subdir.trim_end_matches('/').split('/');
+    let mut elements: Vec<&str> = elements.collect();
+    elements.retain(|element| *element != ".");
+    if elements.is_empty() {
+        // go looks for tags below `./`, which no repository has.
+        return subdir.to_owned();
+    }
+    elements.join("/")
 }
 
 /// A folder in a repository, or nothing.

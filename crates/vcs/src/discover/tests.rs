@@ -74,6 +74,9 @@ async fn pages_are_believed_where_they_may_be() {
             "https://a.example/sub?go-get=1" => {
                 tag("a.example/sub git https://h.example/mono pkgs/go")
             }
+            "https://a.example/loosesub?go-get=1" => {
+                tag("a.example/loosesub git https://h.example/mono ./pkgs/go/")
+            }
             "https://a.example/badsub?go-get=1" => {
                 tag("a.example/badsub git https://h.example/mono ../../etc")
             }
@@ -132,6 +135,10 @@ async fn pages_are_believed_where_they_may_be() {
         (
             "a.example/sub",
             "git a.example/sub https://h.example/mono pkgs/go (no credentials)",
+        ),
+        (
+            "a.example/loosesub",
+            "git a.example/loosesub https://h.example/mono pkgs/go (no credentials)",
         ),
         (
             "a.example/badsub",

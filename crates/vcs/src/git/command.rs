@@ -27,6 +27,8 @@ const CONFIG: &[(&str, &str)] = &[
     ("transfer.bundleURI", "false"),
     ("protocol.version", "2"),
     ("http.followRedirects", "false"),
+    // As our own client does: some proxies hang up on who asks first without the password.
+    ("http.proxyAuthMethod", "basic"),
     // Servers say something every few seconds while they work.
     ("http.lowSpeedLimit", "1"),
     ("http.lowSpeedTime", "60"),

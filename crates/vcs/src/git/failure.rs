@@ -38,7 +38,8 @@ const MEANINGS: &[(&str, ErrorKind)] = &[
         "fatal: does not appear to be a git repository",
         ErrorKind::NotFound,
     ),
-    ("no space left on device", ErrorKind::Disk),
+    ("no space left on device", ErrorKind::DiskFull),
+    ("disk quota exceeded", ErrorKind::DiskFull),
     ("operation timed out", ErrorKind::Timeout),
     ("operation too slow", ErrorKind::Timeout),
     ("connection timed out", ErrorKind::Timeout),
@@ -216,6 +217,10 @@ mod tests {
             (
                 "git@a.com: Permission denied (publickey).",
                 ErrorKind::Unauthorized,
+            ),
+            (
+                "fatal: write error: No space left on device",
+                ErrorKind::DiskFull,
             ),
             ("", ErrorKind::Unavailable),
         ] {

@@ -371,6 +371,10 @@ pub(crate) async fn blocking<T: Send + 'static>(
 
 /// Removes a repository in an order that never leaves a half that looks whole.
 fn remove(folder: &Path) -> io::Result<()> {
+    // Somebody put a file there.
+    if fs::symlink_metadata(folder).is_ok_and(|data| !data.is_dir()) {
+        return fs::remove_file(folder);
+    }
     for done in [
         fs::remove_file(folder.join("HEAD")),
         fs::remove_dir_all(folder),
@@ -415,4 +419,24 @@ pub(crate) fn bytes(folder: &Path) -> u64 {
             Err(_) => 0,
         })
         .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_in_the_place_of_a_mirror_goes() {
+        let base = tempfile::tempdir().unwrap();
+        let place = base.path().join("x.git");
+        remove(&place).unwrap();
+        fs::write(&place, "a file").unwrap();
+        remove(&place).unwrap();
+        std::os::unix::fs::symlink("nowhere", &place).unwrap();
+        remove(&place).unwrap();
+        fs::create_dir_all(place.join("objects")).unwrap();
+        fs::write(place.join("HEAD"), "").unwrap();
+        remove(&place).unwrap();
+        assert!(fs::symlink_metadata(&place).is_err());
+    }
 }

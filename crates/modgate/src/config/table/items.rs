@@ -248,7 +248,7 @@ pub(super) static CREDENTIAL: &[Setting] = &[
         name: "helper",
         kind: Command,
         default: Unset,
-        doc: "A git credential helper: the program with its arguments, to which `get` is added. It has 30 s and no terminal. What it says is believed for 5 minutes.",
+        doc: "A git credential helper: the program with its arguments, to which `get` is added. It has 15 s and no terminal. What it says is believed for 5 minutes.",
         example: "[\"git\", \"credential-store\", \"--file\", \"/etc/modgate/git-credentials\"]",
         restart: false,
     },
