@@ -51,6 +51,9 @@ pub(crate) enum Media {
     Octets,
 }
 
+/// The warning of what is said again while nobody can be asked.
+pub(crate) const STALE: &str = "Response is Stale: upstream is in trouble";
+
 /// How long an answer may be believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Life {

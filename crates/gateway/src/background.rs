@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{
     sync::mpsc,
-    time::{MissedTickBehavior, interval, sleep},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
 use crate::{
@@ -17,6 +17,8 @@ use crate::{
 
 /// Lists of folders are written this long after a version came, once for many.
 const LIST_DELAY: Duration = Duration::from_millis(500);
+/// How long work is waited for before it is seen whether the gateway is still there.
+const LOOK_UP: Duration = Duration::from_secs(5);
 /// How often what was served unverified is tried again.
 const VERIFY_AGAIN: Duration = Duration::from_secs(15);
 /// How often mirrors of repositories are looked after.
@@ -54,6 +56,7 @@ impl Background {
             tokio::spawn(fetch_queued(Arc::downgrade(gateway), Arc::clone(&receiver)));
         }
         tokio::spawn(write_lists(Arc::downgrade(gateway)));
+        tokio::spawn(note_denials(Arc::downgrade(gateway)));
         tokio::spawn(verify_again(Arc::downgrade(gateway)));
         if gateway.records.shared() {
             tokio::spawn(compare_heads(Arc::downgrade(gateway)));
@@ -135,12 +138,20 @@ async fn write_lists(gateway: Weak<Gateway>) {
         };
         let changed = strong.lists.wait();
         // Looks up now and then, so that the gateway can go.
-        let some = tokio::time::timeout(Duration::from_secs(5), changed)
-            .await
-            .is_ok();
+        let some = timeout(LOOK_UP, changed).await.is_ok();
         if some {
             sleep(LIST_DELAY).await;
             strong.write_lists().await;
+        }
+    }
+}
+
+async fn note_denials(gateway: Weak<Gateway>) {
+    while let Some(gateway) = gateway.upgrade() {
+        let come = gateway.denials.wait();
+        // Looks up now and then, so that the gateway can go.
+        if timeout(LOOK_UP, come).await.is_ok() {
+            gateway.note_denials().await;
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::{
     borrow::Cow,
+    io,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -88,6 +89,11 @@ impl Changeable {
         private == route.is_private()
     }
 
+    /// Whose word it is, where that was noted.
+    pub(crate) fn chain(&self) -> Option<&ChainName> {
+        self.chain.as_ref()
+    }
+
     /// When it was asked for, in milliseconds since 1970.
     pub(crate) fn asked_ms(&self) -> u64 {
         self.asked_ms
@@ -95,12 +101,7 @@ impl Changeable {
 
     /// How old it is.
     pub(crate) fn age(&self) -> Duration {
-        let now = now_ms();
-        if self.asked_ms > now + MAX_AHEAD_MS {
-            // Of a replica whose clock is ahead, or from before this clock was set back: nobody knows.
-            return Duration::MAX;
-        }
-        Duration::from_millis(now.saturating_sub(self.asked_ms))
+        age(self.asked_ms)
     }
 
     /// The same with other bytes to serve.
@@ -169,14 +170,13 @@ impl Changeables {
 }
 
 /// What upstream said last, from disk. Waits for the disk.
-pub(crate) fn load(store: &Store, key: &Key) -> Option<Changeable> {
-    let bytes = match store.read_small(key, MAX_BODY_BYTES as u64 + 32) {
-        Ok(bytes) => bytes?,
-        Err(error) => {
-            tracing::warn!(%key, %error, "cannot read a kept answer");
-            return None;
-        }
-    };
+pub(crate) fn load(store: &Store, key: &Key) -> io::Result<Option<Changeable>> {
+    let bytes = store.read_small(key, MAX_BODY_BYTES as u64 + 32)?;
+    Ok(bytes.and_then(read))
+}
+
+/// Reads what [`save`] wrote.
+fn read(bytes: Vec<u8>) -> Option<Changeable> {
     let line = bytes.iter().position(|byte| *byte == b'\n')?;
     let head = std::str::from_utf8(&bytes[..line]).ok()?;
     let (asked_ms, chain) = match head.split_once(' ') {
@@ -215,7 +215,17 @@ pub(crate) fn save(store: &Store, key: &Key, value: &Changeable) {
     }
 }
 
-fn now_ms() -> u64 {
+/// How long ago that was, in milliseconds since 1970.
+pub(crate) fn age(asked_ms: u64) -> Duration {
+    let now = now_ms();
+    if asked_ms > now + MAX_AHEAD_MS {
+        // Of a replica whose clock is ahead, or from before this clock was set back: nobody knows.
+        return Duration::MAX;
+    }
+    Duration::from_millis(now.saturating_sub(asked_ms))
+}
+
+pub(crate) fn now_ms() -> u64 {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

@@ -25,6 +25,7 @@ pub(crate) fn refusal(what: &str, absent: Code, failure: &Failure) -> Refusal {
             .map(|last| Arc::clone(&last.upstream));
     }
     refusal.looped = failure.looped;
+    refusal.definite = matches!(failure.kind, FailureKind::Absent { .. }) && !failure.looped;
     refusal
 }
 

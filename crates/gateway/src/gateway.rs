@@ -20,6 +20,7 @@ use crate::{
     background::Background,
     below::Above,
     changeable::Changeables,
+    denials::Denials,
     epoch::Epoch,
     flight::Flights,
     index::Index,
@@ -94,6 +95,7 @@ pub struct Gateway {
     pub(crate) negatives: Negatives,
     pub(crate) changeables: Changeables,
     pub(crate) above: Above,
+    pub(crate) denials: Denials,
     pub(crate) sumdb: ArcSwapOption<SumDb>,
     pub(crate) background: Background,
     pub(crate) lists: Lists,
@@ -156,6 +158,7 @@ impl Gateway {
             negatives: Negatives::new(),
             changeables: Changeables::new(),
             above: Above::new(),
+            denials: Denials::new(),
             sumdb: ArcSwapOption::empty(),
             background: Background::new(),
             lists: Lists::default(),
@@ -237,6 +240,7 @@ impl Gateway {
     pub async fn settle(self: &Arc<Self>, limit: Duration) -> bool {
         let ended = timeout(limit, self.tasks.ended()).await.is_ok();
         self.write_lists().await;
+        self.note_denials().await;
         if !self.tiers.flush(limit.max(LAST_NOTES)).await {
             tracing::warn!(
                 "not everything is in the tiers that keep: the journal goes on at the next start"

@@ -1,6 +1,6 @@
 //! Asking upstream anew for what changes: lists, `@latest`, queries.
 
-use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc};
+use std::{collections::BTreeMap, future::Future, io, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use gomod::{
@@ -10,6 +10,7 @@ use gomod::{
 };
 use records::ChangeKind;
 use store::Key;
+use tokio::runtime::Handle;
 
 use crate::{
     answer::{Answer, Content, Life},
@@ -143,7 +144,10 @@ impl Gateway {
 
     /// Versions of which something is kept. Reads the disk.
     pub(crate) fn kept_versions(&self, module: &ModulePath) -> list::ParsedList {
-        let names = self.kept_names(module);
+        let names = self.kept_names(module).unwrap_or_else(|error| {
+            tracing::warn!(%module, %error, "the index cannot be asked; the disk is");
+            self.names_on_disk(module).unwrap_or_default()
+        });
         let versions: Vec<Version> = names
             .iter()
             .filter_map(|name| {
@@ -157,21 +161,18 @@ impl Gateway {
 
     /// File names of what is kept of a module. Where a tier beside the disk keeps, the disk may have only some of it: the
     /// index has it all, and no bucket is ever listed for an answer.
-    fn kept_names(&self, module: &ModulePath) -> Vec<String> {
-        let folder = format!("go/{}/@v", module.escaped());
+    pub(crate) fn kept_names(&self, module: &ModulePath) -> io::Result<Vec<String>> {
         if self.tiers.keeps_elsewhere() {
-            let names = tokio::runtime::Handle::current().block_on(self.records.folder(&folder));
-            match names {
-                Ok(names) => return names,
-                Err(error) => {
-                    tracing::warn!(%module, %error, "the index cannot be asked; the disk is");
-                }
-            }
+            let folder = kept_folder(module);
+            let names = self.records.folder(&folder);
+            return Handle::current().block_on(names).map_err(io::Error::other);
         }
-        Key::new(folder)
-            .map_err(std::io::Error::other)
-            .and_then(|folder| self.store.names(&folder))
-            .unwrap_or_default()
+        self.names_on_disk(module)
+    }
+
+    fn names_on_disk(&self, module: &ModulePath) -> io::Result<Vec<String>> {
+        let folder = Key::new(kept_folder(module)).map_err(io::Error::other)?;
+        self.store.names(&folder)
     }
 
     pub(crate) fn refresh(self: &Arc<Self>, wanted: Wanted, key: Key) {
@@ -211,6 +212,9 @@ impl Gateway {
             Err(refusal) => {
                 let lives = self.settings.load().negative;
                 self.negatives.remember(&wanted.asking(), refusal, &lives);
+                if refusal.definite {
+                    self.was_denied(&wanted);
+                }
             }
         }
         teller.tell(told);
@@ -273,6 +277,9 @@ impl Gateway {
                 self.changeables
                     .insert(key.as_str(), private, Arc::clone(&known));
                 self.save(key, &known).await;
+                if !(matches!(wanted.what, What::List) && known.raw.trim_ascii().is_empty()) {
+                    self.was_seen(&wanted.module);
+                }
             }
             let mut answer = Answer::new(
                 Content::Bytes(known.served.clone()),
@@ -367,6 +374,7 @@ impl Gateway {
 
     /// A version more is kept: what clients get as its list changes.
     pub(crate) fn changed(&self, module: &ModulePath) {
+        self.was_seen(module);
         let list = self.list_changed(module);
         if self.records.shared() {
             let records = Arc::clone(&self.records);
@@ -377,6 +385,10 @@ impl Gateway {
             });
         }
     }
+}
+
+fn kept_folder(module: &ModulePath) -> String {
+    format!("go/{}/@v", module.escaped())
 }
 
 /// Whether it is not the end of the matter: something failed that may work again.

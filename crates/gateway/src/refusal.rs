@@ -139,6 +139,10 @@ pub struct Refusal {
     pub looped: bool,
     /// Whether every upstream said that there is no such thing, and only version control could not be asked.
     pub denied: bool,
+    /// Whether the whole chain was asked, and all of it said that there is no such thing.
+    pub definite: bool,
+    /// Said although something is wrong: told in a `Warning` header.
+    pub warning: Option<&'static str>,
 }
 
 impl Refusal {
@@ -158,6 +162,8 @@ impl Refusal {
             upstream: None,
             looped: false,
             denied: false,
+            definite: false,
+            warning: None,
         }
     }
 

@@ -62,7 +62,8 @@ impl Wish {
         }
     }
 
-    fn absent(&self) -> Code {
+    /// The code of its absence.
+    pub(crate) fn absent(&self) -> Code {
         match self {
             Self::Changing(What::List | What::Latest) => Code::ModuleNotFound,
             Self::Changing(What::Query(_)) | Self::Part(..) => Code::VersionNotFound,
@@ -209,10 +210,12 @@ impl<'a> Search<'a> {
             }
             Err(error) => {
                 let unreachable = error.kind == ErrorKind::Unavailable && error.hint.is_none();
+                let not_found = error.kind == ErrorKind::NotFound;
                 let refusal = failure::direct(what, absent, error).sent_by(&DIRECT.into());
                 let mut refusal = failure::after(refusal, &failure.attempts);
                 refusal.looped = failure.looped;
                 refusal.denied = earlier.is_none() && !failure.attempts.is_empty();
+                refusal.definite = not_found && !failure.looped;
                 if unreachable && refusal.denied {
                     refusal.hint = Some(NO_WAY.into());
                 }

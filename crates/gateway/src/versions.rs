@@ -7,7 +7,7 @@ use gomod::{ModulePath, Query, QueryKind, Request, Version, gomod_file, list};
 use store::Key;
 
 use crate::{
-    answer::{Answer, Content, Life, Media},
+    answer::{Answer, Content, Life, Media, STALE},
     artifact::{self, Artifact, Part},
     changeable::{self, Changeable},
     gateway::{Gateway, Refused},
@@ -18,8 +18,6 @@ use crate::{
     settings::{Mode, Route},
     source::What,
 };
-
-const STALE: &str = "Response is Stale: upstream is in trouble";
 
 /// One changeable thing.
 #[derive(Clone, Debug)]
@@ -223,17 +221,17 @@ impl Gateway {
             },
         };
         let trouble = trouble(&refused.refusal);
-        let stale = match known.filter(|known| {
-            freshness
-                .stale_if_error
-                .is_none_or(|limit| known.age() <= life + limit)
-        }) {
+        let may_be_said = |age| {
+            let limit = freshness.stale_if_error;
+            limit.is_none_or(|limit| age <= life + limit)
+        };
+        let stale = match known.filter(|known| may_be_said(known.age())) {
             Some(known) if trouble => Some(known.served.clone()),
             // What is kept exists, whatever upstream says or does not say now.
             _ => self.kept_only(&wanted).await?,
         };
         let Some(stale) = stale else {
-            return Err(refused);
+            return Err(self.unless_denied(&wanted, refused, may_be_said).await);
         };
         let mut answer = answer(stale, Duration::ZERO, Outcome::Stale);
         answer.warning = trouble.then_some(STALE);
@@ -255,8 +253,11 @@ impl Gateway {
         }
         let (asked, key) = (wanted.clone(), key.clone());
         self.on_disk(move |gateway| {
-            let loaded = changeable::load(&gateway.store, &key)?;
-            gateway.take(&asked, &key, loaded)
+            let loaded = changeable::load(&gateway.store, &key).unwrap_or_else(|error| {
+                tracing::warn!(%key, %error, "cannot read a kept answer");
+                None
+            });
+            gateway.take(&asked, &key, loaded?)
         })
         .await
     }

@@ -84,7 +84,11 @@ fn describe(answer: &Answer, headers: &mut HeaderMap) {
         }
     };
     headers.insert(CACHE_CONTROL, caching);
-    if let Some(warning) = answer.warning {
+    warn(answer.warning, headers);
+}
+
+fn warn(warning: Option<&str>, headers: &mut HeaderMap) {
+    if let Some(warning) = warning {
         headers.insert(WARNING, text_value(&format!("110 modgate \"{warning}\"")));
     }
 }
@@ -233,7 +237,9 @@ fn elsewhere(url: &str, mut open: Open) -> Response<Body> {
 /// Makes the response of a refusal: text for the Go client, JSON for whoever asks for it.
 pub(crate) fn refusal(refusal: &Refusal, asked: &Asked<'_>, mut open: Open) -> Response<Body> {
     open.record.code = Some(refusal.code);
-    if open.record.outcome != Outcome::Negative {
+    if refusal.warning.is_some() {
+        open.record.outcome = Outcome::Stale;
+    } else if open.record.outcome != Outcome::Negative {
         open.record.outcome = Outcome::Refused;
     }
     let status =
@@ -263,6 +269,7 @@ pub(crate) fn refusal(refusal: &Refusal, asked: &Asked<'_>, mut open: Open) -> R
         HeaderValue::from_static("nosniff"),
     );
     headers.insert(REQUEST_ID, request_id(id));
+    warn(refusal.warning, headers);
     if let Some(after) = refusal.retry_after {
         headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
     }

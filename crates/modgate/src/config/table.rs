@@ -184,7 +184,7 @@ pub static SETTINGS: &[Setting] = &[
         name: "freshness.stale_if_error",
         kind: TimeOrForever(ZERO, YEAR),
         default: Value("\"forever\""),
-        doc: "How long after its life an answer is served while upstream fails.",
+        doc: "How long after its life an answer is served while upstream fails; so is a 404 of the whole chain for a path below a kept module.",
         example: "\"7d\"",
         restart: false,
     },

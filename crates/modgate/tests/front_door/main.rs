@@ -10,6 +10,7 @@ mod chains;
 mod clients;
 mod common;
 mod database;
+mod denied;
 mod direct;
 mod direct_kills;
 mod disk;

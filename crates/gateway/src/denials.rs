@@ -1,0 +1,470 @@
+//! What whole chains denied of paths below kept modules: said again, as stale as it is, while nobody can be asked.
+//!
+//! The go command finds the module of a package by asking for every prefix of its path, and fails unless those that are no modules are absent
+//! (protocol.md section 3). While upstreams answer they say so. In an outage everything of the module may be kept, and nothing would say that its
+//! folders are no modules: what does not exist leaves nothing behind. So what a whole chain, with everybody in it asked and nobody in trouble,
+//! answered with 404 or 410 is noted on disk. It is used in an outage alone, as stale lists are, and for the very question and chain that
+//! was denied; never where anything is known of the path itself, and never for files of exact versions.
+//!
+//! There is one small file for each module above, with a bounded number of lines, and only for modules of which versions are kept: who asks
+//! for what does not exist costs no more room, however often. What is denied before the first version is kept waits for that in memory,
+//! since go asks for lists first.
+
+use std::{
+    fmt::Write as _,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use gomod::ModulePath;
+use moka::{ops::compute::Op, sync::Cache};
+use store::Key;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::{runtime::Handle, sync::Notify};
+
+use crate::{
+    answer::STALE,
+    below::above,
+    changeable::{self, Changeable, age, now_ms},
+    gateway::{Gateway, Refused},
+    refusal::{Code, Refusal},
+    settings::ChainName,
+    source::{What, Wish},
+    versions::{Wanted, key},
+};
+
+/// Most prefixes of a path that are looked at, the longest first.
+const MAX_PREFIXES: usize = 16;
+/// Denials that are kept below one module; the oldest go.
+const MAX_PER_MODULE: usize = 200;
+/// Denials below one path that wait in memory for a version of it, and those below all paths.
+const MAX_RECENT_PER_PATH: usize = 50;
+const MAX_RECENT: u64 = 20_000;
+/// How long they wait.
+const RECENT_LIFE: Duration = Duration::from_hours(1);
+/// Longer names are not noted.
+const MAX_NAME_BYTES: usize = 400;
+/// So old is a denial before it is noted again.
+const NOTE_AGAIN: Duration = Duration::from_mins(10);
+/// What may wait to be noted. More is not.
+const MAX_WAITING: usize = 1000;
+/// Paths that are remembered to have been seen.
+const MAX_SEEN: u64 = 20_000;
+/// A denial, or that there is none, is read from disk once for all who ask within this time.
+const READ_LIFE: Duration = Duration::from_secs(2);
+
+/// One denial.
+#[derive(Clone, Debug)]
+struct Denial {
+    module: ModulePath,
+    /// What was asked for.
+    name: String,
+    chain: ChainName,
+    at_ms: u64,
+}
+
+#[derive(Debug)]
+enum News {
+    Denied(Denial),
+    /// There is such a module.
+    Seen(ModulePath),
+}
+
+/// Denials on their way to the disk.
+#[derive(Debug)]
+pub(crate) struct Denials {
+    /// By the path above that may come to be kept.
+    recent: Cache<String, Arc<Vec<Denial>>>,
+    seen: Cache<String, ()>,
+    read: Cache<String, Option<u64>>,
+    waiting: Mutex<Vec<News>>,
+    come: Notify,
+}
+
+impl Denials {
+    pub(crate) fn new() -> Self {
+        let weigh = |_: &String, denials: &Arc<Vec<Denial>>| {
+            u32::try_from(denials.len()).unwrap_or(u32::MAX)
+        };
+        Self {
+            recent: Cache::builder()
+                .max_capacity(MAX_RECENT)
+                .weigher(weigh)
+                .time_to_live(RECENT_LIFE)
+                .build(),
+            seen: Cache::builder()
+                .max_capacity(MAX_SEEN)
+                .time_to_live(RECENT_LIFE)
+                .build(),
+            read: Cache::builder()
+                .max_capacity(MAX_RECENT)
+                .time_to_live(READ_LIFE)
+                .build(),
+            waiting: Mutex::default(),
+            come: Notify::new(),
+        }
+    }
+
+    /// Waits until there is something to note.
+    pub(crate) async fn wait(&self) {
+        self.come.notified().await;
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Vec<News>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// False if too much waits.
+    fn note_later(&self, news: News) -> bool {
+        let mut waiting = self.waiting();
+        let room = waiting.len() < MAX_WAITING;
+        if room {
+            waiting.push(news);
+            self.come.notify_one();
+        }
+        room
+    }
+
+    fn remember(&self, above: &ModulePath, denial: &Denial) {
+        let entry = self.recent.entry(above.to_string());
+        entry.and_compute_with(|entry| {
+            let mut denials = entry.map_or_else(Vec::new, |entry| entry.value().to_vec());
+            denials.retain(|other| other.name != denial.name);
+            if denials.len() >= MAX_RECENT_PER_PATH {
+                denials.remove(0);
+            }
+            denials.push(denial.clone());
+            Op::Put(Arc::new(denials))
+        });
+    }
+}
+
+/// What is kept below one module: names of what was asked for, and when it was denied.
+#[derive(Debug, PartialEq, Eq)]
+struct Kept(Vec<(u64, String)>);
+
+impl Kept {
+    /// Reads what [`Kept::text`] gave.
+    fn parse(text: &[u8]) -> Self {
+        let lines = String::from_utf8_lossy(text);
+        let line = |line: &str| {
+            let (at_ms, name) = line.split_once(' ')?;
+            Some((at_ms.parse().ok()?, name.to_owned()))
+        };
+        Self(lines.lines().filter_map(line).collect())
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for (at_ms, name) in &self.0 {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "{at_ms} {name}");
+        }
+        text
+    }
+
+    fn find(&self, name: &str) -> Option<u64> {
+        let (at_ms, _) = self.0.iter().find(|(_, other)| other == name)?;
+        Some(*at_ms)
+    }
+
+    /// Whether that changes anything.
+    fn add(&mut self, denial: &Denial) -> bool {
+        let at_ms = denial.at_ms;
+        let again = u64::try_from(NOTE_AGAIN.as_millis()).unwrap_or(u64::MAX);
+        if (self.find(&denial.name)).is_some_and(|before| before.abs_diff(at_ms) < again) {
+            return false;
+        }
+        self.0.retain(|(_, other)| *other != denial.name);
+        self.0.push((at_ms, denial.name.clone()));
+        self.0.sort_unstable();
+        let over = self.0.len().saturating_sub(MAX_PER_MODULE);
+        self.0.drain(..over);
+        true
+    }
+
+    /// Takes out what was denied of a path that exists. Whether there was something.
+    fn drop_all_of(&mut self, module: &ModulePath) -> bool {
+        let own = format!("{}/@", module.escaped());
+        let before = self.0.len();
+        self.0.retain(|(_, name)| !name.starts_with(&own));
+        self.0.len() < before
+    }
+}
+
+/// What was asked for, as it stands on a line.
+fn name(wanted: &Wanted) -> String {
+    let key = wanted.key();
+    key.strip_prefix("fresh/").unwrap_or(&key).to_owned()
+}
+
+fn prefixes(path: &ModulePath) -> impl Iterator<Item = ModulePath> {
+    above(path).take(MAX_PREFIXES)
+}
+
+fn kept_key(above: &ModulePath) -> Option<Key> {
+    Key::new(format!("fresh/{}/@denied", above.escaped())).ok()
+}
+
+impl Gateway {
+    /// The whole chain denied it.
+    pub(crate) fn was_denied(&self, wanted: &Wanted) {
+        let denial = Denial {
+            module: wanted.module.clone(),
+            name: name(wanted),
+            chain: wanted.route.chain_name().clone(),
+            at_ms: now_ms(),
+        };
+        if denial.name.len() > MAX_NAME_BYTES || denial.name.contains(['\n', '\r']) {
+            return;
+        }
+        for above in self.of_same_chain(&denial.module, &denial.chain) {
+            self.denials.remember(&above, &denial);
+        }
+        self.denials.note_later(News::Denied(denial));
+    }
+
+    /// There is such a module: a version is kept, or an upstream says something of it.
+    pub(crate) fn was_seen(&self, module: &ModulePath) {
+        let (denials, path) = (&self.denials, module.as_str());
+        if denials.seen.contains_key(path) && !denials.recent.contains_key(path) {
+            return;
+        }
+        if denials.note_later(News::Seen(module.clone())) {
+            denials.seen.insert(path.to_owned(), ());
+        }
+    }
+
+    /// The paths above that have this chain. None if the path itself has another one by now.
+    fn of_same_chain(&self, path: &ModulePath, chain: &ChainName) -> Vec<ModulePath> {
+        let routes = Arc::clone(&self.settings.load().routes);
+        let same = |path: &ModulePath| routes.resolve(path).chain_name() == chain;
+        if !same(path) {
+            return Vec::new();
+        }
+        prefixes(path).filter(same).collect()
+    }
+
+    /// Notes what waits.
+    pub(crate) async fn note_denials(self: &Arc<Self>) {
+        let news = std::mem::take(&mut *self.denials.waiting());
+        if news.is_empty() {
+            return;
+        }
+        let noted = self.on_disk(move |gateway| {
+            for news in news {
+                match news {
+                    News::Denied(denial) => gateway.note_denied(&denial),
+                    News::Seen(module) => gateway.note_seen(&module),
+                }
+            }
+        });
+        if let Err(refusal) = noted.await {
+            tracing::error!(%refusal, "cannot note what was denied");
+        }
+    }
+
+    /// Reads and writes the disk, as all below.
+    fn note_denied(&self, denial: &Denial) {
+        let above = self.of_same_chain(&denial.module, &denial.chain);
+        let kept = above.iter().find(|above| self.has_versions(above));
+        if let Some(above) = kept
+            && self.is_unknown(&denial.module)
+        {
+            self.change_denials(above, Some(&denial.chain), |kept| kept.add(denial));
+        }
+    }
+
+    fn note_seen(&self, module: &ModulePath) {
+        for above in prefixes(module) {
+            self.change_denials(&above, None, |kept| kept.drop_all_of(module));
+        }
+        if !self.has_versions(module) {
+            return;
+        }
+        // What was denied below it before it was kept.
+        let below = self.denials.recent.remove(module.as_str());
+        for denial in below.iter().flat_map(|below| below.iter()) {
+            self.note_denied(denial);
+        }
+    }
+
+    fn has_versions(&self, module: &ModulePath) -> bool {
+        let kept = self.kept_versions(module);
+        !(kept.versions.is_empty() && kept.pseudo.is_empty())
+    }
+
+    /// Whether nothing is known of a path itself: no file is kept, and no chain ever said anything. What cannot be looked at may be
+    /// something.
+    fn is_unknown(&self, module: &ModulePath) -> bool {
+        let unknown = || -> io::Result<bool> {
+            let said =
+                |what| self.last_said(&Key::new(key(module, &what)).map_err(io::Error::other)?);
+            let listed = said(What::List)?.is_some_and(|list| !list.raw.trim_ascii().is_empty());
+            if listed || said(What::Latest)?.is_some() || !self.kept_names(module)?.is_empty() {
+                return Ok(false);
+            }
+            let folder = format!("fresh/{}/@v", module.escaped());
+            let names = self
+                .store
+                .names(&Key::new(folder).map_err(io::Error::other)?)?;
+            Ok(names.iter().all(|name| name == "list"))
+        };
+        unknown().unwrap_or_else(|error| {
+            tracing::debug!(%module, %error, "what is known of it cannot be looked at");
+            false
+        })
+    }
+
+    fn last_said(&self, key: &Key) -> io::Result<Option<Changeable>> {
+        if !self.records.shared() {
+            return changeable::load(&self.store, key);
+        }
+        let answer = Handle::current().block_on(self.records.answer(key.as_str()));
+        Ok(answer.map_err(io::Error::other)?.map(|answer| {
+            let asked_ms = u64::try_from(answer.asked_ms).unwrap_or_default();
+            Changeable::shared(asked_ms, answer.raw)
+        }))
+    }
+
+    /// Changes what is kept below a path. What another chain denied goes where `chain` is given.
+    fn change_denials(
+        &self,
+        above: &ModulePath,
+        chain: Option<&ChainName>,
+        change: impl FnOnce(&mut Kept) -> bool,
+    ) {
+        let Some(key) = kept_key(above) else { return };
+        let before = match self.last_said(&key) {
+            Ok(before) => before,
+            Err(error) => {
+                tracing::debug!(%key, %error, "cannot change what was denied");
+                return;
+            }
+        };
+        let owner = before.as_ref().and_then(Changeable::chain);
+        let Some(chain) = chain.or(owner).cloned() else {
+            return;
+        };
+        let own = before.as_ref().filter(|_| owner == Some(&chain));
+        let mut kept = Kept::parse(own.map_or(&[][..], |own| &own.raw[..]));
+        if !change(&mut kept) {
+            return;
+        }
+        let denied = Changeable::new(kept.text().into(), Bytes::new(), chain);
+        if self.records.shared() {
+            let asked_ms = i64::try_from(denied.asked_ms()).unwrap_or(i64::MAX);
+            let shared = denied.to_share();
+            let put = self.records.put_answer(key.as_str(), asked_ms, &shared);
+            if let Err(error) = Handle::current().block_on(put) {
+                tracing::debug!(%key, %error, "cannot share what was denied");
+            }
+        } else if !kept.0.is_empty() {
+            changeable::save(&self.store, &key, &denied);
+        } else if let Err(error) = self.store.remove(&key) {
+            tracing::warn!(%key, %error, "cannot remove what was denied");
+        }
+    }
+
+    /// A refusal since nobody can be asked: what the whole chain denied before is denied again, where stale answers of that age
+    /// may be said.
+    pub(crate) async fn unless_denied(
+        self: &Arc<Self>,
+        wanted: &Wanted,
+        refused: Refused,
+        may_be_said: impl Fn(Duration) -> bool,
+    ) -> Refused {
+        let code = refused.refusal.code;
+        if !matches!(code, Code::UpstreamUnavailable | Code::UpstreamTimeout) {
+            return refused;
+        }
+        let asked = wanted.clone();
+        let denied = self.on_disk(move |gateway| {
+            let read = || gateway.denied_at(&asked);
+            gateway.denials.read.get_with(asked.asking(), read)
+        });
+        let denied = denied.await.ok().flatten();
+        let Some(at_ms) = denied.filter(|at_ms| may_be_said(age(*at_ms))) else {
+            return refused;
+        };
+        let absent = Wish::Changing(wanted.what.clone()).absent();
+        let why = format!(
+            "not found when that was asked last, at {}; now nobody can be asked ({})",
+            time_of(at_ms),
+            refused.refusal.why
+        );
+        let mut refusal = Refusal::new(absent, wanted.name(), why);
+        refusal.warning = Some(STALE);
+        refusal.upstream.clone_from(&refused.upstream);
+        Refused {
+            repeated: refused.repeated,
+            ..refusal.into()
+        }
+    }
+
+    /// When the route's chain denied it.
+    fn denied_at(&self, wanted: &Wanted) -> Option<u64> {
+        let chain = wanted.route.chain_name();
+        let name = name(wanted);
+        let noted = prefixes(&wanted.module).filter_map(|above| {
+            let said = self.last_said(&kept_key(&above)?).ok()??;
+            (said.chain() == Some(chain)).then(|| Kept::parse(&said.raw).find(&name))?
+        });
+        let at_ms = noted.max()?;
+        self.is_unknown(&wanted.module).then_some(at_ms)
+    }
+}
+
+fn time_of(at_ms: u64) -> String {
+    let seconds = i64::try_from(at_ms / 1000).unwrap_or_default();
+    let time = OffsetDateTime::from_unix_timestamp(seconds).ok();
+    let text = time.and_then(|time| time.format(&Rfc3339).ok());
+    text.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn denial(module: &str, at_ms: u64) -> Denial {
+        let module = ModulePath::parse(module).unwrap();
+        let name = format!("{}/@v/list", module.escaped());
+        let chain = ChainName::read("public https://proxy.example").unwrap();
+        Denial {
+            module,
+            name,
+            chain,
+            at_ms,
+        }
+    }
+
+    #[test]
+    fn the_oldest_go_and_what_was_seen() {
+        let mut kept = Kept(Vec::new());
+        for n in 0..250 {
+            assert!(kept.add(&denial(&format!("a.example/m/P{n}"), 1000 + n)));
+        }
+        assert_eq!(kept.0.len(), MAX_PER_MODULE);
+        assert_eq!(kept.find("a.example/m/!p49/@v/list"), None);
+        assert_eq!(kept.find("a.example/m/!p50/@v/list"), Some(1050));
+        assert_eq!(Kept::parse(kept.text().as_bytes()), kept);
+        // Soon again it is not written again.
+        assert!(!kept.add(&denial("a.example/m/P50", 2000)));
+        assert!(kept.add(&denial("a.example/m/P50", 2_000_000)));
+        assert_eq!(kept.find("a.example/m/!p50/@v/list"), Some(2_000_000));
+        let path = |path: &str| ModulePath::parse(path).unwrap();
+        assert!(!kept.drop_all_of(&path("a.example/m/P")));
+        assert!(kept.drop_all_of(&path("a.example/m/P60")));
+        assert_eq!(kept.find("a.example/m/!p60/@v/list"), None);
+        assert_eq!(kept.find("a.example/m/!p61/@v/list"), Some(1061));
+    }
+
+    #[test]
+    fn what_is_no_line_is_no_denial() {
+        let kept = Kept::parse(b"junk\n12 a.example/m/@v/a b.info\nx y\n");
+        assert_eq!(kept.0, [(12, "a.example/m/@v/a b.info".to_owned())]);
+        assert_eq!(time_of(1_700_000_000_123), "2023-11-14T22:13:20Z");
+    }
+}
