@@ -12,7 +12,8 @@ use tokio::{
 };
 
 use crate::{
-    artifact::Artifact, gateway::Gateway, pipeline::Want, results::Commit, settings::Route, uses,
+    artifact::Artifact, fresh, gateway::Gateway, pipeline::Want, results::Commit, settings::Route,
+    uses,
 };
 
 /// Lists of folders are written this long after a version came, once for many.
@@ -64,6 +65,7 @@ impl Background {
         if gateway.tiers.keeps_elsewhere() {
             tokio::spawn(uses::note_all(Arc::downgrade(gateway)));
         }
+        tokio::spawn(fresh::tidy(Arc::downgrade(gateway)));
         tokio::spawn(tidy(Arc::downgrade(gateway)));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fmt::Write as _,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -96,6 +96,8 @@ pub struct Gateway {
     pub(crate) changeables: Changeables,
     pub(crate) above: Above,
     pub(crate) denials: Denials,
+    /// Answers that change, written since they were looked through.
+    pub(crate) answers_saved: AtomicU64,
     pub(crate) sumdb: ArcSwapOption<SumDb>,
     pub(crate) background: Background,
     pub(crate) lists: Lists,
@@ -159,6 +161,7 @@ impl Gateway {
             changeables: Changeables::new(),
             above: Above::new(),
             denials: Denials::new(),
+            answers_saved: AtomicU64::new(0),
             sumdb: ArcSwapOption::empty(),
             background: Background::new(),
             lists: Lists::default(),

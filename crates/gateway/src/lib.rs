@@ -16,6 +16,7 @@ mod failure;
 mod fetch;
 mod fetch_zip;
 mod flight;
+mod fresh;
 mod gateway;
 mod hints;
 pub mod http;

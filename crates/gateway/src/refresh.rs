@@ -387,7 +387,8 @@ impl Gateway {
     }
 }
 
-fn kept_folder(module: &ModulePath) -> String {
+/// The folder in which files of a module's versions are kept.
+pub(crate) fn kept_folder(module: &ModulePath) -> String {
     format!("go/{}/@v", module.escaped())
 }
 

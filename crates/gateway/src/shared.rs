@@ -1,6 +1,9 @@
 //! Answers that change, shared by replicas: what one asked upstream, all have.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use replicas::{LEASE, Lease};
 use store::Key;
@@ -67,6 +70,7 @@ impl Gateway {
 
     /// Keeps what upstream said, for the next start, which nobody waits for; or for other replicas, while they wait.
     pub(crate) async fn save(&self, key: &Key, known: &Arc<Changeable>) {
+        self.answers_saved.fetch_add(1, Relaxed);
         if !self.records.shared() {
             let (store, key, known) = (Arc::clone(&self.store), key.clone(), Arc::clone(known));
             self.tasks

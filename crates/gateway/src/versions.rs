@@ -10,6 +10,7 @@ use crate::{
     answer::{Answer, Content, Life, Media, STALE},
     artifact::{self, Artifact, Part},
     changeable::{self, Changeable},
+    fresh::NOTE_USE,
     gateway::{Gateway, Refused},
     pipeline::Want,
     record::Outcome,
@@ -257,7 +258,12 @@ impl Gateway {
                 tracing::warn!(%key, %error, "cannot read a kept answer");
                 None
             });
-            gateway.take(&asked, &key, loaded?)
+            let loaded = loaded?;
+            if loaded.age() > NOTE_USE {
+                // One that is not noted may go a little early.
+                let _ = gateway.store.touch(&key);
+            }
+            gateway.take(&asked, &key, loaded)
         })
         .await
     }

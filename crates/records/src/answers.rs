@@ -51,14 +51,37 @@ impl Records {
         })
     }
 
-    /// Drops answers that were asked for before a time; nobody asks for their modules any more.
-    pub async fn prune_answers(&self, before_ms: i64) -> Result<u64, RecordsError> {
-        write!(&self.db, "pruning answers", tx => {
-            sqlx::query("DELETE FROM answers WHERE asked_ms < $1")
-                .bind(before_ms)
-                .execute(tx)
-                .await?
-                .rows_affected()
+    /// How many answers there are.
+    pub async fn count_answers(&self) -> Result<u64, RecordsError> {
+        let count: i64 = read!(&self.db, "counting answers", conn => {
+            sqlx::query_scalar("SELECT count(*) FROM answers").fetch_one(conn).await?
+        })?;
+        Ok(u64::try_from(count).unwrap_or_default())
+    }
+
+    /// The next `limit` answers after `after` that were asked for before a time, the oldest first: when, and their keys.
+    pub async fn old_answers(
+        &self,
+        before_ms: i64,
+        after: &(i64, String),
+        limit: u32,
+    ) -> Result<Vec<(i64, String)>, RecordsError> {
+        read!(&self.db, "looking through answers", conn => {
+            let rows = sqlx::query_as(
+                "SELECT asked_ms, key FROM answers \
+                 WHERE asked_ms < $1 AND (asked_ms > $2 OR (asked_ms = $2 AND key > $3)) \
+                 ORDER BY asked_ms, key LIMIT $4",
+            );
+            let rows = rows.bind(before_ms).bind(after.0).bind(&after.1).bind(i64::from(limit));
+            rows.fetch_all(conn).await?
+        })
+    }
+
+    /// Drops an answer, unless it was asked for anew. Returns whether it is gone.
+    pub async fn drop_answer(&self, key: &str, asked_ms: i64) -> Result<bool, RecordsError> {
+        write!(&self.db, "dropping an answer", tx => {
+            let drop = sqlx::query("DELETE FROM answers WHERE key = $1 AND asked_ms = $2");
+            drop.bind(key).bind(asked_ms).execute(tx).await?.rows_affected() > 0
         })
     }
 }

@@ -7,7 +7,7 @@ use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -261,6 +261,11 @@ impl Store {
             ));
         }
         Ok(Some(bytes))
+    }
+
+    /// Notes as the time of a small file that may change that it is in use. Waits for the disk.
+    pub fn touch(&self, key: &Key) -> io::Result<()> {
+        File::open(self.path(key))?.set_modified(SystemTime::now())
     }
 
     /// File names in the folder `key`, in no order; none if it is not there. Waits for the disk.

@@ -93,6 +93,18 @@ impl Tile {
         }
     }
 
+    /// The tile at the same place as the tree of `size` records has it; `None` if that has nothing there.
+    #[must_use]
+    pub fn in_tree(&self, size: u64) -> Option<Tile> {
+        let nodes = size
+            .checked_shr(TILE_HEIGHT * u32::from(self.level))
+            .unwrap_or(0);
+        let before = self.index.checked_mul(u64::from(FULL_WIDTH))?;
+        let width = nodes.saturating_sub(before).min(u64::from(FULL_WIDTH));
+        let width = u16::try_from(width).ok().filter(|width| *width > 0)?;
+        Some(Tile { width, ..*self })
+    }
+
     /// The exact size of its content, in bytes.
     pub fn byte_len(&self) -> usize {
         usize::from(self.width) * HASH_BYTES
@@ -194,6 +206,26 @@ fn parse_number(text: &str) -> Result<u64, TileError> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn as_wide_as_the_tree() {
+        for (level, index, size, width) in [
+            (0, 0, 0, None),
+            (0, 0, 1, Some(1)),
+            (0, 1, 803, Some(256)),
+            (0, 3, 803, Some(35)),
+            (0, 4, 803, None),
+            (1, 0, 803, Some(3)),
+            (1, 0, 255, None),
+            (7, 0, u64::MAX, Some(255)),
+            (8, 0, u64::MAX, None),
+            (63, u64::MAX >> 1, u64::MAX, None),
+        ] {
+            let tile = Tile::new(level, index, 7).unwrap();
+            let wide = width.map(|width| Tile::new(level, index, width).unwrap());
+            assert_eq!(tile.in_tree(size), wide, "{tile} {size}");
+        }
+    }
 
     #[test]
     fn paths() {

@@ -19,6 +19,7 @@ use store::{Content, Digest, KeepError, Key, Store, Tiers};
 use tlog::{head::SignedHead, note::VerifierKey};
 use tokio::runtime::Handle;
 
+use super::covered::{remove_all_covered, remove_covered};
 use crate::tasks::Tasks;
 
 const MAX_HEAD_BYTES: u64 = 1 << 20;
@@ -216,12 +217,20 @@ impl Kept {
                 self.write_supported()
             })
             .and_then(|()| self.write_all(&lookups, |state| &mut state.lookups));
+        if written.is_ok() {
+            remove_covered(&self.tiers, &self.runtime, tiles.keys());
+        }
         if let Err(error) = written {
             tracing::error!(database = self.database, %error, "cannot keep what the checksum database proved");
             self.lock().writing = false;
             return false;
         }
         true
+    }
+
+    /// Removes what earlier processes left of partial tiles. Waits for the disk.
+    pub(super) fn remove_all_covered(&self) {
+        remove_all_covered(&self.tiers, &self.runtime, &self.database);
     }
 
     /// Writes what waits, before this returns. False if not all of it could be written. Waits for the disk.

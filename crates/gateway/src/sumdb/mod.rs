@@ -5,6 +5,7 @@
 //! that head, so what was proven once can be proven again by any client, also offline (see `tlog::proof`).
 
 mod carried;
+mod covered;
 mod kept;
 mod prove;
 mod records;
@@ -75,10 +76,13 @@ impl SumDb {
     ) -> Self {
         let same =
             before.filter(|before| before.settings.key.to_string() == settings.key.to_string());
-        let kept = same.map_or_else(
-            || Arc::new(Kept::load(&settings.key, Arc::clone(&tiers))),
-            |before| Arc::clone(&before.kept),
-        );
+        let load = || {
+            let kept = Arc::new(Kept::load(&settings.key, Arc::clone(&tiers)));
+            let loaded = Arc::clone(&kept);
+            tasks.spawn_blocking(move || loaded.remove_all_covered());
+            kept
+        };
+        let kept = same.map_or_else(load, |before| Arc::clone(&before.kept));
         Self {
             kept,
             tiers,

@@ -274,9 +274,11 @@ impl SumDb {
         .collect()
     }
 
-    /// A tile that stood in a proof before, if it is kept.
+    /// A tile that stood in a proof before, if it is kept; cut from a wider one, if it is narrower.
     pub(super) async fn kept_tile(&self, tile: Tile) -> Option<Bytes> {
-        for form in [tile, tile.full()] {
+        let newest = tile.in_tree(self.tree_size());
+        let wider = newest.filter(|newest| newest.width() > tile.width() && !newest.is_full());
+        for form in [Some(tile), Some(tile.full()), wider].into_iter().flatten() {
             let path = form.to_string();
             let content = match self.authentic.get(&path) {
                 Some(content) => Some(content),

@@ -4,6 +4,7 @@
 mod answers;
 mod attacks;
 mod below;
+mod bounds;
 mod broken;
 mod builds;
 mod chains;

@@ -94,6 +94,7 @@ both! {
     suite::heads_only_go_forward
     suite::forks_stay_until_cleared
     suite::newer_answers_stand
+    suite::old_answers_are_found
     suite::changes_are_told_in_order
     suite::changes_of_many_writers_are_never_missed
     suite::many_open_an_empty_one_at_once

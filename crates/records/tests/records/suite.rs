@@ -267,9 +267,29 @@ pub(crate) async fn newer_answers_stand(database: Database) {
     assert!(!records.put_answer("list", 9, b"old").await.unwrap());
     let answer = records.answer("list").await.unwrap().unwrap();
     assert_eq!((answer.asked_ms, &answer.raw[..]), (10, &b"new"[..]));
-    assert_eq!(records.prune_answers(10).await.unwrap(), 0);
-    assert_eq!(records.prune_answers(11).await.unwrap(), 1);
+    assert!(!records.drop_answer("list", 9).await.unwrap());
+    assert!(records.drop_answer("list", 10).await.unwrap());
     assert_eq!(records.answer("list").await.unwrap(), None);
+}
+
+pub(crate) async fn old_answers_are_found(database: Database) {
+    let records = database.open().await;
+    for (key, asked_ms) in [("a", 3), ("b", 1), ("c", 1), ("d", 9)] {
+        assert!(records.put_answer(key, asked_ms, b"x").await.unwrap());
+    }
+    assert_eq!(records.count_answers().await.unwrap(), 4);
+    let mut after = (i64::MIN, String::new());
+    let mut found = Vec::new();
+    loop {
+        let page = records.old_answers(9, &after, 2).await.unwrap();
+        let Some(last) = page.last().cloned() else {
+            break;
+        };
+        assert!(page.len() <= 2);
+        found.extend(page.into_iter().map(|(_, key)| key));
+        after = last;
+    }
+    assert_eq!(found, ["b", "c", "a"]);
 }
 
 pub(crate) async fn changes_are_told_in_order(database: Database) {
