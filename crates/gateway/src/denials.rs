@@ -4,7 +4,8 @@
 //! (protocol.md section 3). While upstreams answer they say so. In an outage everything of the module may be kept, and nothing would say that its
 //! folders are no modules: what does not exist leaves nothing behind. So what a whole chain, with everybody in it asked and nobody in trouble,
 //! answered with 404 or 410 is noted on disk. It is used in an outage alone, as stale lists are, and for the very question and chain that
-//! was denied; never where anything is known of the path itself, and never for files of exact versions.
+//! was denied; never where anything is known of the path itself, and of exact versions for their `.info` alone, by which go looks for a
+//! package's module when it is told the version.
 //!
 //! There is one small file for each module above, with a bounded number of lines, and only for modules of which versions are kept: who asks
 //! for what does not exist costs no more room, however often. What is denied before the first version is kept waits for that in memory,
@@ -18,7 +19,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use gomod::ModulePath;
+use gomod::{ModulePath, Version};
 use moka::{ops::compute::Op, sync::Cache};
 use store::Key;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -26,11 +27,13 @@ use tokio::{runtime::Handle, sync::Notify};
 
 use crate::{
     answer::STALE,
+    artifact::Part,
     below::above,
     changeable::{self, Changeable, age, now_ms},
     gateway::{Gateway, Refused},
+    pipeline::Want,
     refusal::{Code, Refusal},
-    settings::ChainName,
+    settings::{ChainName, Route},
     source::{What, Wish},
     versions::{Wanted, key},
 };
@@ -194,10 +197,42 @@ impl Kept {
     }
 }
 
-/// What was asked for, as it stands on a line.
-fn name(wanted: &Wanted) -> String {
-    let key = wanted.key();
-    key.strip_prefix("fresh/").unwrap_or(&key).to_owned()
+/// What was asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    module: ModulePath,
+    /// As it stands on a line.
+    name: String,
+    /// As people say it.
+    what: String,
+    absent: Code,
+    chain: ChainName,
+}
+
+impl From<&Wanted> for Asked {
+    fn from(wanted: &Wanted) -> Self {
+        let key = wanted.key();
+        Self {
+            module: wanted.module.clone(),
+            name: key.strip_prefix("fresh/").unwrap_or(&key).to_owned(),
+            what: wanted.name(),
+            absent: Wish::Changing(wanted.what.clone()).absent(),
+            chain: wanted.route.chain_name().clone(),
+        }
+    }
+}
+
+impl Asked {
+    /// The `.info` of an exact version.
+    fn info(module: &ModulePath, version: &Version, route: &Route) -> Self {
+        Self {
+            module: module.clone(),
+            name: format!("{}/@v/{}.info", module.escaped(), version.escaped()),
+            what: format!("{module}@{version}"),
+            absent: Wish::Part(Part::Info, version.clone()).absent(),
+            chain: route.chain_name().clone(),
+        }
+    }
 }
 
 fn prefixes(path: &ModulePath) -> impl Iterator<Item = ModulePath> {
@@ -210,11 +245,11 @@ fn kept_key(above: &ModulePath) -> Option<Key> {
 
 impl Gateway {
     /// The whole chain denied it.
-    pub(crate) fn was_denied(&self, wanted: &Wanted) {
+    pub(crate) fn was_denied(&self, asked: Asked) {
         let denial = Denial {
-            module: wanted.module.clone(),
-            name: name(wanted),
-            chain: wanted.route.chain_name().clone(),
+            module: asked.module,
+            name: asked.name,
+            chain: asked.chain,
             at_ms: now_ms(),
         };
         if denial.name.len() > MAX_NAME_BYTES || denial.name.contains(['\n', '\r']) {
@@ -370,32 +405,28 @@ impl Gateway {
 
     /// A refusal since nobody can be asked: what the whole chain denied before is denied again, where stale answers of that age
     /// may be said.
-    pub(crate) async fn unless_denied(
-        self: &Arc<Self>,
-        wanted: &Wanted,
-        refused: Refused,
-        may_be_said: impl Fn(Duration) -> bool,
-    ) -> Refused {
+    pub(crate) async fn unless_denied(self: &Arc<Self>, asked: Asked, refused: Refused) -> Refused {
         let code = refused.refusal.code;
         if !matches!(code, Code::UpstreamUnavailable | Code::UpstreamTimeout) {
             return refused;
         }
-        let asked = wanted.clone();
+        let (absent, what) = (asked.absent, asked.what.clone());
         let denied = self.on_disk(move |gateway| {
             let read = || gateway.denied_at(&asked);
-            gateway.denials.read.get_with(asked.asking(), read)
+            let name = format!("{} of {}", asked.name, asked.chain.as_str());
+            gateway.denials.read.get_with(name, read)
         });
         let denied = denied.await.ok().flatten();
-        let Some(at_ms) = denied.filter(|at_ms| may_be_said(age(*at_ms))) else {
+        let life = self.life(&What::List);
+        let Some(at_ms) = denied.filter(|at_ms| self.may_be_stale(age(*at_ms), life)) else {
             return refused;
         };
-        let absent = Wish::Changing(wanted.what.clone()).absent();
         let why = format!(
             "not found when that was asked last, at {}; now nobody can be asked ({})",
             time_of(at_ms),
             refused.refusal.why
         );
-        let mut refusal = Refusal::new(absent, wanted.name(), why);
+        let mut refusal = Refusal::new(absent, what, why);
         refusal.warning = Some(STALE);
         refusal.upstream.clone_from(&refused.upstream);
         Refused {
@@ -404,16 +435,31 @@ impl Gateway {
         }
     }
 
-    /// When the route's chain denied it.
-    fn denied_at(&self, wanted: &Wanted) -> Option<u64> {
-        let chain = wanted.route.chain_name();
-        let name = name(wanted);
-        let noted = prefixes(&wanted.module).filter_map(|above| {
+    /// The same for the `.info` of an exact version; and if it is the chain that denies it now, that is noted.
+    pub(crate) async fn unless_info_denied(
+        self: &Arc<Self>,
+        module: &ModulePath,
+        version: &Version,
+        refused: Refused,
+        want: &Want,
+    ) -> Refused {
+        let asked = Asked::info(module, version, &self.route(module, want));
+        if refused.refusal.definite && !refused.repeated {
+            self.was_denied(asked);
+            return refused;
+        }
+        self.unless_denied(asked, refused).await
+    }
+
+    /// When the chain denied it.
+    fn denied_at(&self, asked: &Asked) -> Option<u64> {
+        let noted = prefixes(&asked.module).filter_map(|above| {
             let said = self.last_said(&kept_key(&above)?).ok()??;
-            (said.chain() == Some(chain)).then(|| Kept::parse(&said.raw).find(&name))?
+            let own = said.chain() == Some(&asked.chain);
+            own.then(|| Kept::parse(&said.raw).find(&asked.name))?
         });
         let at_ms = noted.max()?;
-        self.is_unknown(&wanted.module).then_some(at_ms)
+        self.is_unknown(&asked.module).then_some(at_ms)
     }
 }
 

@@ -75,15 +75,20 @@ impl Gateway {
         want: Want,
     ) -> Result<Answer, Refused> {
         let asked = match &request {
-            Request::Info(module, _)
-            | Request::List(module)
-            | Request::Latest(module)
-            | Request::Query(module, _) => Some((module.clone(), want.clone())),
+            Request::Info(module, version) => Some((module.clone(), Some(version.clone()))),
+            Request::List(module) | Request::Latest(module) | Request::Query(module, _) => {
+                Some((module.clone(), None))
+            }
             Request::Mod(..) | Request::Zip(..) | Request::SumDb { .. } => None,
         };
+        let wanted = want.clone();
         match (self.answer_one(request, want).await, asked) {
-            (Err(refused), Some((module, want))) => {
-                Err(self.unless_below(&module, refused, &want).await)
+            (Err(mut refused), Some((module, version))) => {
+                if let Some(version) = version {
+                    let denied = self.unless_info_denied(&module, &version, refused, &wanted);
+                    refused = denied.await;
+                }
+                Err(self.unless_below(&module, refused, &wanted).await)
             }
             (answered, _) => answered,
         }

@@ -213,7 +213,7 @@ impl Gateway {
                 let lives = self.settings.load().negative;
                 self.negatives.remember(&wanted.asking(), refusal, &lives);
                 if refusal.definite {
-                    self.was_denied(&wanted);
+                    self.was_denied((&wanted).into());
                 }
             }
         }

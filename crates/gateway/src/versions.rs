@@ -77,6 +77,12 @@ impl Gateway {
         }
     }
 
+    /// Whether an answer of that age may be said while upstream fails.
+    pub(crate) fn may_be_stale(&self, age: Duration, life: Duration) -> bool {
+        let limit = self.settings.load().freshness.stale_if_error;
+        limit.is_none_or(|limit| age <= life + limit)
+    }
+
     /// A changeable answer that is fresh and in memory.
     pub(crate) fn warm_changeable(&self, request: &Request) -> Option<Answer> {
         let (module, what) = match request {
@@ -222,17 +228,13 @@ impl Gateway {
             },
         };
         let trouble = trouble(&refused.refusal);
-        let may_be_said = |age| {
-            let limit = freshness.stale_if_error;
-            limit.is_none_or(|limit| age <= life + limit)
-        };
-        let stale = match known.filter(|known| may_be_said(known.age())) {
+        let stale = match known.filter(|known| self.may_be_stale(known.age(), life)) {
             Some(known) if trouble => Some(known.served.clone()),
             // What is kept exists, whatever upstream says or does not say now.
             _ => self.kept_only(&wanted).await?,
         };
         let Some(stale) = stale else {
-            return Err(self.unless_denied(&wanted, refused, may_be_said).await);
+            return Err(self.unless_denied((&wanted).into(), refused).await);
         };
         let mut answer = answer(stale, Duration::ZERO, Outcome::Stale);
         answer.warning = trouble.then_some(STALE);

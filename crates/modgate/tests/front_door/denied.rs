@@ -82,12 +82,20 @@ async fn go_get_of_a_package_outlives_its_upstream() {
         denied(data).contains(&format!(" {PACKAGE}/@v/main.info\n"))
     })
     .await;
+    // By its version go looks for another answer: the `.info` of each path.
+    let exact = format!("{PACKAGE}@v1.2.0");
+    go_get(&gate, &exact).await;
+    eventually("an exact version too", async || {
+        denied(data).contains(&format!(" {PACKAGE}/@v/v1.2.0.info\n"))
+    })
+    .await;
     lab.stop().await;
     go_get(&gate, PACKAGE).await;
     assert!(gate.terminate().await.success());
 
     let gate = start(data, &chain(&lab)).await;
     go_get(&gate, PACKAGE).await;
+    go_get(&gate, &exact).await;
     let reply = gate.get(&format!("/{PACKAGE}/@v/list")).await;
     assert_eq!((reply.status, &*code(&reply)), (404, "module_not_found"));
     assert!(reply.header("warning").contains("Stale"), "{reply:?}");
@@ -105,7 +113,7 @@ async fn go_get_of_a_package_outlives_its_upstream() {
         "/lab.example/other/@v/list",
         "/lab.example/lib/pkg/name/@latest",
         "/lab.example/lib/pkg/name/@v/dev.info",
-        "/lab.example/lib/pkg/name/@v/v1.2.0.info",
+        "/lab.example/lib/pkg/name/@v/v1.2.1.info",
         "/lab.example/lib/pkg/name/@v/v1.2.0.mod",
         "/lab.example/lib/pkg/name/@v/v1.2.0.zip",
     ] {
