@@ -85,7 +85,7 @@ impl BzrRepository {
     async fn all_tags(&self) -> Result<Vec<(String, String)>, Trouble> {
         let (exit, said) = self.run("tags", &["tags", "-d", BRANCH], MAX_SAID).await?;
         if !exit.success() {
-            return Err(Trouble::Mirror(format!("bzr tags: {}", exit.stderr)));
+            return Err(Trouble::of_reader("bzr tags", &exit));
         }
         let said = String::from_utf8_lossy(&said);
         let tag = |line: &str| {
@@ -133,7 +133,7 @@ impl BzrRepository {
             return Err(if exit.stderr.contains("Requested revision:") {
                 unknown().into()
             } else {
-                Trouble::Mirror(format!("bzr log: {}", exit.stderr))
+                Trouble::of_reader("bzr log", &exit)
             });
         }
         let said = String::from_utf8_lossy(&said);
@@ -182,7 +182,7 @@ impl BzrRepository {
         if exit.stderr.contains(" is not present in revision ") {
             return Ok(None);
         }
-        Err(Trouble::Mirror(format!("bzr cat: {}", exit.stderr)))
+        Err(Trouble::of_reader("bzr cat", &exit))
     }
 
     /// All files in a folder of a revision.
@@ -207,7 +207,7 @@ impl BzrRepository {
             .run("export", &[&what[..], &[&from]].concat(), MAX_SAID)
             .await?;
         if !exit.success() {
-            return Err(Trouble::Mirror(format!("bzr export: {}", exit.stderr)));
+            return Err(Trouble::of_reader("bzr export", &exit));
         }
         Ok(unpacked(self.scratch, ZIP, PREFIX, self.max_bytes).await?)
     }
@@ -254,7 +254,9 @@ impl BzrRepository {
         let there = self.whole.mirror.folder.join(BRANCH).is_dir();
         let held = exit.stderr.contains("Unable to obtain lock");
         match self.run("tags", &["tags", "-d", BRANCH], MAX_SAID).await {
-            Ok((alone, _)) if there && (held || !alone.success()) => Trouble::Mirror(error.text),
+            Ok((alone, _)) if there && (held || alone.is_complaint()) => {
+                Trouble::Mirror(error.text)
+            }
             _ => error.into(),
         }
     }

@@ -157,7 +157,8 @@ impl Direct {
 
     /// The zip of a version, with `pin` as in [`go_mod`](Direct::go_mod). What no zip can be made of is an error here;
     /// trouble on the way ends the stream,
-    /// but for a mirror that turns out to be damaged: it is made anew, once, and the stream goes on.
+    /// but for a mirror that turns out to be damaged, which is made anew, or a program that died: once, and the stream
+    /// goes on.
     pub async fn zip(
         self: &Arc<Self>,
         module: &ModulePath,
@@ -240,8 +241,8 @@ impl Direct {
         .await
     }
 
-    /// Asks it again with a new mirror if the one that is kept is damaged, and with a new credential if the one at hand
-    /// is refused and there may be another by now.
+    /// Asks it again with a new mirror if the one that is kept is damaged, once more if a program died while it read that
+    /// mirror, and with a new credential if the one at hand is refused and there may be another by now.
     async fn answer<'a, T>(
         &self,
         path: &ModulePath,
@@ -252,7 +253,7 @@ impl Direct {
         self.allowed(path, &root)?;
         // Where it is asked; its name stays the one that was found.
         let mut asked = root.clone();
-        let (mut tries, mut logins) = (1, 1);
+        let (mut tries, mut logins, mut killed) = (1, 1, false);
         loop {
             let way = self.reach.way(&asked).await?;
             let grant = way.grant.clone();
@@ -264,8 +265,16 @@ impl Direct {
                 // Ours is not evicted while it is held.
                 self.enforce().await;
             }
+            let answer = match answer {
+                Err(Trouble::Killed(again)) if killed => Err(again.again()),
+                answer => answer,
+            };
             match answer {
                 Ok(answer) => return Ok(answer),
+                Err(Trouble::Killed(died)) => {
+                    tracing::warn!(repository = root.url, why = died.text, "it is asked again");
+                    killed = true;
+                }
                 Err(Trouble::Mirror(why)) if tries < TRIES => {
                     tracing::warn!(
                         repository = root.url,

@@ -130,7 +130,7 @@ impl FossilRepository {
         if exit.stderr.contains("does not exist in check-in") {
             return Ok(None);
         }
-        Err(Trouble::Mirror(format!("fossil cat: {}", exit.stderr)))
+        Err(Trouble::of_reader("fossil cat", &exit))
     }
 
     /// All files in a folder of a commit. Its archive of a folder is empty, for the go command as for us.
@@ -151,7 +151,7 @@ impl FossilRepository {
         command.args(zip).current_dir(scratch.path());
         let (exit, _) = self.whole.run(command, &what, MAX_SAID).await?;
         if !exit.success() {
-            return Err(Trouble::Mirror(format!("fossil zip: {}", exit.stderr)));
+            return Err(Trouble::of_reader("fossil zip", &exit));
         }
         let prefix = if folder.is_empty() {
             PREFIX.to_owned()

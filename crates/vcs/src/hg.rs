@@ -163,7 +163,7 @@ impl HgRepository {
             return Err(if words.iter().any(|words| exit.stderr.contains(words)) {
                 unknown().into()
             } else {
-                Trouble::Mirror(format!("hg log: {}", exit.stderr))
+                Trouble::of_reader("hg log", &exit)
             });
         }
         let text = String::from_utf8_lossy(&said);
@@ -209,7 +209,7 @@ impl HgRepository {
             Some(0) => Ok(Some(said.into())),
             // No file of that name.
             Some(1) => Ok(None),
-            _ => Err(Trouble::Mirror(exit.stderr)),
+            _ => Err(Trouble::of_reader("hg cat", &exit)),
         }
     }
 
@@ -261,7 +261,7 @@ impl HgRepository {
             Some(0) => {}
             // No file at all.
             Some(1) => return Ok(Vec::new()),
-            _ => return Err(Trouble::Mirror(exit.stderr)),
+            _ => return Err(Trouble::of_reader("hg files", &exit)),
         }
         let lines = said
             .split(|byte| *byte == 0)
@@ -342,7 +342,7 @@ impl HgRepository {
     async fn damaged(&self, what: &str, exit: &Exit) -> Trouble {
         let error = self.failed(what, exit);
         match self.run("tags", &["tags"]).await {
-            Ok((alone, _)) if !alone.success() => Trouble::Mirror(error.text),
+            Ok((alone, _)) if alone.is_complaint() => Trouble::Mirror(error.text),
             _ if exit.stderr.contains("abandoned transaction") => Trouble::Mirror(error.text),
             _ => error.into(),
         }
@@ -354,7 +354,7 @@ impl HgRepository {
         if exit.success() {
             Ok(String::from_utf8_lossy(&said).into_owned())
         } else {
-            Err(Trouble::Mirror(format!("hg {what}: {}", exit.stderr)))
+            Err(Trouble::of_reader(&format!("hg {what}"), &exit))
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -132,10 +133,12 @@ pub(crate) struct Running {
 }
 
 /// How a child ended.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Exit {
     /// The code; none if a signal ended it.
     pub(crate) code: Option<i32>,
+    /// The signal that ended it, if one did.
+    pub(crate) signal: Option<i32>,
     /// What it complained, shortened.
     pub(crate) stderr: String,
 }
@@ -143,6 +146,22 @@ pub(crate) struct Exit {
 impl Exit {
     pub(crate) fn success(&self) -> bool {
         self.code == Some(0)
+    }
+
+    /// Whether it ended by itself because something was wrong.
+    pub(crate) fn is_complaint(&self) -> bool {
+        self.code.is_some_and(|code| code != 0)
+    }
+
+    /// What it complained in one line, or else how it ended.
+    pub(crate) fn said(&self) -> String {
+        let lines = self.stderr.lines().map(str::trim);
+        let said: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+        match (self.code, self.signal) {
+            (_, Some(signal)) => format!("killed by signal {signal} {}", said.join("; ")),
+            (Some(code), _) if said.is_empty() => format!("ended with {code}"),
+            _ => said.join("; "),
+        }
     }
 }
 
@@ -236,6 +255,11 @@ impl Running {
     /// Waits for the end, with nothing more to say to the child.
     pub(crate) async fn finish(mut self) -> Result<Exit, DirectError> {
         drop(self.stdin.take());
+        self.ended().await
+    }
+
+    /// Waits for the end of a child that nothing more is said to; once.
+    pub(crate) async fn ended(&mut self) -> Result<Exit, DirectError> {
         if let Some(leader) = self.group.0
             && ended(leader).await
         {
@@ -250,6 +274,7 @@ impl Running {
         let stderr = (&mut self.stderr).await.unwrap_or_default();
         Ok(Exit {
             code: status.code(),
+            signal: status.signal(),
             stderr,
         })
     }

@@ -364,6 +364,7 @@ mod tests {
             let exit = Exit {
                 code: Some(255),
                 stderr: stderr.to_owned(),
+                ..Exit::default()
             };
             assert_eq!(failed("x", &way, &exit).kind, kind, "{stderr}");
         }

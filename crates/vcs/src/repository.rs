@@ -8,7 +8,9 @@ use crate::bzr::BzrRepository;
 use crate::fossil::FossilRepository;
 use crate::git::{Archive, GitRepository};
 use crate::hg::HgRepository;
+use crate::process::Exit;
 use crate::svn::SvnRepository;
+use crate::words::bare;
 use crate::zip::{Content, Entry, Files};
 use crate::{DirectError, ErrorKind};
 
@@ -27,8 +29,66 @@ pub(crate) enum Repository {
 pub(crate) enum Trouble {
     /// What is kept of it is damaged. Kept anew, it may well be fine.
     Mirror(String),
+    /// A program that read what is kept died, which says nothing of what it read. Asked again, it may well be fine.
+    Killed(Killed),
     /// Anything else.
     Other(DirectError),
+}
+
+/// How a program died.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Killed {
+    /// Which, and of what.
+    pub(crate) text: String,
+    /// It did so by itself.
+    crashed: bool,
+}
+
+/// Signals by which others end a program: the machine's lack of memory, its administrator, a limit.
+const BY_OTHERS: [i32; 6] = [1, 2, 9, 15, 24, 25];
+
+/// What programs say in lower case when it is the machine that has not what they need.
+const MACHINE: [&str; 6] = [
+    "out of memory",
+    "cannot allocate memory",
+    "too many open files",
+    "resource temporarily unavailable",
+    "no space left on device",
+    "unable to create thread",
+];
+
+impl Trouble {
+    /// What it means that a program that read nothing but what is kept failed.
+    pub(crate) fn of_reader(what: &str, exit: &Exit) -> Self {
+        let text = format!("{what}: {}", exit.said());
+        if let Some(signal) = exit.signal {
+            return Self::Killed(Killed {
+                text,
+                crashed: !BY_OTHERS.contains(&signal),
+            });
+        }
+        let machine = |line: &String| MACHINE.iter().any(|words| line.contains(words));
+        if bare(&exit.stderr).iter().any(machine) {
+            return DirectError::new(ErrorKind::Overloaded, text).into();
+        }
+        Self::Mirror(text)
+    }
+}
+
+impl Killed {
+    /// What it means once more: a program that crashes again and again does so at what it reads.
+    pub(crate) fn again(self) -> Trouble {
+        if self.crashed {
+            Trouble::Mirror(self.text)
+        } else {
+            self.error().into()
+        }
+    }
+
+    fn error(self) -> DirectError {
+        DirectError::new(ErrorKind::Overloaded, self.text)
+            .hint("see whether the machine, or a limit of modgate's own, has too little memory")
+    }
 }
 
 impl From<DirectError> for Trouble {
@@ -41,6 +101,7 @@ impl From<Trouble> for DirectError {
     fn from(trouble: Trouble) -> Self {
         match trouble {
             Trouble::Other(error) => error,
+            Trouble::Killed(killed) => killed.error(),
             Trouble::Mirror(text) => {
                 Self::new(ErrorKind::Disk, format!("the mirror is damaged: {text}")).hint(
                     "it is made anew with the next question; check the disk if this comes again",

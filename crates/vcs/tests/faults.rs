@@ -14,28 +14,52 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{Lab, MODULE, URL, add, go_mod, info, list, small, zip};
+use common::{Lab, MODULE, URL, add, go_mod, info, list, module, small, version, zip};
 use egress::{Credentials, Egress};
 use forge::{Fault, History, change};
 use vcs::{Direct, DirectSettings, ErrorKind};
 
+/// The processes that speak of the mirrors, and their command lines.
+fn children(lab: &Lab) -> Vec<(String, String)> {
+    let mirrors = lab.mirrors();
+    let mut found = Vec::new();
+    for process in fs::read_dir("/proc").unwrap().flatten() {
+        let folder = process.path();
+        let text = fs::read(folder.join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&text).replace('\0', " ");
+        let cwd = fs::read_link(folder.join("cwd")).unwrap_or_default();
+        if cwd.starts_with(&mirrors) || line.contains(mirrors.to_str().unwrap()) {
+            found.push((process.file_name().into_string().unwrap(), line));
+        }
+    }
+    found
+}
+
 /// Waits until no process speaks of the mirrors any more; a test that leaves some fails by its time limit.
 async fn no_children(lab: &Lab) {
-    let mirrors = lab.mirrors();
-    let speaks = |folder: &Path| {
-        let text = |name: &str| fs::read(folder.join(name)).unwrap_or_default();
-        let cwd = fs::read_link(folder.join("cwd")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&text("cmdline")).into_owned();
-        cwd.starts_with(&mirrors) || line.contains(mirrors.to_str().unwrap())
-    };
     let end = Instant::now() + Duration::from_secs(5);
-    while fs::read_dir("/proc")
-        .unwrap()
-        .flatten()
-        .any(|process| speaks(&process.path()))
-    {
-        assert!(Instant::now() < end, "a child is left");
+    loop {
+        let left = children(lab);
+        if left.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < end, "a child is left: {left:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Kills those who read objects of the mirrors, as a machine without memory does.
+fn kill_readers(lab: &Lab) {
+    let readers = children(lab).into_iter();
+    let mut readers = readers
+        .filter(|(_, line)| line.contains("cat-file"))
+        .peekable();
+    assert!(readers.peek().is_some(), "nobody reads");
+    for (id, _) in readers {
+        let killed = std::process::Command::new("kill")
+            .args(["-9", &id])
+            .status();
+        assert!(killed.unwrap().success());
     }
 }
 
@@ -237,6 +261,34 @@ async fn a_mirror_is_broken_on_disk() {
     }
 }
 
+/// It is no damage: what is kept stays, and nothing is asked of the server again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_of_a_mirror_is_killed() {
+    let lab = Lab::start().await;
+    let mut history = small();
+    // More than all buffers on the way.
+    let large = change::file("large", noise(&mut 1, 16 << 20));
+    history.commit("main", "large", [large]);
+    history.tag("v1.2.0", "large");
+    add(&lab, &history);
+    let direct = lab.direct();
+    let version = version("v1.2.0");
+    info(&direct, MODULE, "v1.2.0").await.unwrap();
+    let asked = lab.forge.requests().len();
+    // It waits for the next question.
+    kill_readers(&lab);
+    go_mod(&direct, MODULE, "v1.2.0").await.unwrap();
+    let whole = zip(&direct, MODULE, "v1.2.0").await.unwrap();
+    let mut stream = direct.zip(&module(MODULE), &version, None).await.unwrap();
+    let mut all = stream.next().await.unwrap().unwrap().to_vec();
+    kill_readers(&lab);
+    while let Some(part) = stream.next().await {
+        all.extend_from_slice(&part.unwrap());
+    }
+    assert!(all == whole, "{} bytes of {}", all.len(), whole.len());
+    assert_eq!(lab.forge.requests().len(), asked);
+}
+
 /// What is done to a file of a mirror.
 type Harm = fn(&Path);
 
@@ -346,20 +398,25 @@ async fn a_hundred_thousand_references() {
     zip(&direct, MODULE, "v1.0.77777").await.unwrap_err();
 }
 
+/// Bytes that no compression makes small.
+fn noise(state: &mut u64, bytes: usize) -> Vec<u8> {
+    let mut noise = Vec::with_capacity(bytes);
+    while noise.len() < bytes {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        noise.extend_from_slice(&state.to_le_bytes());
+    }
+    noise
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_big_repository_is_not_fetched_for_one_version() {
     let lab = Lab::start().await;
     let mut history = small();
     let mut state = 1u64;
     for at in 0..30 {
-        // Noise, which no compression makes small.
-        let mut noise = Vec::with_capacity(10 << 20);
-        while noise.len() < 10 << 20 {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            noise.extend_from_slice(&state.to_le_bytes());
-        }
+        let noise = noise(&mut state, 10 << 20);
         history.commit("main", &format!("n{at}"), [change::file("noise", noise)]);
     }
     history.commit("main", "clean", [change::gone("noise")]);

@@ -3,10 +3,10 @@
 use tokio::io::{AsyncReadExt, BufReader};
 use tokio::process::ChildStdout;
 
+use crate::DirectError;
 use crate::process::{Exit, Running};
 use crate::repository::Trouble;
 use crate::words::bare;
-use crate::{DirectError, ErrorKind};
 
 /// Size of a tar's blocks, in bytes.
 const BLOCK: u64 = 512;
@@ -185,18 +185,19 @@ fn judged(exit: &Exit) -> Trouble {
     let said = bare(&exit.stderr);
     let damaged = |line: &String| DAMAGE.iter().any(|words| line.contains(words));
     match exit.code {
-        Some(_) if said.iter().any(damaged) => Trouble::Mirror(exit.stderr.clone()),
+        _ if exit.signal.is_some() => Trouble::of_reader("making the archive", exit),
+        _ if said.iter().any(damaged) => Trouble::Mirror(exit.stderr.clone()),
         Some(0) => DirectError::invalid("the archive has not all files of the commit").into(),
-        Some(_) => DirectError::invalid(format!("no archive can be made: {}", exit.stderr))
+        _ => DirectError::invalid(format!("no archive can be made: {}", exit.stderr))
             .hint("the go command makes no zip of it either; a new version is needed")
             .into(),
-        None => DirectError::new(ErrorKind::Overloaded, "making the archive was killed").into(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ErrorKind;
 
     #[test]
     fn only_damage_is_damage() {
@@ -204,6 +205,7 @@ mod tests {
             judged(&Exit {
                 code,
                 stderr: stderr.to_owned(),
+                ..Exit::default()
             })
         };
         for damage in [
@@ -218,13 +220,18 @@ mod tests {
         }
         let kind = |trouble| match trouble {
             Trouble::Other(error) => error.kind,
-            Trouble::Mirror(text) => panic!("{text}"),
+            other => panic!("{other:?}"),
         };
         let theirs = "fatal: true/false are no valid working-tree-encodings";
         assert_eq!(kind(end(Some(128), theirs)), ErrorKind::Invalid);
         let named = "fatal: 'corrupt' cannot be encoded";
         assert_eq!(kind(end(Some(128), named)), ErrorKind::Invalid);
-        assert_eq!(kind(end(None, "")), ErrorKind::Overloaded);
+        let killed = Exit {
+            signal: Some(9),
+            stderr: "fatal: loose object 12 is corrupt".to_owned(),
+            ..Exit::default()
+        };
+        assert!(matches!(judged(&killed), Trouble::Killed(_)));
     }
 
     #[test]

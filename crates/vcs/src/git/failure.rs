@@ -60,17 +60,7 @@ pub(crate) fn failed(what: &str, way: &Way, exit: &Exit) -> DirectError {
     let says = |words: &str| ours.iter().any(|line| line.contains(words));
     let meaning = MEANINGS.iter().find(|(words, _)| says(words));
     let kind = meaning.map_or(ErrorKind::Unavailable, |(_, kind)| *kind);
-    let said = exit
-        .stderr
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty());
-    let said = said.collect::<Vec<_>>().join("; ");
-    let said = if said.is_empty() {
-        format!("{:?}", exit.code)
-    } else {
-        masked(&said)
-    };
+    let said = masked(&exit.said());
     let error = DirectError::new(kind, format!("{what}: {said}"));
     match kind {
         ErrorKind::Unauthorized => {
@@ -227,12 +217,14 @@ mod tests {
             let exit = Exit {
                 code: Some(128),
                 stderr: stderr.to_owned(),
+                ..Exit::default()
             };
             assert_eq!(failed("x", &way, &exit).kind, kind, "{stderr}");
         }
         let exit = Exit {
             code: Some(128),
             stderr: "fatal: unable to access 'https://u:secret@a.com/m/': x".to_owned(),
+            ..Exit::default()
         };
         assert!(!failed("x", &way, &exit).text.contains("secret"));
     }

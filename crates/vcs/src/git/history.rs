@@ -140,7 +140,7 @@ impl GitRepository {
             if exit.success() {
                 Ok(Ok(merged))
             } else {
-                Ok(Err(Trouble::Mirror(exit.stderr)))
+                Ok(Err(Trouble::of_reader(what, &exit)))
             }
         })
         .await?
@@ -170,10 +170,7 @@ impl GitRepository {
         match exit.code {
             Some(0) => Ok(true),
             Some(1) => Ok(false),
-            Some(_) => Err(Trouble::Mirror(exit.stderr)),
-            None => {
-                Err(DirectError::new(ErrorKind::Overloaded, "git merge-base was killed").into())
-            }
+            _ => Err(Trouble::of_reader("git merge-base", &exit)),
         }
     }
 }

@@ -455,7 +455,7 @@ impl GitRepository {
         let mut git = command::local(&self.mirror.folder);
         git.args(["fsck", "--no-dangling", "--no-progress"]);
         match output(git, "git fsck", MAX_FSCK, FSCK_WITHIN.min(self.bounds.time)).await {
-            Ok((exit, _)) if exit.code.is_some() && !exit.success() => Trouble::Mirror(error.text),
+            Ok((exit, _)) if exit.is_complaint() => Trouble::Mirror(error.text),
             // Whole, or too large to know: then it is the server.
             _ => error.into(),
         }

@@ -18,6 +18,10 @@ const MAX_LINE: u64 = 16 << 10;
 /// Longest wait for an answer.
 const WITHIN: Duration = Duration::from_mins(2);
 
+/// It ended before its answer did.
+#[derive(Debug)]
+pub(crate) struct Cut;
+
 /// A `git cat-file --batch-command`.
 #[derive(Debug)]
 pub(crate) struct Objects {
@@ -103,7 +107,8 @@ impl Objects {
                 self.owes = false;
                 Ok(content.into())
             }
-            _ => Err(Trouble::Mirror(format!("{} cannot be read", info.hash))),
+            Ok(_) => Err(Trouble::Mirror(format!("{} cannot be read", info.hash))),
+            Err(_) => Err(ended(&mut self.running).await),
         }
     }
 
@@ -114,14 +119,11 @@ impl Objects {
         hashes: &HashSet<&'a str>,
     ) -> Result<HashSet<&'a str>, Trouble> {
         self.owes = true;
-        let (stdin, stdout) = (&mut self.stdin, &mut self.stdout);
+        let (stdin, stdout, running) = (&mut self.stdin, &mut self.stdout, &mut self.running);
         let ask = async {
             for hash in hashes {
                 let line = format!("info {hash}\n");
-                stdin
-                    .write_all(line.as_bytes())
-                    .await
-                    .map_err(|_| ended())?;
+                stdin.write_all(line.as_bytes()).await.map_err(|_| Cut)?;
             }
             Ok(())
         };
@@ -133,11 +135,13 @@ impl Objects {
                     commits.insert(*hash);
                 }
             }
-            Ok::<_, Trouble>(commits)
+            Ok::<_, Cut>(commits)
         };
         let commits = bounded(self.limit, async {
-            let ((), commits) = tokio::try_join!(ask, read)?;
-            Ok(commits)
+            match tokio::try_join!(ask, read) {
+                Ok(((), commits)) => Ok(commits),
+                Err(Cut) => Err(ended(running).await),
+            }
         })
         .await?;
         self.owes = false;
@@ -150,14 +154,17 @@ impl Objects {
         }
         self.owes = true;
         let line = format!("{command} {name}\n");
-        self.stdin
-            .write_all(line.as_bytes())
-            .await
-            .map_err(|_| ended())
+        match self.stdin.write_all(line.as_bytes()).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(ended(&mut self.running).await),
+        }
     }
 
     async fn header(&mut self) -> Result<Option<Info>, Trouble> {
-        header(&mut self.stdout).await
+        match header(&mut self.stdout).await {
+            Ok(info) => Ok(info),
+            Err(Cut) => Err(ended(&mut self.running).await),
+        }
     }
 
     /// Splits it for a task that asks and one that reads.
@@ -167,15 +174,15 @@ impl Objects {
 }
 
 /// Reads `HASH KIND SIZE`; anything else means that there is no such object.
-pub(crate) async fn header(stdout: &mut BufReader<ChildStdout>) -> Result<Option<Info>, Trouble> {
+pub(crate) async fn header(stdout: &mut BufReader<ChildStdout>) -> Result<Option<Info>, Cut> {
     let mut line = Vec::new();
     let mut limited = stdout.take(MAX_LINE);
     limited
         .read_until(b'\n', &mut line)
         .await
-        .map_err(|_| ended())?;
+        .map_err(|_| Cut)?;
     if line.pop() != Some(b'\n') {
-        return Err(ended());
+        return Err(Cut);
     }
     let line = String::from_utf8_lossy(&line);
     let mut fields = line.rsplitn(3, ' ');
@@ -201,8 +208,12 @@ async fn bounded<T>(
     })
 }
 
-fn ended() -> Trouble {
-    Trouble::Mirror("git cat-file ended early".to_owned())
+/// What it means that it ended early.
+async fn ended(running: &mut Running) -> Trouble {
+    match running.ended().await {
+        Ok(exit) => Trouble::of_reader("git cat-file", &exit),
+        Err(error) => error.into(),
+    }
 }
 
 #[cfg(test)]
@@ -225,5 +236,34 @@ mod tests {
         for error in errors {
             assert_eq!(DirectError::from(error).kind, ErrorKind::Timeout);
         }
+    }
+
+    #[tokio::test]
+    async fn a_death_is_no_damage() {
+        let ended = async |script: &str| {
+            let mut shell = command("sh", std::path::Path::new("/"));
+            // What it is asked, and then its end.
+            shell.args(["-c", &format!("read asked; {script}")]);
+            let running = Running::start(shell, "x").unwrap();
+            let mut objects = Objects::new(running, Duration::from_secs(20)).unwrap();
+            objects.info("HEAD").await.unwrap_err()
+        };
+        let hash = "1".repeat(40);
+        let within = format!("echo {hash} blob 9; read asked; echo {hash} blob 9; echo 123");
+        for script in ["kill -9 $$", "echo -n 12; kill -9 $$"] {
+            let trouble = ended(script).await;
+            assert!(matches!(trouble, Trouble::Killed(_)), "{trouble:?}");
+        }
+        let mut shell = command("sh", std::path::Path::new("/"));
+        shell.args(["-c", &format!("read asked; {within}; kill -9 $$")]);
+        let running = Running::start(shell, "x").unwrap();
+        let mut objects = Objects::new(running, Duration::from_secs(20)).unwrap();
+        let trouble = objects.contents("HEAD", "blob", 9).await.unwrap_err();
+        assert!(matches!(trouble, Trouble::Killed(_)), "{trouble:?}");
+        let trouble = ended("echo fatal: loose object 12 is corrupt >&2; exit 128").await;
+        assert!(matches!(trouble, Trouble::Mirror(_)), "{trouble:?}");
+        let trouble = ended("echo 'fatal: Out of memory, malloc failed' >&2; exit 128").await;
+        let error = DirectError::from(trouble);
+        assert_eq!(error.kind, ErrorKind::Overloaded, "{error:?}");
     }
 }

@@ -122,7 +122,7 @@ impl GitRepository {
             Ok(if exit.success() {
                 Ok(())
             } else {
-                Err(Trouble::Mirror(exit.stderr))
+                Err(Trouble::of_reader(what, &exit))
             })
         })
         .await?
@@ -285,10 +285,7 @@ impl Blobs {
             return Trouble::Mirror("git cat-file ended within a file".to_owned());
         };
         match running.finish().await {
-            Ok(exit) if exit.code.is_some() => {
-                Trouble::Mirror(format!("git cat-file ended within a file: {}", exit.stderr))
-            }
-            Ok(_) => DirectError::new(ErrorKind::Overloaded, "git cat-file was killed").into(),
+            Ok(exit) => Trouble::of_reader("git cat-file", &exit),
             Err(error) => error.into(),
         }
     }

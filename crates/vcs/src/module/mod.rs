@@ -136,7 +136,7 @@ impl Module {
         };
         match self.repository.stat(pin, Plan::default()).await {
             Ok(commit) if commit.hash == pin => self.at(version, commit).await,
-            Err(trouble @ Trouble::Mirror(_)) => Err(trouble),
+            Err(trouble @ (Trouble::Mirror(_) | Trouble::Killed(_))) => Err(trouble),
             Err(Trouble::Other(error)) if !is_final(&error) => Err(error.into()),
             _ => {
                 let text = format!(

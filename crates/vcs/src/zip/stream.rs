@@ -1,4 +1,5 @@
-//! A zip as it is read: made once more, from where it stopped, if what it is made of turns out to be damaged on the way.
+//! A zip as it is read: made once more, from where it stopped, if what it is made of turns out to be damaged on the way or the
+//! program that reads it dies.
 
 use std::sync::Arc;
 
@@ -55,14 +56,16 @@ impl ZipStream {
                         return Some(Ok(block));
                     }
                 }
-                Some(Err(Trouble::Mirror(why))) => match self.again.take() {
-                    Some(again) => {
-                        if let Err(error) = self.make_again(again).await {
-                            return Some(Err(error));
+                Some(Err(trouble @ (Trouble::Mirror(_) | Trouble::Killed(_)))) => {
+                    match self.again.take() {
+                        Some(again) => {
+                            if let Err(error) = self.make_again(again).await {
+                                return Some(Err(error));
+                            }
                         }
+                        None => return Some(Err(trouble.into())),
                     }
-                    None => return Some(Err(Trouble::Mirror(why).into())),
-                },
+                }
                 Some(Err(trouble)) => return Some(Err(trouble.into())),
                 None if self.skip > 0 => {
                     self.skip = 0;
@@ -74,8 +77,8 @@ impl ZipStream {
         }
     }
 
-    /// Goes on where it stopped, with a mirror that is made anew: the same files make the same bytes, and if they are
-    /// not the same after all the zip does not pass its check.
+    /// Goes on where it stopped, perhaps with a mirror that is made anew: the same files make the same bytes, and if they
+    /// are not the same after all the zip does not pass its check.
     async fn make_again(&mut self, again: Again) -> Result<(), DirectError> {
         let Again {
             direct,
