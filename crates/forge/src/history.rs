@@ -77,6 +77,8 @@ pub struct History {
     now: i64,
     sha256: bool,
     head: String,
+    /// What `HEAD` is in place of a branch.
+    detached: Option<String>,
 }
 
 impl Default for History {
@@ -95,6 +97,7 @@ impl History {
             now: START,
             sha256: false,
             head: "main".to_owned(),
+            detached: None,
         }
     }
 
@@ -108,6 +111,11 @@ impl History {
     /// Makes `HEAD` another branch.
     pub fn head(&mut self, branch: &str) {
         branch.clone_into(&mut self.head);
+    }
+
+    /// Makes `HEAD` a commit, by its hash, whether there is one or not; a text for [`Built::fill`].
+    pub fn head_at(&mut self, hash: &str) {
+        self.detached = Some(hash.to_owned());
     }
 
     /// Makes the next commit this many seconds younger than the last one, instead of an hour.
@@ -289,10 +297,15 @@ impl History {
             let hash = hashes[mark.to_string().as_str()].to_owned();
             (name.clone(), (hash, *time))
         });
-        Built {
+        let built = Built {
             folder: folder.to_owned(),
             commits: commits.collect(),
+        };
+        if let Some(hash) = &self.detached {
+            let head = format!("{}\n", built.fill(hash));
+            std::fs::write(folder.join("HEAD"), head).expect("it can be written");
         }
+        built
     }
 }
 

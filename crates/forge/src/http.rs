@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::{Bytes, BytesMut};
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, LOCATION, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, LOCATION, USER_AGENT, WWW_AUTHENTICATE};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -86,6 +86,12 @@ pub(crate) async fn answer(
             return answer;
         }
         Some((_, Fault::ManyRefs(count))) if !pack => return many_refs(count),
+        Some((_, Fault::OnlyGit)) if !is_git(&head.headers) => {
+            return text(StatusCode::FORBIDDEN, "browsers are not welcome\n");
+        }
+        Some((_, Fault::Files)) if head.method == http::Method::POST => {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "here are files\n");
+        }
         _ => {}
     }
     match found {
@@ -114,17 +120,24 @@ pub(crate) async fn answer(
                 Some((_, Fault::HangPack(bytes))) if objects => Limit::Hang(bytes),
                 _ => Limit::None,
             };
+            let files = matches!(fault, Some((_, Fault::Files)));
+            let query = if files { "" } else { &query };
             let mut headers = head.headers;
             if matches!(fault, Some((_, Fault::OldProtocol))) {
                 headers.remove("git-protocol");
             }
-            let backend = backend(&folder, &rest, &query, &head.method, &headers);
+            let backend = backend(&folder, &rest, query, &head.method, &headers);
             match run(backend, body, limit).await {
                 Ok(answer) => answer,
                 Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
             }
         }
     }
+}
+
+fn is_git(headers: &HeaderMap) -> bool {
+    let agent = headers.get(USER_AGENT);
+    agent.is_some_and(|agent| agent.as_bytes().starts_with(b"git/"))
 }
 
 fn credentials(headers: &HeaderMap) -> Option<String> {

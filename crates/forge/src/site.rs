@@ -25,6 +25,10 @@ pub enum Fault {
     ManyRefs(usize),
     /// It knows protocol version 0 alone.
     OldProtocol,
+    /// Nobody is let in but git, as it calls itself.
+    OnlyGit,
+    /// As a server of files alone: whatever is asked behind a `?` is not seen.
+    Files,
 }
 
 /// The pages of one address.
@@ -144,7 +148,8 @@ impl Site {
             for (url, folder) in &state.repositories {
                 if below(address, url) && address.len() > url.len() {
                     let rest = address[url.len()..].to_owned();
-                    if matches!(rest.as_str(), "/info/refs" | "/git-upload-pack") {
+                    let named = ["/info/refs", "/git-upload-pack", "/HEAD"];
+                    if named.contains(&&*rest) || rest.starts_with("/objects/") {
                         let folder = folder.clone();
                         return Found::Git { folder, rest };
                     }

@@ -162,6 +162,60 @@ async fn a_server_that_gives_no_commit_by_its_hash() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_of_files_alone() {
+    let lab = Lab::start().await;
+    let built = add(&lab, &small());
+    let smart = lab.direct();
+    let mut settings = lab.settings();
+    settings.refs_life = Duration::ZERO;
+    settings.folder = lab.folder.path().join("files");
+    let files = Direct::new(settings, Egress::new(lab.network(), Credentials::default()));
+    let fault = |fault| lab.forge.fault(URL, fault);
+    let same = async |query: &str| {
+        fault(None);
+        let said = info(&smart, MODULE, query).await.unwrap();
+        let whole = zip(&smart, MODULE, said.version.as_str()).await.unwrap();
+        fault(Some(Fault::Files));
+        let again = info(&files, MODULE, query).await.unwrap();
+        assert_eq!(again.info_json(), said.info_json(), "{query}");
+        let again = zip(&files, MODULE, said.version.as_str()).await.unwrap();
+        assert_eq!(again, whole, "{query}");
+    };
+    for query in ["v1.0.0", "v1.1.0", "main", "latest", built.hash("two")] {
+        same(query).await;
+    }
+    let mut grown = small();
+    grown.commit("main", "four", [change::file("b.go", "package a\n")]);
+    grown.annotated("v1.2.0", "four");
+    grown.import(&built.folder);
+    for query in ["v1.2.0", "main"] {
+        same(query).await;
+    }
+    assert_eq!(list(&files, MODULE).await.unwrap().len(), 3);
+    // One that gave commits without their history before.
+    let mut settings = lab.settings();
+    settings.folder = lab.folder.path().join("changed");
+    let changed = Direct::new(settings, Egress::new(lab.network(), Credentials::default()));
+    fault(None);
+    info(&changed, MODULE, "v1.0.0").await.unwrap();
+    fault(Some(Fault::Files));
+    zip(&changed, MODULE, "v1.1.0").await.unwrap();
+    let main = info(&changed, MODULE, "main").await.unwrap();
+    assert_eq!(main.version.as_str(), "v1.2.0");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_lets_only_git_in() {
+    let lab = Lab::start().await;
+    add(&lab, &small());
+    lab.forge.fault(URL, Some(Fault::OnlyGit));
+    let direct = lab.direct();
+    assert_eq!(list(&direct, MODULE).await.unwrap().len(), 2);
+    zip(&direct, MODULE, "v1.0.0").await.unwrap();
+    info(&direct, MODULE, "main").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tag_is_moved() {
     let lab = Lab::start().await;
     let built = add(&lab, &small());

@@ -11,6 +11,9 @@ pub(super) fn entries() -> Vec<Entry> {
         ambiguous(),
         empty(),
         headless(),
+        detached(),
+        lost("lost", true),
+        lost("lostuntagged", false),
         times(),
         sha256(),
         deep(),
@@ -201,6 +204,43 @@ fn headless() -> Entry {
     entry.ask("", &["main", "vanished", "{one:7}", "{two}"]);
     entry
 }
+
+/// `HEAD` is a commit that no branch and no tag leads to.
+fn detached() -> Entry {
+    let mut h = History::new();
+    h.commit(
+        "main",
+        "one",
+        [go_mod("golden.test/detached"), package("a.go", "1")],
+    );
+    h.tag("v1.0.0", "one");
+    h.commit("main", "two", [package("a.go", "2")]);
+    let aside = [package("a.go", "aside")];
+    h.commit_elsewhere("refs/pull/1/head", "aside", &["one"], aside);
+    h.head_at("{aside}");
+    let mut entry = Entry::new("detached", h);
+    entry.ask("", &["v1.0.0", "main", "{two:7}", "{aside}", "{aside:12}"]);
+    entry
+}
+
+/// `HEAD` names a commit that is not there.
+fn lost(name: &'static str, tagged: bool) -> Entry {
+    let mut h = History::new();
+    let module = format!("golden.test/{name}");
+    h.commit("main", "one", [go_mod(&module), package("a.go", "1")]);
+    h.commit("main", "two", [package("a.go", "2")]);
+    if tagged {
+        h.tag("v1.0.0", "one");
+    }
+    h.commit("main", "three", [package("a.go", "3")]);
+    h.head_at(LOST);
+    let mut entry = Entry::new(name, h);
+    let queries = ["v1.0.0", "main", "{two:12}", "{one}", LOST, "v1", "master"];
+    entry.ask("", &queries);
+    entry
+}
+
+const LOST: &str = "1111111111111111111111111111111111111111";
 
 /// Commits that are older than their parents, and two of one second.
 fn times() -> Entry {

@@ -32,7 +32,6 @@ const CONFIG: &[(&str, &str)] = &[
     // Servers say something every few seconds while they work.
     ("http.lowSpeedLimit", "1"),
     ("http.lowSpeedTime", "60"),
-    ("http.userAgent", "modgate"),
 ];
 
 /// A git that works on a mirror and does not touch the network.

@@ -138,6 +138,13 @@ pub(crate) fn is_redirect(error: &DirectError) -> bool {
     ["301", "302", "303", "307", "308"].iter().any(is)
 }
 
+/// Whether a server said of a commit that it lists itself that it has it not: git's words and JGit's.
+pub(crate) fn says_missing(error: &DirectError, hash: &str) -> bool {
+    let text = &error.text;
+    text.contains(&format!("not our ref {hash}"))
+        || text.contains(&format!("want {hash} not valid"))
+}
+
 /// Without userinfo of URLs.
 fn masked(text: &str) -> String {
     let words = text

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt};
 
+use super::failure::says_missing;
 use super::refs::{HEADS, Refs, TAGS};
 use super::remote::Wanted;
-use super::{GitRepository, command};
+use super::{GitRepository, NO_SHALLOW, command};
 use crate::process::{Running, output, within};
 use crate::repository::{Commit, Tag, Trouble};
 use crate::{DirectError, ErrorKind};
@@ -35,7 +36,7 @@ impl GitRepository {
         // Nearly all tags are in the history of a branch: they come after these.
         for (prefix, all) in [(HEADS, true), (TAGS, false)] {
             let whole = all && mirror.is_shallow().await;
-            let names = self.missing(refs, prefix, whole).await?;
+            let mut names = self.missing(refs, prefix, whole).await?;
             if names.is_empty() {
                 continue;
             }
@@ -47,6 +48,17 @@ impl GitRepository {
                 if *self.refs().await? != *refs {
                     let text = format!("{}: its branches change all the time", self.way.url);
                     return Err(DirectError::new(ErrorKind::Unavailable, text).into());
+                }
+                if error.text.contains(NO_SHALLOW) && mirror.is_shallow().await {
+                    // It once did: what is here cannot be completed any more, but be had anew.
+                    return Err(Trouble::Mirror(error.text));
+                }
+                if refs.lost_head(|hash| says_missing(&error, hash)).is_some() {
+                    // The branches are to be had all the same.
+                    names.retain(|name| name != "HEAD");
+                }
+                if names.is_empty() {
+                    continue;
                 }
                 if let Err(error) = self.fetch(&mut disk, Wanted::History(&names)).await {
                     return Err(self.suspect(error).await);

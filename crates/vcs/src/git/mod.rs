@@ -28,6 +28,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 pub(crate) use self::archive::Archive;
+use self::failure::says_missing;
 pub(crate) use self::failure::{Page, is_redirect};
 pub(crate) use self::mirror::Mirror;
 pub(crate) use self::mirrors::Mirrors;
@@ -43,6 +44,9 @@ use crate::{DirectError, DirectSettings, ErrorKind};
 
 /// Most references that one fetch asks for, beyond those of a single question.
 const BATCH: usize = 64;
+
+/// What git says where a server gives no commit without its history: one of files alone, or an old one.
+const NO_SHALLOW: &str = "not support shallow";
 
 /// Longest search for damage, and most that it may say, in bytes.
 const FSCK_WITHIN: Duration = Duration::from_mins(1);
@@ -332,7 +336,17 @@ impl GitRepository {
             if *self.refs().await? != *refs {
                 return Ok(false);
             }
+            if error.text.contains(NO_SHALLOW) {
+                // Then all of it, as for go.
+                drop(disk);
+                self.history(refs).await?;
+                return self.has_all(&ours).await;
+            }
             if let Err(error) = self.fetch(&mut disk, Wanted::Tips(&ours)).await {
+                if let Some(lost) = refs.lost_head(|hash| says_missing(&error, hash)) {
+                    let text = format!("HEAD of {} is {lost}, which it has not", self.way.url);
+                    return Err(DirectError::not_found(text).into());
+                }
                 return Err(self.suspect(error).await);
             }
             if said_unadvertised {
@@ -340,7 +354,11 @@ impl GitRepository {
             }
         }
         drop(disk);
-        for (_, hash) in &ours {
+        self.has_all(&ours).await
+    }
+
+    async fn has_all(&mut self, tips: &[(String, String)]) -> Result<bool, Trouble> {
+        for (_, hash) in tips {
             if !self.has(hash).await? {
                 return Ok(false);
             }

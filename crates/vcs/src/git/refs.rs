@@ -86,6 +86,13 @@ impl Refs {
         self.0.iter().map(|(name, hash)| (&**name, &**hash))
     }
 
+    /// What `HEAD` stands for, if no branch and no tag does so too and `is_lost` says that it is not to be had.
+    pub(crate) fn lost_head(&self, is_lost: impl Fn(&str) -> bool) -> Option<&str> {
+        let hash = self.get("HEAD").filter(|hash| is_lost(hash))?;
+        let mut others = self.iter().filter(|(name, _)| *name != "HEAD");
+        others.all(|(_, other)| other != hash).then_some(hash)
+    }
+
     /// The tags with this prefix, without `refs/tags/`, sorted.
     pub(crate) fn tags<'a>(
         &'a self,
