@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use egress::Egress;
+use egress::{Egress, Grant};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use gomod::{ModulePath, Version};
 use tokio::sync::{OnceCell, mpsc};
@@ -242,18 +242,19 @@ impl Direct {
     }
 
     /// Asks it again with a new mirror if the one that is kept is damaged, once more if a program died while it read that
-    /// mirror, and with a new credential if the one at hand is refused and there may be another by now.
+    /// mirror, with a new credential if the one at hand is refused and there may be another by now, and where the module's
+    /// page says by now that the repository is.
     async fn answer<'a, T>(
         &self,
         path: &ModulePath,
         believe: Duration,
         question: impl Fn(Module) -> BoxFuture<'a, Result<T, Trouble>>,
     ) -> Result<T, DirectError> {
-        let root = self.discovery.find(path).await?;
+        let mut root = self.discovery.find(path).await?;
         self.allowed(path, &root)?;
         // Where it is asked; its name stays the one that was found.
         let mut asked = root.clone();
-        let (mut tries, mut logins, mut killed) = (1, 1, false);
+        let (mut tries, mut logins, mut killed, mut sought) = (1, 1, false, false);
         loop {
             let way = self.reach.way(&asked).await?;
             let grant = way.grant.clone();
@@ -289,19 +290,51 @@ impl Direct {
                 Err(Trouble::Other(error)) if asked == root && is_redirect(&error) => {
                     asked = self.reach.moved(&root).await?.ok_or(error)?;
                 }
-                Err(Trouble::Other(error))
-                    if logins < TRIES && error.kind == ErrorKind::Unauthorized =>
-                {
-                    let Some(grant) = grant else {
-                        return Err(error);
-                    };
-                    if !self.reach.egress().credentials().refused(&grant).await {
+                Err(Trouble::Other(error)) => {
+                    let login = logins < TRIES && error.kind == ErrorKind::Unauthorized;
+                    if login && self.has_another(grant).await {
+                        logins += 1;
+                        continue;
+                    }
+                    if sought {
                         return Err(error);
                     }
-                    logins += 1;
+                    root = self.elsewhere(path, &root, error).await?;
+                    (asked, sought) = (root.clone(), true);
                 }
                 Err(trouble) => return Err(trouble.into()),
             }
+        }
+    }
+
+    /// Whether there may be another credential in place of one that was refused.
+    async fn has_another(&self, grant: Option<Grant>) -> bool {
+        match grant {
+            Some(grant) => self.reach.egress().credentials().refused(&grant).await,
+            None => false,
+        }
+    }
+
+    /// Where the module's repository is by now, if it may have moved since its page was read; else the error.
+    async fn elsewhere(
+        &self,
+        path: &ModulePath,
+        root: &Root,
+        error: DirectError,
+    ) -> Result<Root, DirectError> {
+        let may = matches!(
+            error.kind,
+            ErrorKind::NotFound | ErrorKind::Unavailable | ErrorKind::Unauthorized
+        );
+        if !may {
+            return Err(error);
+        }
+        match self.discovery.find_again(path).await {
+            Ok(new) if new != *root && new.vcs != Kind::Mod => {
+                self.allowed(path, &new)?;
+                Ok(new)
+            }
+            _ => Err(error),
         }
     }
 

@@ -284,7 +284,8 @@ impl Reach {
             .map_err(|error| from_egress(&what, error))?;
         let mut new = answer.url().clone();
         let base = match new.path().strip_suffix(REFS) {
-            Some(base) if new != asked && answer.status() < 400 => base.to_owned(),
+            // What it says there is found out there.
+            Some(base) if new != asked => base.to_owned(),
             _ => return Ok(None),
         };
         if self.egress.is_internal(&new) && !self.egress.is_internal(&old) {

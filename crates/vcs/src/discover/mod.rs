@@ -78,6 +78,20 @@ impl Discovery {
 
     /// Where the module's repository is. Whether `GOVCS` allows to ask it is looked at only where it is tried out.
     pub async fn find(&self, module: &ModulePath) -> Result<Root, DirectError> {
+        self.find_since(module, None).await
+    }
+
+    /// The same when the repository has not what is asked for, or does not answer: pages are believed no longer than that
+    /// there is none.
+    pub async fn find_again(&self, module: &ModulePath) -> Result<Root, DirectError> {
+        self.find_since(module, Some(self.negative_life)).await
+    }
+
+    async fn find_since(
+        &self,
+        module: &ModulePath,
+        oldest: Option<Duration>,
+    ) -> Result<Root, DirectError> {
         let path = module.as_str();
         // `gopkg.in/x.v1` keeps its major version: it is no element of its own.
         let base = match module.split_major() {
@@ -119,7 +133,7 @@ impl Discovery {
                     credentials: true,
                 })
             }
-            Known::Unknown => match (self.ask_host(path).await, launchpad(path)) {
+            Known::Unknown => match (self.ask_host(path, oldest).await, launchpad(path)) {
                 (Err(_), Some((first, None))) => Ok(first),
                 (Err(_), Some((first, Some(wider)))) => self.bazaar_branch(first, wider).await,
                 (asked, _) => asked,
@@ -138,8 +152,8 @@ impl Discovery {
     }
 
     /// By the `go-import` tags of the path's page, which the page of the prefix that it claims must confirm.
-    async fn ask_host(&self, path: &str) -> Result<Root, DirectError> {
-        match self.ask_pages(path, None).await {
+    async fn ask_host(&self, path: &str, oldest: Option<Duration>) -> Result<Root, DirectError> {
+        match self.ask_pages(path, oldest).await {
             // A repository that moved is told of anew by one page and as of old by the other, if that one was kept.
             Err(Disagreement::Pages(_)) => self.ask_pages(path, Some(self.negative_life)).await,
             told => told,
