@@ -51,14 +51,19 @@ pub(crate) fn prepare(folder: &Path, addr: SocketAddr, repositories: &Path) -> K
     fs::write(&command, script).expect("a file can be written");
     let mode = fs::Permissions::from_mode(0o755);
     fs::set_permissions(&command, mode).expect("our own file");
+    // What many tell everybody before anything else.
+    let banner = folder.join("banner");
+    let text = "*** Authorised users only. ***\n\nWhat you do here is recorded.\n";
+    fs::write(&banner, text).expect("a file can be written");
     let config = folder.join("sshd_config");
     let text = format!(
-        "HostKey {}\nAuthorizedKeysFile {}\nForceCommand {}\nStrictModes no\nUsePAM no\n\
+        "HostKey {}\nAuthorizedKeysFile {}\nForceCommand {}\nBanner {}\nStrictModes no\nUsePAM no\n\
          PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\nAcceptEnv GIT_PROTOCOL\n\
          PidFile none\nLogLevel ERROR\n",
         host.display(),
         allowed.display(),
-        command.display()
+        command.display(),
+        banner.display()
     );
     fs::write(&config, text).expect("a file can be written");
     let user = run(Command::new("id").arg("-un"));
