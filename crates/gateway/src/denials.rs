@@ -26,7 +26,6 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::{runtime::Handle, sync::Notify};
 
 use crate::{
-    answer::STALE,
     artifact::Part,
     below::above,
     changeable::{self, Changeable, age, now_ms},
@@ -427,7 +426,7 @@ impl Gateway {
             refused.refusal.why
         );
         let mut refusal = Refusal::new(absent, what, why);
-        refusal.warning = Some(STALE);
+        refusal.stale = true;
         refusal.upstream.clone_from(&refused.upstream);
         Refused {
             repeated: refused.repeated,

@@ -122,6 +122,7 @@ codes! {
 ///
 /// `what` and `why` are shown to people: no secrets. What is not printable in them is replaced when shown.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is known by itself")]
 pub struct Refusal {
     /// The stable code.
     pub code: Code,
@@ -141,8 +142,8 @@ pub struct Refusal {
     pub denied: bool,
     /// Whether the whole chain was asked, and all of it said that there is no such thing.
     pub definite: bool,
-    /// Said although something is wrong: told in a `Warning` header.
-    pub warning: Option<&'static str>,
+    /// Whether it was said before and is said again, since nobody can be asked: told in a `Warning` header.
+    pub stale: bool,
 }
 
 impl Refusal {
@@ -163,7 +164,7 @@ impl Refusal {
             looped: false,
             denied: false,
             definite: false,
-            warning: None,
+            stale: false,
         }
     }
 

@@ -17,7 +17,7 @@ use super::{
     range::{self, Range},
 };
 use crate::{
-    answer::{Answer, Content, Life, Media},
+    answer::{Answer, Content, Life, Media, STALE},
     record::Outcome,
     refusal::{Code, Refusal},
 };
@@ -237,7 +237,7 @@ fn elsewhere(url: &str, mut open: Open) -> Response<Body> {
 /// Makes the response of a refusal: text for the Go client, JSON for whoever asks for it.
 pub(crate) fn refusal(refusal: &Refusal, asked: &Asked<'_>, mut open: Open) -> Response<Body> {
     open.record.code = Some(refusal.code);
-    if refusal.warning.is_some() {
+    if refusal.stale {
         open.record.outcome = Outcome::Stale;
     } else if open.record.outcome != Outcome::Negative {
         open.record.outcome = Outcome::Refused;
@@ -269,7 +269,7 @@ pub(crate) fn refusal(refusal: &Refusal, asked: &Asked<'_>, mut open: Open) -> R
         HeaderValue::from_static("nosniff"),
     );
     headers.insert(REQUEST_ID, request_id(id));
-    warn(refusal.warning, headers);
+    warn(refusal.stale.then_some(STALE), headers);
     if let Some(after) = refusal.retry_after {
         headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
     }
