@@ -312,8 +312,9 @@ impl Gateway {
             let ok = tier.up && !tier.refuses;
             checks.push(("storage", ok, format!("{}: {state}", tier.name)));
         }
-        if self.records.shared() {
-            let asked = self.records.probe().await;
+        let asked = self.records.probe().await;
+        // A file of one's own is named only where something is wrong with it.
+        if self.records.shared() || asked.is_err() {
             let detail = asked
                 .as_ref()
                 .map_or_else(ToString::to_string, |()| self.records.place());

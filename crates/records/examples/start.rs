@@ -4,7 +4,7 @@
 
 use std::{io, path::PathBuf, time::Instant};
 
-use records::{Records, RecordsSettings};
+use records::{Cursor, Records, RecordsSettings};
 
 /// `Rss…` of this process, in KiB.
 fn resident() -> io::Result<Vec<String>> {
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let start = Instant::now();
         let records = Records::open(&RecordsSettings::Sqlite { path }).await?;
         let opened = start.elapsed();
-        let mut found = (0, 0, 0);
+        let mut found = (Cursor::default(), 0, 0);
         if !records.fresh() {
             let (tombstones, heads) = (records.tombstones().await?, records.heads().await?);
             found = (records.last_change().await?, tombstones.len(), heads.len());

@@ -79,16 +79,25 @@ pub struct Change {
     pub key: String,
 }
 
+/// The change that was read last; the default is the place before all. It must still be there when more is asked for: a
+/// database that came back with less (a standby that lagged, a copy that was put back, a new one) gives the same
+/// numbers to other changes, at other times.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    seq: i64,
+    at_ms: i64,
+}
+
 /// What was new.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct News {
     /// The changes, in order.
     pub changes: Vec<Change>,
     /// To be asked for next.
-    pub seq: i64,
+    pub seq: Cursor,
     /// Whether there is more already.
     pub more: bool,
-    /// Whether older changes may be gone that were not read: everything must be read anew.
+    /// Whether there may be changes that were not read and never will be: everything must be read anew.
     pub gap: bool,
 }
 
@@ -123,29 +132,47 @@ impl Announce for PgConnection {
     }
 }
 
+#[derive(sqlx::FromRow)]
+struct Row {
+    seq: i64,
+    at_ms: i64,
+    kind: String,
+    key: String,
+}
+
+impl Row {
+    fn cursor(&self) -> Cursor {
+        Cursor {
+            seq: self.seq,
+            at_ms: self.at_ms,
+        }
+    }
+}
+
 impl Records {
     /// The newest change there is: the place to begin at, taken before the rest is read.
-    pub async fn last_change(&self) -> Result<i64, RecordsError> {
-        read!(&self.db, "reading changes", conn => {
-            sqlx::query_scalar("SELECT CAST(coalesce(max(seq), 0) AS BIGINT) FROM changes")
-                .fetch_one(conn)
+    pub async fn last_change(&self) -> Result<Cursor, RecordsError> {
+        let newest: Option<(i64, i64)> = read!(&self.db, "reading changes", conn => {
+            sqlx::query_as("SELECT seq, at_ms FROM changes ORDER BY seq DESC LIMIT 1")
+                .fetch_optional(conn)
                 .await?
-        })
+        })?;
+        Ok(newest.map_or_else(Cursor::default, |(seq, at_ms)| Cursor { seq, at_ms }))
     }
 
-    /// What changed after `seq`.
-    pub async fn changes_since(&self, seq: i64) -> Result<News, RecordsError> {
-        let (oldest, rows): (i64, Vec<(i64, String, String)>) = read!(&self.db, "reading changes", conn => {
-            let rows: Vec<(i64, String, String)> = sqlx::query_as(
-                "SELECT seq, kind, key FROM changes WHERE seq > $1 ORDER BY seq LIMIT $2",
+    /// What changed after `seq`. Where that change is no more, all that there are follow, after the gap.
+    pub async fn changes_since(&self, seq: Cursor) -> Result<News, RecordsError> {
+        let (oldest, rows): (i64, Vec<Row>) = read!(&self.db, "reading changes", conn => {
+            let rows: Vec<Row> = sqlx::query_as(
+                "SELECT seq, at_ms, kind, key FROM changes WHERE seq >= $1 ORDER BY seq LIMIT $2",
             )
-            .bind(seq)
-            .bind(PAGE)
+            .bind(seq.seq)
+            .bind(PAGE + 1)
             .fetch_all(&mut *conn)
             .await?;
             // Asked after the rows: what is cut off in between is then seen as a gap.
-            let oldest = if rows.is_empty() {
-                seq
+            let oldest = if rows.last().is_none_or(|last| last.seq == seq.seq) {
+                seq.seq
             } else {
                 sqlx::query_scalar("SELECT CAST(coalesce(min(seq), 0) AS BIGINT) FROM changes")
                     .fetch_one(conn)
@@ -153,18 +180,31 @@ impl Records {
             };
             (oldest, rows)
         })?;
+        let begins = seq == Cursor::default();
+        let mut rows = rows.into_iter();
+        if !begins && rows.next().is_none_or(|row| row.cursor() != seq) {
+            return Ok(News {
+                changes: Vec::new(),
+                seq: Cursor::default(),
+                more: true,
+                gap: true,
+            });
+        }
+        let mut last = seq;
         let changes: Vec<Change> = rows
-            .into_iter()
-            .map(|(seq, kind, key)| Change {
-                seq,
-                kind: ChangeKind::named(&kind),
-                key,
+            .map(|row| {
+                last = row.cursor();
+                Change {
+                    seq: row.seq,
+                    kind: ChangeKind::named(&row.kind),
+                    key: row.key,
+                }
             })
             .collect();
         Ok(News {
-            seq: changes.last().map_or(seq, |last| last.seq),
-            more: i64::try_from(changes.len()).is_ok_and(|len| len == PAGE),
-            gap: !changes.is_empty() && oldest > seq + 1,
+            seq: last,
+            more: i64::try_from(changes.len()).is_ok_and(|len| len >= PAGE),
+            gap: !changes.is_empty() && oldest > seq.seq + 1,
             changes,
         })
     }
@@ -202,11 +242,14 @@ impl Records {
 
 pub(crate) async fn prune(db: &Db) -> Result<u64, RecordsError> {
     write!(db, "pruning changes", tx => {
-        sqlx::query("DELETE FROM changes WHERE at_ms < (SELECT max(at_ms) FROM changes) - $1")
-            .bind(KEPT_MS)
-            .execute(tx)
-            .await?
-            .rows_affected()
+        sqlx::query(
+            "DELETE FROM changes WHERE at_ms < (SELECT max(at_ms) FROM changes) - $1 \
+             AND seq < (SELECT max(seq) FROM changes)",
+        )
+        .bind(KEPT_MS)
+        .execute(tx)
+        .await?
+        .rows_affected()
     })
 }
 

@@ -38,6 +38,10 @@ const POSTGRES_RESTED: Duration = Duration::from_secs(1);
 const POSTGRES_SESSION: &str =
     "SET idle_in_transaction_session_timeout = '2s'; SET statement_timeout = '30s'";
 
+/// Fails if a table is not there, and reads none.
+const TABLES: &str = "SELECT CAST(count(*) AS BIGINT) FROM schema_versions, objects, tombstones, tree_heads, \
+     answers, facts, changes, leases WHERE FALSE";
+
 /// The records.
 #[derive(Debug)]
 pub struct Records {
@@ -125,12 +129,24 @@ impl Records {
         }
     }
 
-    /// Whether the database answers.
+    /// Whether the database answers, has its tables, and takes what is written.
     pub async fn probe(&self) -> Result<(), RecordsError> {
-        let one: i64 = read!(&self.db, "asking whether it is there", conn => {
-            sqlx::query_scalar("SELECT CAST(1 AS BIGINT)").fetch_one(conn).await?
-        })?;
-        debug_assert_eq!(one, 1);
+        const DOING: &str = "asking whether it is there";
+        read!(&self.db, DOING, conn => { sqlx::query(TABLES).fetch_one(conn).await?; })?;
+        let Db::Postgres { pool, .. } = &*self.db else {
+            return Ok(());
+        };
+        let asked = async {
+            let mut lent = Lent::new(pool.acquire().await?);
+            let read_only: String = sqlx::query_scalar("SHOW transaction_read_only")
+                .fetch_one(lent.connection())
+                .await?;
+            lent.give_back();
+            Ok(read_only == "on")
+        };
+        if self.db.limited(DOING, asked).await? {
+            return Err(RecordsError::read_only(DOING));
+        }
         Ok(())
     }
 
@@ -191,7 +207,7 @@ impl Db {
         done.map_err(|error| {
             let error = RecordsError::from_sql(&error, doing);
             match self {
-                Self::Sqlite { .. } => error,
+                Self::Sqlite { path, .. } => error.of_file(path),
                 Self::Postgres { url, .. } => error.scrubbed(|text| url.scrub(text)),
             }
         })

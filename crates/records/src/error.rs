@@ -1,5 +1,18 @@
 //! What can go wrong with a database.
 
+use std::path::Path;
+
+const TABLES_GONE: &str = "what was read before stays in effect here. `modgate restore` makes them again and fills \
+     them from a backup; a server that starts makes them too, empty";
+const READ_ONLY: &str = "a standby is, and so is one that its host stopped: nothing can be retired or noted until \
+     records.url leads to one that takes writes";
+const NOT_WRITABLE: &str = "it and its folder must be writable, also to read it: look for a mount that is \
+     read-only, for who owns it, and whether the folder is there";
+const FULL: &str = "make room on its disk: `modgate gc --yes` removes what was not used for long. If that fails too, \
+     remove a megabyte of something else there first";
+/// Of SQLite: the file beside the database by which processes agree cannot be made as long as it must be.
+const SHM_FULL: &str = "4874";
+
 /// What kind of trouble it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordsErrorKind {
@@ -47,7 +60,34 @@ impl RecordsError {
             sqlx::Error::PoolTimedOut => "no connection in time".to_owned(),
             error => error.to_string(),
         };
+        let code = match error {
+            sqlx::Error::Database(error) => error.code(),
+            _ => None,
+        };
+        let text = match code.as_deref() {
+            Some("42P01") => format!("its tables are gone: {text}; {TABLES_GONE}"),
+            Some("25006") => format!("{text}; {READ_ONLY}"),
+            Some(code) => match sqlite(code) {
+                Some(8 | 14) => format!("{text}; {NOT_WRITABLE}"),
+                Some(13) => format!("{text}; {FULL}"),
+                _ if code == SHM_FULL => format!("{text}: no room; {FULL}"),
+                _ => text,
+            },
+            None => text,
+        };
         Self::new(kind(error), doing, text)
+    }
+
+    /// Of PostgreSQL: a standby, or one that was made so.
+    pub(crate) fn read_only(doing: &'static str) -> Self {
+        let text = format!("the database is read-only; {READ_ONLY}");
+        Self::new(RecordsErrorKind::Unavailable, doing, text)
+    }
+
+    /// With the name of SQLite's file.
+    pub(crate) fn of_file(mut self, path: &Path) -> Self {
+        self.text = format!("{}: {}", path.display(), self.text);
+        self
     }
 
     pub(crate) fn scrubbed(mut self, scrub: impl FnOnce(String) -> String) -> Self {
@@ -73,22 +113,28 @@ fn kind(error: &sqlx::Error) -> RecordsErrorKind {
                 "53100" => Full,
                 "57014" | "55P03" | "25P03" => Timeout,
                 _ => match &code[..2] {
-                    "08" | "53" | "57" | "58" => Unavailable,
+                    "08" | "25" | "53" | "57" | "58" => Unavailable,
                     "28" | "3D" | "42" => Refused,
                     "XX" => Corrupt,
                     _ => Other,
                 },
             },
-            // SQLite: extended codes, of which the low byte is the primary one.
-            Some(code) => match code.parse::<u32>().map_or(0, |code| code & 0xff) {
-                5 | 6 => Timeout,
-                10 | 14 => Unavailable,
-                13 => Full,
-                11 | 26 => Corrupt,
-                3 | 8 | 23 => Refused,
+            Some(SHM_FULL) => Full,
+            Some(code) => match sqlite(code) {
+                Some(5 | 6) => Timeout,
+                Some(10 | 14) => Unavailable,
+                Some(13) => Full,
+                Some(11 | 26) => Corrupt,
+                Some(3 | 8 | 23) => Refused,
                 _ => Other,
             },
         },
         _ => Other,
     }
+}
+
+/// The primary code of SQLite, the low byte of the extended one. Those of PostgreSQL have five characters.
+fn sqlite(code: &str) -> Option<u32> {
+    let code = (code.len() < 5).then(|| code.parse::<u32>().ok())?;
+    code.map(|code| code & 0xff)
 }

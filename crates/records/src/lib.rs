@@ -20,7 +20,7 @@ mod tombstones;
 mod writer;
 
 pub use answers::KeptAnswer;
-pub use changes::{Bell, Change, ChangeKind, News, Ring};
+pub use changes::{Bell, Change, ChangeKind, Cursor, News, Ring};
 pub use db::Records;
 pub use error::{RecordsError, RecordsErrorKind};
 pub use heads::Head;

@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use records::{ChangeKind, News, Records};
+use records::{ChangeKind, Cursor, News, Records};
 use tokio::{
     sync::{Mutex, Notify, mpsc},
     time::{Instant, sleep},
@@ -122,6 +122,11 @@ impl Follower {
                     tracing::info!("what changed can be read again");
                     away = false;
                 }
+                if news.gap {
+                    tracing::warn!(
+                        "changes are missing in the records, or they are not the ones that they were: all is read anew"
+                    );
+                }
                 let missed = news.gap || looked.elapsed() > AWAY;
                 looked = Instant::now();
                 seq = news.seq;
@@ -137,9 +142,9 @@ impl Follower {
     }
 
     /// Where to begin. Whoever listens reads the facts once it listens, so that nothing falls in between.
-    async fn begin(&self) -> i64 {
+    async fn begin(&self) -> Cursor {
         if self.records.fresh() {
-            return 0;
+            return Cursor::default();
         }
         loop {
             match self.records.last_change().await {

@@ -5,6 +5,7 @@
 mod copies;
 mod heads;
 mod repairs;
+mod rewound;
 mod tiers;
 
 use std::{
@@ -46,11 +47,27 @@ fn module(name: &str) -> Module {
 
 impl Site {
     async fn start(names: &[&str], storage: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        Self::start_with(folder, data, names, storage).await
+    }
+
+    /// The same with a data folder that is elsewhere.
+    async fn start_in(data: PathBuf, names: &[&str], storage: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self::start_with(folder, data, names, storage).await
+    }
+
+    async fn start_with(
+        folder: tempfile::TempDir,
+        data: PathBuf,
+        names: &[&str],
+        storage: &str,
+    ) -> Self {
         let lab = Lab::start().await;
         for name in names {
             lab.add(module(name));
         }
-        let folder = tempfile::tempdir().unwrap();
         let env = vec![
             ("S3_KEY".to_owned(), "testkey".to_owned()),
             ("S3_SECRET".to_owned(), "testsecret".to_owned()),
@@ -60,7 +77,7 @@ impl Site {
             upstream: Some(lab.url()),
             sumdb: Some("off".to_owned()),
             config: Some(storage.to_owned()),
-            data: Some(folder.path().join("data")),
+            data: Some(data),
             env: env.clone(),
             ..Options::default()
         };
@@ -77,7 +94,9 @@ impl Site {
             }
         }
         // Noted after the answer.
-        site.indexed(3 * names.len() as u64).await;
+        if !names.is_empty() {
+            site.indexed(3 * names.len() as u64).await;
+        }
         site
     }
 

@@ -4,6 +4,7 @@
 
 mod copies;
 mod own;
+mod rewound;
 mod suite;
 
 use std::time::Duration;
@@ -101,6 +102,9 @@ both! {
     copies::a_newer_schema_is_lived_with_if_it_says_so
     copies::a_snapshot_restores_what_was
     copies::an_altered_snapshot_is_refused
+    rewound::changes_after_a_rewound_count_are_told_after_a_gap
+    rewound::the_newest_change_is_never_pruned
+    rewound::a_database_without_its_tables_is_not_well
 }
 
 fn object(key: &str, kept_at_ms: i64) -> Object {

@@ -347,7 +347,7 @@ pub(crate) async fn changes_of_many_writers_are_never_missed(database: Database)
             }
         });
     }
-    let (mut seq, mut seen) = (0, 0);
+    let (mut seq, mut seen) = (records::Cursor::default(), 0);
     while seen < WRITERS * EACH {
         let news = timeout(SOON, reader.changes_since(seq))
             .await
