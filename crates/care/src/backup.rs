@@ -91,6 +91,25 @@ async fn off<T: Send + 'static>(
     spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
+/// The first moment after all that the backups there are named by. The one whose clock is slow writes a later one too,
+/// and it must be seen that it is later.
+async fn after(target: &Target) -> Result<i64, CareError> {
+    let ids = target.ids().await?;
+    let last = ids.iter().filter_map(|id| parse_stamp(id)).max();
+    let Some(last) = last else {
+        return Ok(i64::MIN);
+    };
+    if last >= now_ms() {
+        let last = format_time(last);
+        tracing::warn!(
+            last,
+            "the clock is behind the last backup there: look at the clocks of those who write backups. This one is \
+             named as a later one, and keeps its own time for `--at`"
+        );
+    }
+    Ok(last + 1)
+}
+
 /// Writes a backup. `incremental`: only what changed since the one before, if there is a good one. `work` is a folder
 /// for temporary files.
 pub async fn write(
@@ -125,7 +144,7 @@ pub async fn write(
     let (bytes, file_sha256) = off(move || sum_file(&file)).await?;
     let mut backup = Backup {
         form: FORM,
-        id: new_id(at_ms)?,
+        id: new_id(at_ms.max(after(target).await?))?,
         at_ms,
         base,
         rows: state.rows,
@@ -182,11 +201,12 @@ async fn compose(target: &Target, id: &str, folder: &Path) -> Result<(Backup, Pa
         let backup = manifest(target, &id).await?;
         let backup = backup.ok_or_else(|| wrong(&id, "it is not there"))?;
         next.clone_from(&backup.base);
-        // Each builds upon an older one, so this ends.
-        if next.as_ref().is_some_and(|base| *base >= id) || row.len() >= MOST_IN_A_ROW {
-            return Err(wrong(&id, "it builds upon a later one"));
-        }
         row.push(backup);
+        // Ids of a slow clock do not say which is older.
+        let again = |base: &String| row.iter().any(|backup| backup.id == *base);
+        if next.as_ref().is_some_and(again) || row.len() >= MOST_IN_A_ROW {
+            return Err(wrong(&id, "it builds upon itself"));
+        }
     }
     let made = folder.to_owned();
     off(move || std::fs::create_dir_all(made)).await?;
@@ -226,22 +246,25 @@ pub async fn restore(
 ) -> Result<Restored, CareError> {
     let mut ids = target.ids().await?;
     ids.sort_unstable();
-    let at = at_ms.map(stamp).transpose()?;
     let mut chosen = None;
     for id in ids.into_iter().rev() {
-        // A later one is not needed, and may be damaged.
-        let of = id.get(..STAMP_LEN);
-        if at.as_deref().is_some_and(|at| of.is_some_and(|of| of > at)) {
-            continue;
-        }
-        // One that is damaged must not be passed over in silence for an older one.
-        let backup = manifest(target, &id).await.map_err(|error| match error {
-            CareError::Backup(why) => CareError::Backup(format!(
-                "{why}; `--at` with a time before it takes an older one"
-            )),
-            error => error,
-        });
-        if let Some(backup) = backup?
+        let later = at_ms.is_some_and(|at_ms| parse_stamp(&id).is_some_and(|of| of > at_ms));
+        let backup = match manifest(target, &id).await {
+            Ok(backup) => backup,
+            // A later one is not needed.
+            Err(CareError::Backup(why)) if later => {
+                tracing::warn!(why, "passed over: it is later");
+                continue;
+            }
+            // One that is damaged must not be passed over in silence for an older one.
+            Err(CareError::Backup(why)) => {
+                return Err(CareError::Backup(format!(
+                    "{why}; `--at` with a time before it takes an older one"
+                )));
+            }
+            Err(error) => return Err(error),
+        };
+        if let Some(backup) = backup
             && at_ms.is_none_or(|at_ms| backup.at_ms <= at_ms)
         {
             chosen = Some(id);
@@ -339,6 +362,15 @@ fn stamp(at_ms: i64) -> Result<String, CareError> {
         at.second(),
         at.millisecond()
     ))
+}
+
+/// The moment that an id begins with.
+fn parse_stamp(id: &str) -> Option<i64> {
+    let stamp = id.get(..STAMP_LEN)?;
+    let part = |from: usize, to: usize| stamp.get(from..to);
+    let (year, month, day) = (part(0, 4)?, part(4, 6)?, part(6, 8)?);
+    let (hour, minute, rest) = (part(9, 11)?, part(11, 13)?, part(13, STAMP_LEN)?);
+    parse_time(&format!("{year}-{month}-{day}T{hour}:{minute}:{rest}")).ok()
 }
 
 /// A time as people write it, `2026-11-26T04:53:00Z`, in milliseconds since 1970.

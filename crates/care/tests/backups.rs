@@ -145,3 +145,52 @@ async fn a_damaged_one_is_named_where_it_is_needed_and_passed_over_where_it_is_l
         .unwrap();
     assert_eq!(restored.backup.id, first.id);
 }
+
+/// What a clock ahead of this one wrote: every backup there becomes one of so many days later.
+fn from_the_future(to: &Path, backup: &Backup) -> String {
+    let old = to.join(&backup.id);
+    let mut json: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(old.join("backup.json")).unwrap()).unwrap();
+    let id = format!("2099{}", &backup.id[4..]);
+    json["id"] = id.clone().into();
+    json["at_ms"] = 4_070_908_800_000_i64.into();
+    json["check"] = "".into();
+    let bare: Backup = serde_json::from_value(json.clone()).unwrap();
+    let sum = <sha2::Sha256 as sha2::Digest>::digest(serde_json::to_vec(&bare).unwrap());
+    json["check"] = hex::encode(sum).into();
+    std::fs::rename(&old, to.join(&id)).unwrap();
+    let json = serde_json::to_vec(&json).unwrap();
+    std::fs::write(to.join(&id).join("backup.json"), json).unwrap();
+    id
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_a_slow_clock_comes_after_what_is_there_and_can_be_restored() {
+    let folder = tempfile::tempdir().unwrap();
+    let (to, work) = (folder.path().join("to"), folder.path().join("work"));
+    std::fs::create_dir_all(&work).unwrap();
+    let (records, target) = (records(folder.path()).await, Target::Folder(to.clone()));
+    note(&records, 1).await;
+    let first = backup::write(&records, &target, false, &work)
+        .await
+        .unwrap();
+    let future = from_the_future(&to, &first);
+    for (number, incremental) in [(2, true), (3, true), (4, false)] {
+        note(&records, number).await;
+        let before = backup::list(&target).await.unwrap().pop().unwrap();
+        let written = backup::write(&records, &target, incremental, &work)
+            .await
+            .unwrap();
+        assert!(written.id > before.id, "{} after {}", written.id, before.id);
+        assert_eq!(written.base, incremental.then_some(before.id));
+        // The last one is what is taken, and so it is by its own time.
+        for at in [None, Some(written.at_ms)] {
+            let restored = backup::restore(&records, &target, at, &work).await;
+            let restored = restored.unwrap();
+            assert_eq!(restored.backup.id, written.id, "{at:?}");
+            assert_eq!(restored.backup.rows, number);
+        }
+    }
+    assert!(backup::list(&target).await.unwrap()[0].id == future);
+    records.close().await;
+}
