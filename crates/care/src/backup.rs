@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::task::spawn_blocking;
 
-use crate::{CareError, now_ms};
+use crate::{CareError, Work, now_ms};
 
 pub use target::Target;
 
@@ -118,7 +118,7 @@ pub async fn write(
     incremental: bool,
     work: &Path,
 ) -> Result<Backup, CareError> {
-    let work = tempfile::tempdir_in(work)?;
+    let work = Work::new(work).await?;
     let at_ms = now_ms();
     let state = records.snapshot_to(work.path()).await?;
     let mut base = None;
@@ -158,7 +158,7 @@ pub async fn write(
     let manifest = work.path().join(MANIFEST);
     let json = serde_json::to_vec_pretty(&backup).map_err(io::Error::other)?;
     let to = manifest.clone();
-    off(move || std::fs::write(to, json)).await?;
+    off(move || std::fs::write(&to, json).map_err(|error| store::at(&to, error))).await?;
     target.put(&backup.id, MANIFEST, &manifest).await?;
     Ok(backup)
 }
@@ -209,7 +209,7 @@ async fn compose(target: &Target, id: &str, folder: &Path) -> Result<(Backup, Pa
         }
     }
     let made = folder.to_owned();
-    off(move || std::fs::create_dir_all(made)).await?;
+    off(move || std::fs::create_dir_all(&made).map_err(|error| store::at(&made, error))).await?;
     let path = folder.join(SNAPSHOT);
     for backup in row.iter().rev() {
         let (id, file) = (&backup.id, folder.join(backup.file()));
@@ -271,9 +271,14 @@ pub async fn restore(
             break;
         }
     }
-    let id =
-        chosen.ok_or_else(|| CareError::Backup("there is no backup of that time".to_owned()))?;
-    let work = tempfile::tempdir_in(work)?;
+    let id = chosen.ok_or_else(|| match at_ms {
+        Some(at_ms) => {
+            let at = format_time(at_ms);
+            CareError::Backup(format!("{target} has no whole backup of {at} or before"))
+        }
+        None => CareError::Backup(format!("{target} has no backup that was finished")),
+    })?;
+    let work = Work::new(work).await?;
     let folder = work.path().join("restored");
     let (backup, _) = compose(target, &id, &folder).await?;
     records.restore_from(&folder).await?;

@@ -294,9 +294,15 @@ impl Fsck<'_> {
             std::fs::write(&new, json)?;
             std::fs::rename(new, path)
         });
-        noted.await?;
         self.noted = Instant::now();
-        Ok(())
+        match noted.await {
+            // Nothing but `--resume` needs it.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                tracing::warn!(%error, "cannot note how far it came: `--resume` will begin earlier");
+                Ok(())
+            }
+            done => Ok(done?),
+        }
     }
 
     fn found(&mut self, finding: Finding) {

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use gomod::{ModulePath, Version, pattern::Patterns};
-use records::{Filter, Records};
+use records::{Filter, Records, RecordsErrorKind};
 use serde::Serialize;
 use store::Key;
 
@@ -99,6 +99,7 @@ pub async fn run(
     candidates
         .sort_by(|one, other| (one.used_at_ms, &one.stem).cmp(&(other.used_at_ms, &other.stem)));
     let waiting = storage.on_disk(store::Folder::waiting).await?;
+    let mut removal = Removal::new(storage);
     for version in candidates {
         if options.max_size.is_some_and(|max| report.kept_bytes <= max) {
             break;
@@ -112,7 +113,7 @@ pub async fn run(
         if waiting.iter().any(waits) {
             continue;
         }
-        if options.really && !remove(storage, &version).await? {
+        if options.really && !removal.remove(&version).await? {
             report.pinned += 1;
             continue;
         }
@@ -122,38 +123,98 @@ pub async fn run(
         report.removed_bytes += version.bytes;
         report.removed.push(version);
     }
-    if options.really && !report.removed.is_empty() {
-        let marked = storage.on_disk(|folder| {
-            let marker = Key::new(LISTS_MARKER.to_owned()).map_err(std::io::Error::other)?;
-            folder.replace_small(&marker, b"")
-        });
-        marked.await?;
-    }
+    removal.end().await?;
     Ok(report)
 }
 
-/// Removes all files of a version, unless it was pinned in the meantime.
-async fn remove(storage: &Storage, version: &Gone) -> Result<bool, CareError> {
-    let keys: Vec<Key> = [Part::Mod, Part::Info, Part::Zip, Part::ZipHash]
-        .iter()
-        .filter_map(|part| Key::new(format!("{}.{}", version.stem, part.ending())).ok())
-        .collect();
-    for key in &keys {
-        let row = storage.records.object(key.as_str()).await?;
-        if row.is_some_and(|row| row.pinned) {
-            return Ok(false);
+/// Removes versions. The files go first, and make room for what the index must write on a full disk; what a kill leaves
+/// in the index, the next one removes.
+struct Removal<'a> {
+    storage: &'a Storage,
+    /// Whether a file went.
+    begun: bool,
+    /// Removed, and not yet taken out of the index.
+    indexed: Vec<Key>,
+}
+
+impl<'a> Removal<'a> {
+    fn new(storage: &'a Storage) -> Self {
+        Self {
+            storage,
+            begun: false,
+            indexed: Vec::new(),
         }
     }
-    // Without its `.mod` it is in no list.
-    for key in &keys {
-        storage.remove(key).await?;
+
+    /// Removes all files of a version, unless it was pinned in the meantime.
+    async fn remove(&mut self, version: &Gone) -> Result<bool, CareError> {
+        let keys: Vec<Key> = [Part::Mod, Part::Info, Part::Zip, Part::ZipHash]
+            .iter()
+            .filter_map(|part| Key::new(format!("{}.{}", version.stem, part.ending())).ok())
+            .collect();
+        for key in &keys {
+            let row = self.storage.records.object(key.as_str()).await?;
+            if row.is_some_and(|row| row.pinned) {
+                return Ok(false);
+            }
+        }
+        match self.mark_lists(false).await {
+            Err(CareError::Disk(error)) if error.kind() == std::io::ErrorKind::StorageFull => {
+                tracing::warn!(%error, "cannot mark that lists change before there is room");
+            }
+            done => done?,
+        }
+        self.begun = true;
+        // Without its `.mod` it is in no list.
+        for key in &keys {
+            self.storage.remove(key).await?;
+        }
+        self.indexed.extend(keys);
+        match self.forget().await {
+            Err(CareError::Records(error)) if error.kind == RecordsErrorKind::Full => {
+                tracing::warn!(%error, "the index waits for more room");
+            }
+            done => done?,
+        }
+        tracing::info!(
+            module = version.module,
+            version = version.version,
+            "gc: removed"
+        );
+        Ok(true)
     }
-    tracing::info!(
-        module = version.module,
-        version = version.version,
-        "gc: removed"
-    );
-    Ok(true)
+
+    /// Takes what was removed out of the index, which tells everybody.
+    async fn forget(&mut self) -> Result<(), CareError> {
+        let keys: Vec<&str> = self.indexed.iter().map(Key::as_str).collect();
+        self.storage.records.forget_all(&keys).await?;
+        self.indexed.clear();
+        Ok(())
+    }
+
+    /// Marks that the lists of folders are not what is kept: one that is killed leaves that to the next start.
+    async fn mark_lists(&self, anew: bool) -> Result<(), CareError> {
+        let marked = self.storage.on_disk(move |folder| {
+            let marker = Key::new(LISTS_MARKER.to_owned()).map_err(std::io::Error::other)?;
+            if !anew && folder.look(&marker)?.is_some() {
+                return Ok(());
+            }
+            folder.replace_small(&marker, b"")
+        });
+        Ok(marked.await?)
+    }
+
+    /// What is left to do after the last one.
+    async fn end(mut self) -> Result<(), CareError> {
+        if !self.begun {
+            return Ok(());
+        }
+        if !self.indexed.is_empty() {
+            self.forget().await?;
+        }
+        // A running server may have taken away the first one.
+        self.mark_lists(true).await
+    }
 }
 
 /// Sets or takes away the pins of a module's versions, or of one of them. Returns how many files that were.

@@ -11,6 +11,7 @@ pub mod fsck;
 pub mod gc;
 mod names;
 mod pace;
+mod work;
 
 use std::{
     io::{self, Read as _},
@@ -27,6 +28,9 @@ use store::{
 
 pub use names::{Part, parse as parse_key};
 pub use pace::Pace;
+pub use work::sweep;
+
+pub(crate) use work::Work;
 
 /// Everything that is cared for.
 #[derive(Clone, Debug)]
@@ -53,15 +57,19 @@ impl Storage {
         work: impl FnOnce(&Folder) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
         let folder = self.folder.clone();
-        tokio::task::spawn_blocking(move || work(&folder))
-            .await
-            .map_err(io::Error::other)?
+        tokio::task::spawn_blocking(move || {
+            work(&folder).map_err(|error| store::at(folder.path(), error))
+        })
+        .await
+        .map_err(io::Error::other)?
     }
 
     /// Only one at a time checks or cleans up: held until it is dropped.
     async fn alone(&self) -> Result<std::fs::File, CareError> {
         let locked = self.on_disk(|folder| {
-            let path = folder.work()?.join("lock");
+            let work = folder.work()?;
+            sweep(&work);
+            let path = work.join("lock");
             let file = std::fs::OpenOptions::new()
                 .write(true)
                 .create(true)
@@ -76,14 +84,13 @@ impl Storage {
         locked.await?.ok_or(CareError::Busy)
     }
 
-    /// Removes an object everywhere, and tells everybody.
+    /// Removes an object everywhere but in the index, which then tells everybody.
     async fn remove(&self, key: &Key) -> Result<(), CareError> {
         for tier in &self.tiers {
             tier.remove(key).await?;
         }
         let removed = key.clone();
         self.on_disk(move |folder| folder.remove(&removed)).await?;
-        self.records.forget(key.as_str()).await?;
         Ok(())
     }
 }

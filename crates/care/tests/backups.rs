@@ -194,3 +194,30 @@ async fn one_of_a_slow_clock_comes_after_what_is_there_and_can_be_restored() {
     assert!(backup::list(&target).await.unwrap()[0].id == future);
     records.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_of_a_folder_name_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let work = folder.path().join("work");
+    let to = folder.path().join("to");
+    std::fs::create_dir_all(&work).unwrap();
+    std::fs::create_dir_all(&to).unwrap();
+    let records = records(folder.path()).await;
+    note(&records, 1).await;
+    // A file, not a folder.
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let refused = backup::write(&records, &Target::Folder(file.clone()), true, &work).await;
+    let why = refused.unwrap_err().to_string();
+    assert!(why.contains(file.to_str().unwrap()), "{why}");
+    // A file that is called as a backup is nobody's business.
+    let target = Target::Folder(to.clone());
+    std::fs::write(to.join("20991126T045300.000Z-0a1b2c"), "").unwrap();
+    let none = backup::restore(&records, &target, None, &work).await;
+    let why = none.unwrap_err().to_string();
+    assert!(why.contains(to.to_str().unwrap()), "{why}");
+    let written = backup::write(&records, &target, true, &work).await.unwrap();
+    let restored = backup::restore(&records, &target, None, &work).await;
+    assert_eq!(restored.unwrap().backup.id, written.id);
+    records.close().await;
+}

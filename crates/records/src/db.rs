@@ -21,7 +21,7 @@ use tracing::log::LevelFilter;
 
 use crate::{
     error::{RecordsError, RecordsErrorKind},
-    schema,
+    reserve, schema,
     settings::{PostgresUrl, RecordsSettings},
     writer::Writer,
 };
@@ -77,7 +77,10 @@ impl Records {
             RecordsSettings::Postgres { .. } => false,
         };
         let db = Arc::new(match settings {
-            RecordsSettings::Sqlite { path } => open_sqlite(path),
+            RecordsSettings::Sqlite { path } => {
+                reserve::spend(path);
+                open_sqlite(path)
+            }
             RecordsSettings::Postgres {
                 url,
                 max_connections,
@@ -95,6 +98,7 @@ impl Records {
             schema::migrate(&db).await?;
             db.is_ready();
         }
+        db.hold_room();
         let writer = Writer::start(&db);
         Ok(Self { db, writer, fresh })
     }
@@ -157,6 +161,7 @@ impl Records {
             Db::Sqlite { write, read, .. } => {
                 read.close().await;
                 write.close().await;
+                self.db.hold_room();
             }
             // A server that hangs must not hold up the end.
             Db::Postgres { pool, .. } => drop(timeout(Duration::from_secs(1), pool.close()).await),
@@ -173,6 +178,13 @@ impl Db {
                 .await
                 .copied(),
             Self::Postgres { .. } => Ok(()),
+        }
+    }
+
+    /// For the day when the disk is full.
+    fn hold_room(&self) {
+        if let Self::Sqlite { path, .. } = self {
+            reserve::hold(path);
         }
     }
 

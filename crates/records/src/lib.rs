@@ -13,6 +13,7 @@ mod facts;
 mod heads;
 mod leases;
 mod objects;
+mod reserve;
 mod schema;
 mod settings;
 mod snapshot;

@@ -251,7 +251,18 @@ impl Records {
         })
     }
 
-    /// The same, and tells nobody: it was told.
+    /// The same for several at once.
+    pub async fn forget_all(&self, keys: &[&str]) -> Result<(), RecordsError> {
+        write!(&self.db, "forgetting objects", tx => {
+            for key in keys {
+                let delete = sqlx::query("DELETE FROM objects WHERE key = $1").bind(key);
+                delete.execute(&mut *tx).await?;
+                tx.announce(ChangeKind::Forget, key).await?;
+            }
+        })
+    }
+
+    /// The same as `forget`, and tells nobody: it was told.
     pub async fn forget_quietly(&self, key: &str) -> Result<(), RecordsError> {
         write!(&self.db, "forgetting an object", tx => {
             let delete = sqlx::query("DELETE FROM objects WHERE key = $1").bind(key);

@@ -248,7 +248,7 @@ impl Records {
         drop(lines);
         let written = writing.await.map_err(io::Error::other).flatten();
         read?;
-        let (rows, sha256) = written.map_err(|error| on_disk(DOING, &error))?;
+        let (rows, sha256) = written.map_err(|error| on_disk(DOING, &path, &error))?;
         Ok(Snapshot { path, rows, sha256 })
     }
 
@@ -288,7 +288,7 @@ impl Records {
         drop(received);
         let read = reading.await.map_err(io::Error::other).flatten();
         self.db.unlimited(RESTORING, restored)?;
-        read.map_err(|error| on_disk(RESTORING, &error))?;
+        read.map_err(|error| on_disk(RESTORING, &snapshot.path, &error))?;
         Ok(snapshot)
     }
 }
@@ -300,16 +300,22 @@ pub async fn verify_snapshot(path: &Path) -> Result<Snapshot, RecordsError> {
     verified
         .map_err(io::Error::other)
         .flatten()
-        .map_err(|error| on_disk(RESTORING, &error))
+        .map_err(|error| on_disk(RESTORING, path, &error))
 }
 
-fn on_disk(doing: &'static str, error: &io::Error) -> RecordsError {
+fn on_disk(doing: &'static str, path: &Path, error: &io::Error) -> RecordsError {
     let kind = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => RecordsErrorKind::Full,
         io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => RecordsErrorKind::Corrupt,
         _ => RecordsErrorKind::Unavailable,
     };
-    RecordsError::new(kind, doing, error.to_string())
+    let remedy = if kind == RecordsErrorKind::Full {
+        "; make room on that disk: `modgate gc --yes` removes what was not used for long"
+    } else {
+        ""
+    };
+    let text = format!("{}: {error}{remedy}", path.display());
+    RecordsError::new(kind, doing, text)
 }
 
 fn bytes(text: &str) -> Result<Vec<u8>, sqlx::Error> {

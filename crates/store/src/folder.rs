@@ -17,6 +17,7 @@ use crate::{
     journal::waiting,
     notes,
     place::{is_absent, place},
+    remedy::at,
     seal,
     spool::TempPath,
 };
@@ -77,10 +78,15 @@ impl Folder {
         &self.0
     }
 
-    /// Where those who work beside the owner have what is theirs; made if absent.
+    /// Where those who work beside the owner have what is theirs. Nothing is made or looked at.
+    pub fn work_path(&self) -> PathBuf {
+        self.0.join(WORK)
+    }
+
+    /// The same; made if absent.
     pub fn work(&self) -> io::Result<PathBuf> {
-        let work = self.0.join(WORK);
-        fs::create_dir_all(&work)?;
+        let work = self.work_path();
+        fs::create_dir_all(&work).map_err(|error| at(&work, error))?;
         Ok(work)
     }
 

@@ -30,6 +30,7 @@ mod map;
 mod notes;
 mod place;
 mod pull;
+mod remedy;
 pub mod seal;
 mod spool;
 mod store;
@@ -45,6 +46,7 @@ pub use journal::JournalSnapshot;
 pub use kept::{HEAP_BYTES, Kept};
 pub use key::{Key, KeyError};
 pub use pull::{Pull, PullError};
+pub use remedy::at;
 pub use spool::{Spool, SpoolError, SpoolWriter, Spooled};
 pub use store::{Committed, Store, StoreError, StoreSettings};
 pub use tiers::{

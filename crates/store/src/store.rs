@@ -24,6 +24,7 @@ use crate::{
     lock::lock,
     notes::{self, Notes},
     place::{is_absent, new_file, place},
+    remedy::remedy,
     seal::{self, Seals, Truth},
     spool::TempPath,
 };
@@ -51,7 +52,7 @@ pub enum StoreError {
         owner: Option<u32>,
     },
     /// The disk.
-    #[error("the data folder {}: {doing}: {error}", folder.display())]
+    #[error("the data folder {}: {doing}: {error}{}", folder.display(), remedy(error))]
     Io {
         /// The data folder.
         folder: PathBuf,

@@ -57,6 +57,14 @@ impl SmallDisk {
         std::fs::remove_file(self.ballast()).expect("it was filled");
     }
 
+    /// Lets nobody write to it any more. Nobody may be writing.
+    ///
+    /// # Panics
+    /// If somebody is.
+    pub fn read_only(&self) {
+        run(&["mount", "-o", "remount,ro"], self.path());
+    }
+
     fn ballast(&self) -> PathBuf {
         self.path().join("ballast")
     }

@@ -1,6 +1,7 @@
 //! Where backups are: a folder, or a bucket.
 
 use std::{
+    fmt,
     fs::{self, File},
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
@@ -16,6 +17,14 @@ use tokio::task::spawn_blocking;
 
 use super::off;
 use crate::CareError;
+
+/// Off the runtime's threads; an error says which file it was.
+async fn off_at<T: Send + 'static>(
+    path: PathBuf,
+    work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    off(move || work(&path).map_err(|error| store::at(&path, error))).await
+}
 
 /// Longest `backup.json`.
 const MAX_SMALL: u64 = 64 << 10;
@@ -52,6 +61,16 @@ fn absent(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
 }
 
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(folder) => write!(f, "{}", folder.display()),
+            // It says the bucket, and no key.
+            Self::Bucket { store, prefix } => write!(f, "{store} below {:?}", prefix.as_ref()),
+        }
+    }
+}
+
 impl Target {
     fn object(prefix: &ObjectPath, id: &str, name: &str) -> ObjectPath {
         prefix.clone().join(id).join(name)
@@ -61,18 +80,26 @@ impl Target {
     pub async fn ids(&self) -> Result<Vec<String>, CareError> {
         match self {
             Self::Folder(folder) => {
-                let folder = folder.clone();
-                let names = off(move || {
+                let names = off_at(folder.clone(), |folder| {
                     let entries = match fs::read_dir(folder) {
                         Ok(entries) => entries,
                         Err(error) if absent(&error) => return Ok(Vec::new()),
                         Err(error) => return Err(error),
                     };
-                    let names = entries.map(|entry| Ok(entry?.file_name().into_string()));
-                    names.collect::<io::Result<Vec<_>>>()
+                    let mut names = Vec::new();
+                    for entry in entries {
+                        let entry = entry?;
+                        // A backup is a folder; a file of such a name is somebody else's.
+                        if let Ok(name) = entry.file_name().into_string()
+                            && is_id(&name)
+                            && fs::metadata(entry.path()).is_ok_and(|metadata| metadata.is_dir())
+                        {
+                            names.push(name);
+                        }
+                    }
+                    Ok(names)
                 });
-                let names = names.await?.into_iter().flatten();
-                Ok(names.filter(|name| is_id(name)).collect())
+                Ok(names.await?)
             }
             Self::Bucket { store, prefix } => {
                 let listed = store.list_with_delimiter(Some(prefix)).await?;
@@ -90,13 +117,13 @@ impl Target {
             Self::Folder(folder) => {
                 let folder = folder.join(id);
                 let (to, new) = (folder.join(name), folder.join(format!("{name}.new")));
-                let put = off(move || {
-                    fs::create_dir_all(&folder)?;
+                let put = off_at(folder, move |folder| {
+                    fs::create_dir_all(folder)?;
                     let mut file = File::create(&new)?;
                     io::copy(&mut File::open(from)?, &mut file)?;
                     file.sync_all()?;
                     fs::rename(new, to)?;
-                    File::open(&folder)?.sync_all()?;
+                    File::open(folder)?.sync_all()?;
                     folder
                         .parent()
                         .map_or(Ok(()), |parent| File::open(parent)?.sync_all())
@@ -135,7 +162,7 @@ impl Target {
         match self {
             Self::Folder(folder) => {
                 let from = folder.join(id).join(name);
-                Ok(off(move || fs::copy(from, to).map(drop)).await?)
+                Ok(off_at(from, move |from| fs::copy(from, to).map(drop)).await?)
             }
             Self::Bucket { store, prefix } => {
                 let got = store.get(&Self::object(prefix, id, name)).await?;
@@ -160,7 +187,7 @@ impl Target {
         match self {
             Self::Folder(folder) => {
                 let path = folder.join(id).join(name);
-                let read = off(move || match File::open(path) {
+                let read = off_at(path, |path| match File::open(path) {
                     Ok(file) => {
                         let mut bytes = Vec::new();
                         file.take(MAX_SMALL).read_to_end(&mut bytes)?;
@@ -189,7 +216,7 @@ impl Target {
         match self {
             Self::Folder(folder) => {
                 let path = folder.join(id).join(name);
-                let removed = off(move || match fs::remove_file(path) {
+                let removed = off_at(path, |path| match fs::remove_file(path) {
                     Err(error) if !absent(&error) => Err(error),
                     _ => Ok(()),
                 });

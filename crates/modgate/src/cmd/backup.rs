@@ -51,7 +51,7 @@ pub fn restore(args: &RestoreArgs, env: Env) -> io::Result<ExitCode> {
         let target = target(&config, args.from.as_ref())?;
         // Before there are new records.
         if target.ids().await.map_err(io::Error::other)?.is_empty() {
-            return Err(io::Error::other("there is no backup there"));
+            return Err(io::Error::other(format!("there is no backup in {target}")));
         }
         let records = wire::open_records(&config).await?;
         let work = Folder::new(wire::store_folder(&config)).work()?;

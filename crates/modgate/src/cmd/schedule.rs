@@ -6,7 +6,7 @@ use care::backup::{self, Target};
 use records::Records;
 use replicas::{LEASE, Replicas};
 use store::Folder;
-use tokio::time::sleep;
+use tokio::{task::spawn_blocking, time::sleep};
 
 use crate::{config::Config, wire};
 
@@ -19,6 +19,8 @@ const AT_FIRST: Duration = Duration::from_secs(2);
 
 /// Writes backups whenever they are due, for as long as it is polled.
 pub(super) async fn run(config: Config, records: Arc<Records>, replicas: Arc<Replicas>) {
+    let work = Folder::new(wire::store_folder(&config)).work_path();
+    let _ = spawn_blocking(move || care::sweep(&work)).await;
     let Some(to) = &config.backup.to else {
         return;
     };

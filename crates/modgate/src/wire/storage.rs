@@ -221,16 +221,16 @@ pub fn keeps_in_a_bucket(config: &Config) -> bool {
 /// They cannot be reached, or are not for this version.
 pub async fn open_records(config: &Config) -> io::Result<Records> {
     let settings = records(config).map_err(io::Error::other)?;
-    let place = match &settings {
-        RecordsSettings::Sqlite { path } => {
-            fs::create_dir_all(&config.data)?;
-            path.display().to_string()
-        }
-        RecordsSettings::Postgres { url, .. } => url.to_string(),
-    };
-    Records::open(&settings)
-        .await
-        .map_err(|error| io::Error::other(format!("{place}: {error}")))
+    if let RecordsSettings::Sqlite { .. } = &settings {
+        fs::create_dir_all(&config.data).map_err(|error| store::at(&config.data, error))?;
+    }
+    Records::open(&settings).await.map_err(|error| {
+        io::Error::other(match &settings {
+            // It names the file.
+            RecordsSettings::Sqlite { .. } => error.to_string(),
+            RecordsSettings::Postgres { url, .. } => format!("{url}: {error}"),
+        })
+    })
 }
 
 /// Everything that is kept, for who cares for it beside a server. Call it within the runtime.
