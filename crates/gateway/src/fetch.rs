@@ -4,7 +4,7 @@ use std::{io::Cursor, sync::Arc};
 
 use bytes::Bytes;
 use gomod::{
-    gomod_file,
+    gomod_file::{self, NotOfModule},
     h1::{self, H1},
     info,
 };
@@ -20,7 +20,7 @@ use crate::{
     refusal::{Code, Refusal},
     results::{Commit, Incident, Verification},
     settings::{Route, Settings},
-    source::Search,
+    source::{DIRECT, Search},
     verify::{Proof, Verified},
 };
 
@@ -133,8 +133,9 @@ impl Gateway {
             .await
     }
 
-    /// Looks at a `go.mod` that nothing is compared with: a login page, or the file of another module, is not kept. One
-    /// with a proof is what its author published, however odd.
+    /// Looks at a `go.mod` that nothing is compared with: a login page, or the file of another major version, is not kept.
+    /// It need not parse (protocol.md 1.4): go downloads it all the same. One with a proof is what its author published,
+    /// however odd; and what version control has is no page.
     pub(crate) fn check_go_mod(
         &self,
         settings: &Settings,
@@ -146,7 +147,12 @@ impl Gateway {
         if matches!(proof, Proof::Hash(_)) {
             return Ok(());
         }
-        gomod_file::check_of(body, &artifact.module).map_err(|error| {
+        let looked = if upstream != DIRECT && gomod_file::is_page(body) {
+            Err(NotOfModule::Page)
+        } else {
+            gomod_file::check_of(body, &artifact.module)
+        };
+        looked.map_err(|error| {
             self.metrics.verifications.count(Verification::Invalid);
             settings
                 .upstreams

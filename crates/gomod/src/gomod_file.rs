@@ -139,9 +139,9 @@ pub fn retractions(file: &[u8]) -> Vec<Retraction> {
 /// Why a file cannot be the `go.mod` of a module.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotOfModule {
-    /// It cannot be read.
-    #[error(transparent)]
-    Unreadable(#[from] GoModError),
+    /// It is a page for browsers.
+    #[error("an HTML page: a login or error page in between?")]
+    Page,
     /// It has no `module` line.
     #[error("go.mod: no module line")]
     NoModuleLine,
@@ -150,27 +150,77 @@ pub enum NotOfModule {
     OtherMajor(String),
 }
 
-/// Checks that the file of a dependency can be the `go.mod` of `path`, as the go command checks what it takes from
-/// version control: readable, and with a `module` line of the same major version. The rest of the name may be
-/// another, since forks are used by `replace`.
+/// Checks that a file can be the `go.mod` of `path`, as the go command checks what it takes from version control: with a
+/// `module` line of the same major version. The rest of the name may be another, since forks are used by `replace`; and
+/// the rest of the file need not even parse: versions with such files are downloaded, and their hashes are in checksum
+/// databases.
 pub fn check_of(file: &[u8], path: &ModulePath) -> Result<(), NotOfModule> {
-    let module = GoMod::parse_lax(file)?
-        .module
-        .filter(|module| !module.path.is_empty())
-        .ok_or(NotOfModule::NoModuleLine)?;
+    let parsed = GoMod::parse_lax(file).ok().and_then(|file| file.module);
+    let lines = [parsed.map(|module| module.path), module_path(file)];
+    let mut other = None;
+    for line in lines.into_iter().flatten().filter(|line| !line.is_empty()) {
+        if is_of_major(&line, path) {
+            return Ok(());
+        }
+        other.get_or_insert(line);
+    }
+    Err(other.map_or(NotOfModule::NoModuleLine, NotOfModule::OtherMajor))
+}
+
+/// Whether the major version of a `module` line is that of `path`.
+fn is_of_major(line: &str, path: &ModulePath) -> bool {
     let ours = path.split_major().1;
-    let same = match split_major(&module.path) {
+    match split_major(line) {
         None => false,
         // Unversioned paths may replace those of gopkg.in, by an old mistake that go stands by (golang.org/issue/34254).
-        Some(_) if ours.is_empty() && module.path.starts_with("gopkg.in/") => true,
+        Some(_) if ours.is_empty() && line.starts_with("gopkg.in/") => true,
         Some((_, theirs)) if ours.is_empty() => {
             let number = theirs.strip_suffix("-unstable").unwrap_or(theirs);
             matches!(number, "" | ".v0" | ".v1")
         }
         Some((_, theirs)) => theirs.get(1..) == ours.get(1..),
-    };
-    same.then_some(())
-        .ok_or(NotOfModule::OtherMajor(module.path))
+    }
+}
+
+/// Whether a file is a page for browsers, such as a login page that answers whatever is asked.
+pub fn is_page(file: &[u8]) -> bool {
+    let file = file.strip_prefix("\u{feff}".as_bytes()).unwrap_or(file);
+    file.trim_ascii_start().starts_with(b"<")
+}
+
+/// The path on the first `module` line, however the rest of the file may look (`modfile.ModulePath`): all that the go
+/// command reads of a file from version control before it takes it.
+pub fn module_path(file: &[u8]) -> Option<String> {
+    for line in file.split(|byte| *byte == b'\n') {
+        let comment = line.windows(2).position(|pair| pair == b"//");
+        let line = line[..comment.unwrap_or(line.len())].trim_ascii();
+        let Some(rest) = line.strip_prefix(b"module") else {
+            continue;
+        };
+        let path = rest.trim_ascii();
+        if path.len() == rest.len() || path.is_empty() {
+            continue;
+        }
+        let text = String::from_utf8_lossy(path);
+        return match text.chars().next() {
+            Some('`') => Some(
+                text.strip_prefix('`')?
+                    .strip_suffix('`')
+                    .filter(|inside| !inside.contains('`'))?
+                    .to_owned(),
+            ),
+            // Its escapes are read as in any go.mod; with the line alone, nothing else can be wrong.
+            Some('"') => {
+                let alone = format!("module {text}\n");
+                GoMod::parse_lax(alone.as_bytes())
+                    .ok()?
+                    .module
+                    .map(|module| module.path)
+            }
+            _ => Some(text.into_owned()),
+        };
+    }
+    None
 }
 
 /// The `go.mod` of a module that has none (protocol.md 1.4). A path that is valid needs no quotes.
@@ -223,6 +273,18 @@ mod tests {
             ("gopkg.in/yaml.v2", "module gopkg.in/yaml.v2\n"),
             ("gopkg.in/yaml.v2", "module fork.example/yaml/v2\n"),
             ("gopkg.in/a.v1", "module gopkg.in/a.v1\n"),
+            ("a.com/m", "module (\n\ta.com/m\n)\n"),
+            ("a.com/m/v2", "module (\n\ta.com/m/v2\n)\n"),
+            // What go downloads, though it cannot read it.
+            ("a.com/m", "module a.com/m\ngo foo\n"),
+            ("a.com/m", "module a.com/m\ngo \"1.24\"\n"),
+            ("a.com/m", "module a.com/m\ngo v1.24\n"),
+            ("a.com/m", "module a.com/m\ngo 1.24\ngo 1.20\n"),
+            ("a.com/m", "module a.com/m\nrequire (\n"),
+            ("a.com/m", "module a.com/m\nmodule a.com/m\n"),
+            ("a.com/m", "module `a.com/m`\n"),
+            ("a.com/m/v2", "module `a.com/m/v2`\n"),
+            ("a.com/m", "module a.com/m\n\0\n"),
         ] {
             assert_eq!(check(path, file), Ok(()), "{path}: {file}");
         }
@@ -234,6 +296,9 @@ mod tests {
                 "<!DOCTYPE html>\n<html><body>Log in</body></html>\n",
             ),
             ("a.com/m", "<html>\n<p>module x</p>\n"),
+            ("a.com/m/v2", "module a.com/m\ngo foo\n"),
+            ("a.com/m", "module `a.com/m/v2`\n"),
+            ("a.com/m", "module \"a.com/m\ngo 1.21\n"),
             ("a.com/m", "module a.com/m/v2\n"),
             ("a.com/m/v2", "module a.com/m\n"),
             ("a.com/m/v2", "module a.com/m/v3\n"),
@@ -241,6 +306,38 @@ mod tests {
             ("gopkg.in/yaml.v2", "module a.com/yaml\n"),
         ] {
             assert!(check(path, file).is_err(), "{path}: {file}");
+        }
+    }
+
+    #[test]
+    fn pages() {
+        for page in [
+            "<html>",
+            " \r\n<!DOCTYPE html>",
+            "\u{feff}<p>\nmodule a.com/m\n",
+        ] {
+            assert!(is_page(page.as_bytes()), "{page}");
+        }
+        for file in ["", "module a.com/m\n", "// <html>\nmodule a.com/m\n"] {
+            assert!(!is_page(file.as_bytes()), "{file}");
+        }
+    }
+
+    #[test]
+    fn module_lines() {
+        for (file, want) in [
+            ("module a.com/m\n", Some("a.com/m")),
+            ("// x\n\nmodule   a.com/m // why\r\n", Some("a.com/m")),
+            ("module \"a.com/m\"", Some("a.com/m")),
+            ("module \"a.com/\\x6d\"", Some("a.com/m")),
+            ("module `a.com/m`", Some("a.com/m")),
+            ("module \"a.com/m", None),
+            ("modulea.com/m", None),
+            ("module\nmodule b.com", Some("b.com")),
+            ("go 1.20\n?? junk\nmodule a.com/m", Some("a.com/m")),
+            ("", None),
+        ] {
+            assert_eq!(module_path(file.as_bytes()).as_deref(), want, "{file}");
         }
     }
 

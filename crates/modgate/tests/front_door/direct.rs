@@ -150,6 +150,64 @@ async fn what_was_served_once_stays_whatever_happens_to_the_repository() {
     assert_eq!(gate.get("/corp.test/lib/@v/list").await.text(), "v1.0.0\n");
 }
 
+/// A go.mod that go cannot read is no reason not to download the version: go takes it from version control, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_go_mod_that_does_not_parse_is_served_as_it_is() {
+    let (forge, lab) = (Forge::start().await, Lab::start().await);
+    let odd = [
+        "module corp.test/lib\ngo foo\n",
+        "module corp.test/lib\ngo \"1.24\"\n",
+        "module corp.test/lib\ngo v1.24\n",
+        "module corp.test/lib\ngo 1\n",
+        "module corp.test/lib\ngo 1.21\ngo 1.20\n",
+        "module corp.test/lib\nrequire (\n",
+        "module corp.test/lib\nmodule corp.test/lib\n",
+        "module `corp.test/lib`\n",
+        "module corp.test/lib\n\0\n",
+        "<!-- no page -->\nmodule corp.test/lib\n",
+    ];
+    let mut history = history();
+    for (n, go_mod) in odd.iter().enumerate() {
+        let name = format!("odd {n}");
+        history.commit("main", &name, [change::file("go.mod", go_mod)]);
+        history.tag(&format!("v1.{}.0", n + 1), &name);
+    }
+    let other_major = [change::file("go.mod", "module corp.test/lib/v2\ngo foo\n")];
+    history.commit("main", "other", other_major);
+    history.tag("v1.99.0", "other");
+    forge.add("lib", &history);
+    let gate = gateway(&forge, &lab, false).await;
+    let client = go(&gate);
+    for (n, go_mod) in odd.iter().enumerate() {
+        let version = format!("v1.{}.0", n + 1);
+        let got = client
+            .run(&[
+                "mod",
+                "download",
+                "-json",
+                &format!("corp.test/lib@{version}"),
+            ])
+            .await;
+        assert!(got.ok, "{go_mod}: {}", got.stdout);
+        for ending in ["info", "mod", "zip"] {
+            let reply = gate
+                .get(&format!("/corp.test/lib/@v/{version}.{ending}"))
+                .await;
+            assert_eq!(reply.status, 200, "{go_mod} {ending}: {}", reply.text());
+            if ending == "mod" {
+                assert_eq!(reply.body, go_mod.as_bytes());
+            }
+        }
+    }
+    for ending in ["info", "mod", "zip"] {
+        let reply = gate
+            .get(&format!("/corp.test/lib/@v/v1.99.0.{ending}"))
+            .await;
+        let got = (reply.status, code(&reply));
+        assert_eq!(got, (404, "version_not_found".to_owned()), "{ending}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn all_files_of_a_version_are_of_one_commit() {
     let (forge, lab) = (Forge::start().await, Lab::start().await);

@@ -111,12 +111,14 @@ async fn what_was_altered_once_is_an_incident_though_upstream_is_honest_again() 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_database_a_login_page_is_no_go_mod() {
     let lab = Lab::start().await;
+    // It need not parse, as for go.
+    let odd = module("odd").file("go.mod", "module lab.example/odd\ngo foo\n");
     let (a, wrong, big) = (
         module("a"),
         module("wrong").file("go.mod", "module lab.example/wrong/v2\n"),
         fixture::big("lab.example/big", "v1.0.0", 2),
     );
-    for module in [&a, &wrong, &big] {
+    for module in [&a, &wrong, &big, &odd] {
         lab.add(module.clone());
     }
     let config = "[negative]\ntrouble = \"50ms\"\n";
@@ -131,6 +133,8 @@ async fn without_a_database_a_login_page_is_no_go_mod() {
             reply.text()
         );
     }
+    let reply = gate.get(&odd.url_path("mod")).await;
+    assert_eq!((reply.status, &reply.body[..]), (200, &odd.mod_file()[..]));
     let kept = |module: &Module, ending: &str| {
         let path = module.url_path(ending);
         std::fs::read(gate.data_dir().join("go").join(&path[1..]))

@@ -1,8 +1,7 @@
 //! Where in the repository the module is, and whether its go.mod has the right major version.
 
 use bytes::Bytes;
-use gomod::gomod_file::GoMod;
-use gomod::split_major;
+use gomod::{gomod_file::module_path, split_major};
 
 use super::{Module, major_number};
 use crate::DirectError;
@@ -89,61 +88,9 @@ fn is_major(path: &str, major: &str) -> bool {
     !theirs.is_empty() && major[1..] == theirs[1..]
 }
 
-/// The path on the first `module` line, however the rest of the file may look (`modfile.ModulePath`).
-fn module_path(file: &[u8]) -> Option<String> {
-    for line in file.split(|byte| *byte == b'\n') {
-        let comment = line.windows(2).position(|pair| pair == b"//");
-        let line = line[..comment.unwrap_or(line.len())].trim_ascii();
-        let Some(rest) = line.strip_prefix(b"module") else {
-            continue;
-        };
-        let path = rest.trim_ascii();
-        if path.len() == rest.len() || path.is_empty() {
-            continue;
-        }
-        let text = String::from_utf8_lossy(path);
-        return match text.chars().next() {
-            Some('`') => Some(
-                text.strip_prefix('`')?
-                    .strip_suffix('`')
-                    .filter(|inside| !inside.contains('`'))?
-                    .to_owned(),
-            ),
-            // Its escapes are read as in any go.mod; with the line alone, nothing else can be wrong.
-            Some('"') => {
-                let alone = format!("module {text}\n");
-                GoMod::parse_lax(alone.as_bytes())
-                    .ok()?
-                    .module
-                    .map(|module| module.path)
-            }
-            _ => Some(text.into_owned()),
-        };
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn module_lines() {
-        for (file, want) in [
-            ("module a.com/m\n", Some("a.com/m")),
-            ("// x\n\nmodule   a.com/m // why\r\n", Some("a.com/m")),
-            ("module \"a.com/m\"", Some("a.com/m")),
-            ("module \"a.com/\\x6d\"", Some("a.com/m")),
-            ("module `a.com/m`", Some("a.com/m")),
-            ("module \"a.com/m", None),
-            ("modulea.com/m", None),
-            ("module\nmodule b.com", Some("b.com")),
-            ("go 1.20\n?? junk\nmodule a.com/m", Some("a.com/m")),
-            ("", None),
-        ] {
-            assert_eq!(module_path(file.as_bytes()).as_deref(), want, "{file}");
-        }
-    }
 
     #[test]
     fn majors() {
