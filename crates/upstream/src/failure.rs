@@ -85,8 +85,8 @@ pub struct Failure {
 /// How one upstream's attempt ended without a file.
 #[derive(Debug, Clone)]
 pub(crate) enum Miss {
-    /// 404 or, if `gone`, 410.
-    Absent { gone: bool },
+    /// 404 or, if `gone`, 410: what was answered, and as what `status_map` reads it.
+    Absent { gone: bool, answered: u16 },
     /// It asks this gateway in its turn, so it has nothing to add.
     Loop,
     /// Anything else; `answered` tells an answer from an upstream that could not be reached.
@@ -97,10 +97,20 @@ impl Miss {
     /// The outcome in words.
     pub(crate) fn text(&self) -> String {
         match self {
-            Self::Absent { gone: false } => "answered 404".to_owned(),
-            Self::Absent { gone: true } => "answered 410".to_owned(),
+            Self::Absent { gone, answered } => {
+                let read = read_as(*answered, if *gone { 410 } else { 404 });
+                format!("answered {answered}{read}")
+            }
             Self::Loop => LOOPS.to_owned(),
             Self::Trouble { trouble, .. } => trouble.text.clone(),
         }
     }
+}
+
+/// What is to be added to a status that `status_map` reads as another one.
+pub(crate) fn read_as(answered: u16, read: u16) -> String {
+    if answered == read {
+        return String::new();
+    }
+    format!(", read as {read}")
 }

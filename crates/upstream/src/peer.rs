@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use crate::breaker::Admission;
 use crate::chain::BaseUrl;
 use crate::client::{SendError, Sent, coding, get_path, seconds, tidy};
-use crate::failure::{Cause, Miss, Trouble};
+use crate::failure::{Cause, Miss, Trouble, read_as};
 use crate::health::{
     ABSENT, BAD_CONTENT, BROKEN, CONNECT, Health, OK, OVERLOADED, SKIPPED, STATUS, Snapshot,
     TIMEOUT,
@@ -378,7 +378,8 @@ impl Peer {
             self.health.count(ABSENT);
             pass.succeeded();
             let gone = status == 410;
-            return Err((Miss::Absent { gone }, false));
+            let answered = actual.as_u16();
+            return Err((Miss::Absent { gone, answered }, false));
         }
         if status == LOOP {
             // It is well, and asks this gateway in its turn.
@@ -398,6 +399,7 @@ impl Peer {
                 self.egress.credentials().refused(&grant).await;
             }
         }
+        text += &read_as(actual.as_u16(), status);
         // Statuses about the request (not about load) say that the upstream is well.
         if (400..500).contains(&status) && !matches!(status, 408 | 425 | 429) {
             pass.succeeded();

@@ -176,7 +176,7 @@ impl Walk {
             outcome,
         });
         match miss {
-            Miss::Absent { gone } => self.absent = Some(gone),
+            Miss::Absent { gone, .. } => self.absent = Some(gone),
             Miss::Loop => self.looped = Some(Arc::clone(peer.name())),
             Miss::Trouble { trouble, answered } => {
                 self.trouble = Some(trouble);

@@ -463,3 +463,22 @@ async fn silence_costs_the_connect_limit() {
     assert_eq!(line(&u, &chain).await, "other");
     assert!(begin.elapsed() >= Duration::from_millis(900), "hedged");
 }
+
+/// A mapped status is told with what it is read as: the owner of an upstream looks for a 403 in its logs, not for a 404.
+#[tokio::test]
+async fn a_mapped_status_is_told_as_answered() {
+    let refused = Server::always(Reply::Status(403));
+    let busy = Server::always(Reply::Status(429));
+    let settings = UpstreamSettings {
+        status_map: HashMap::from([(403, 404), (429, 503)]),
+        ..quick()
+    };
+    let u = with(internal(), Credentials::default(), settings);
+    let chain = format!("{},{}", refused.url(), busy.url());
+    let failure = get(&u, &chain).await.unwrap_err();
+    let told: Vec<&str> = failure.attempts.iter().map(|one| &*one.outcome).collect();
+    assert_eq!(
+        told,
+        ["answered 403, read as 404", "answered 429, read as 503"]
+    );
+}
