@@ -12,7 +12,12 @@ use tokio::{
 };
 
 use crate::{
-    artifact::Artifact, fresh, gateway::Gateway, pipeline::Want, results::Commit, settings::Route,
+    artifact::{Artifact, Part},
+    fresh,
+    gateway::Gateway,
+    pipeline::Want,
+    results::Commit,
+    settings::{Mode, Route},
     uses,
 };
 
@@ -94,6 +99,28 @@ impl Gateway {
         }
         false
     }
+
+    /// Queues what a client asks for next of a version that exists: it gives up at the first 404, and one that comes again
+    /// should find all of it. A client that is redirected gets the rest from where it was sent.
+    fn fetch_rest_later(&self, artifact: &Artifact, route: &Route) {
+        if route.mode() != Mode::Async {
+            return;
+        }
+        let rest: &[Part] = match artifact.part {
+            Part::Info => &[Part::Mod, Part::Zip],
+            Part::Mod => &[Part::Zip],
+            Part::Zip => &[],
+        };
+        for part in rest {
+            let artifact = Artifact {
+                part: *part,
+                ..artifact.clone()
+            };
+            if !self.fetch_later(artifact, route.clone()) {
+                return;
+            }
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -111,18 +138,15 @@ async fn fetch_queued(
         };
         gateway.metrics.queued.dec();
         lock(&gateway.background.queued).remove(&artifact);
-        if let Err(refused) = gateway
-            .fly(
-                artifact,
-                route,
-                Want {
-                    whole: true,
-                    ..Want::default()
-                },
-            )
-            .await
-        {
-            tracing::info!(refusal = %refused.refusal, "a background fetch failed");
+        let want = Want {
+            whole: true,
+            ..Want::default()
+        };
+        match gateway.fly(artifact.clone(), route.clone(), want).await {
+            Ok(_) => gateway.fetch_rest_later(&artifact, &route),
+            Err(refused) => {
+                tracing::info!(refusal = %refused.refusal, "a background fetch failed");
+            }
         }
     }
 }

@@ -86,7 +86,7 @@ pub static SETTINGS: &[Setting] = &[
         name: "mode",
         kind: Choice(MODES),
         default: Value("\"sync\""),
-        doc: "How a module that is not kept yet is answered: `sync` fetches, then answers; `async` answers 404 now and fetches in the background; `redirect` sends the client to the first upstream that is healthy and asked without headers or credentials (if there is none, or the client came by https and it is http, it fetches); `async_redirect` does both; `none` serves only what is kept. Private modules without a route use `sync` whatever this says.",
+        doc: "How a module that is not kept yet is answered: `sync` fetches, then answers; `async` answers 404 now and fetches all of the version in the background; `redirect` sends the client to the first upstream that is healthy and asked without headers or credentials (if there is none, or the client came by https and it is http, it fetches); `async_redirect` does both; `none` serves only what is kept. Private modules without a route use `sync` whatever this says.",
         example: "\"async\"",
         restart: false,
     },

@@ -73,6 +73,47 @@ async fn forty_clients_cost_one_fetch() {
     assert_eq!(lab.count(".zip"), 1);
 }
 
+/// The go command gives up at the first 404, so what it would ask for next is fetched as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn in_the_async_mode_a_client_that_comes_again_gets_all_of_a_version() {
+    let lab = Lab::start().await;
+    for name in ["a", "b"] {
+        lab.add(module(name));
+    }
+    let gate = gate(&lab, "off", "mode = \"async\"\n").await;
+    let go = Go::new()
+        .proxy(&gate.url())
+        .sumdb("off")
+        .module("module x\n");
+    for (n, name) in ["a", "b"].iter().enumerate() {
+        let version = format!("lab.example/{name}@v1.0.0");
+        if n == 0 {
+            let first = go.run(&["mod", "download", &version]).await;
+            assert!(
+                !first.ok && first.stderr.contains("fetch_queued"),
+                "{first:?}"
+            );
+        } else {
+            // With a go.sum it asks no `.info`.
+            assert_eq!(gate.get(&module(name).url_path("mod")).await.status, 404);
+        }
+        common::eventually("the zip is kept", async || {
+            kept_zips(gate.data_dir()) == n + 1
+        })
+        .await;
+        if n == 0 {
+            let second = go.run(&["mod", "download", &version]).await;
+            assert!(second.ok, "{}", second.stderr);
+        }
+    }
+    // Of what does not exist nothing more is asked for.
+    let none = "/lab.example/none/@v/v1.0.0";
+    assert_eq!(gate.get(&format!("{none}.info")).await.status, 404);
+    common::eventually("it is asked for", async || lab.count("/none/") > 0).await;
+    gate.logged("a background fetch failed", 1).await;
+    assert_eq!(lab.count("/none/"), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_protocol_around_the_edges() {
     let lab = Lab::start().await;
