@@ -348,6 +348,12 @@ impl Gateway {
         };
         let settings = self.settings.load_full().by_way_of(&want.via);
         match ask {
+            // A client that is told yes asks for all of the database here, and what is not kept would end its build; told no, it
+            // goes on to the next of its GOPROXY, or to the database itself.
+            SumDbAsk::Supported if want.cached_only => {
+                let why = "only what is kept may be answered, which is not all of the database";
+                Err(Refusal::new(Code::NotCached, name, why).into())
+            }
             SumDbAsk::Supported => {
                 sumdb.not_forked().await?;
                 Ok(Answer::new(

@@ -40,6 +40,7 @@ async fn tiles_of_every_width_heads_and_records() {
 
     // Nothing is kept yet, and nothing may be fetched.
     for path in [
+        "supported",
         "latest",
         "tile/8/0/000",
         "tile/8/data/000",
@@ -196,4 +197,27 @@ async fn clients_with_other_heads_and_a_name_with_a_slash() {
     let client = client.sumdb(&key);
     record(&sumdb, &modules[3]);
     download(&client, "d").await;
+}
+
+/// A client that may have only what is kept asks the next of its GOPROXY for the database: told that all of it is here, it
+/// would fail at the first record that is not kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_have_only_what_is_kept_gets_the_database_elsewhere() {
+    let (a, b) = (module("a"), module("b"));
+    let (lab, sumdb) = verified_lab(&[a.clone(), b.clone()]).await;
+    let key = sumdb.key().to_string();
+    let gate = start(lab.url(), &key, "").await;
+    for ending in ["info", "mod", "zip"] {
+        assert_eq!(gate.get(&a.url_path(ending)).await.status, 200);
+    }
+    let proxies = format!("{0}/cached-only,{0}", gate.url());
+    let go = testkit::go::Go::new()
+        .proxy(&proxies)
+        .sumdb(&key)
+        .module("module x\n");
+    for module in [&a, &b] {
+        let version = format!("{}@v1.0.0", module.path());
+        let got = go.run(&["mod", "download", &version]).await;
+        assert!(got.ok, "{}", got.stderr);
+    }
 }
