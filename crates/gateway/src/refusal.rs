@@ -54,6 +54,10 @@ codes! {
     MethodNotAllowed = "method_not_allowed", 405, Client;
     /// The path is longer than the limit.
     PathTooLong = "path_too_long", 414, Client;
+    /// The part that was asked for is beyond the end.
+    RangeNotSatisfiable = "range_not_satisfiable", 416, Client;
+    /// `If-Match` names another file than there is.
+    PreconditionFailed = "precondition_failed", 412, Client;
     /// No endpoint of the protocol.
     EndpointNotFound = "endpoint_not_found", 404, Client;
     /// Not a module path or version, so there can be no such module.

@@ -291,6 +291,7 @@ impl Door {
         let whole = *request.method() == Method::HEAD
             || request.version() < Version::HTTP_11
             || headers.contains_key(http::header::RANGE)
+            || headers.contains_key(http::header::IF_MATCH)
             || headers.contains_key(http::header::IF_NONE_MATCH);
         let want = Want {
             cached_only,

@@ -7,7 +7,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
     header::{
         ACCEPT, ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
-        ETAG, IF_NONE_MATCH, IF_RANGE, LOCATION, RANGE, RETRY_AFTER, WARNING,
+        ETAG, IF_MATCH, IF_NONE_MATCH, IF_RANGE, LOCATION, RANGE, RETRY_AFTER, WARNING,
     },
 };
 use store::{Block, Frames, Kept};
@@ -51,6 +51,10 @@ fn request_id(id: u64) -> HeaderValue {
 }
 
 fn answered(answer: &Answer, asked: &Asked<'_>, open: Open) -> Response<Body> {
+    let has_no_tag = matches!(&answer.content, Content::Bytes(_) | Content::Spool(_));
+    if has_no_tag && is_of_another(asked, "") {
+        return another_file(asked, open);
+    }
     let mut response = match &answer.content {
         Content::Bytes(bytes) => whole(bytes.clone(), asked, open),
         Content::Kept(kept) => return self::kept(kept, answer, asked, open),
@@ -140,16 +144,25 @@ pub(super) fn file(
     body: impl FnOnce(Option<(u64, u64)>, Open) -> Body,
 ) -> Response<Body> {
     let (from, to) = part.unwrap_or((0, len));
+    match status {
+        StatusCode::RANGE_NOT_SATISFIABLE => {
+            let why =
+                format!("the part that was asked for is beyond the end: there are {len} bytes");
+            let refused = Refusal::new(Code::RangeNotSatisfiable, "", why);
+            let mut response = refusal(&refused, asked, open);
+            let length = text_value(&format!("bytes */{len}"));
+            response.headers_mut().insert(CONTENT_RANGE, length);
+            return response;
+        }
+        StatusCode::PRECONDITION_FAILED => return another_file(asked, open),
+        _ => {}
+    }
     let mut response = match status {
-        StatusCode::NOT_MODIFIED | StatusCode::RANGE_NOT_SATISFIABLE => head_only(status, open),
+        StatusCode::NOT_MODIFIED => head_only(status, open),
         _ if asked.method == Method::HEAD => head_only(status, open),
         _ => ready(status, body(part, open)),
     };
     let headers = response.headers_mut();
-    if status == StatusCode::RANGE_NOT_SATISFIABLE {
-        headers.insert(CONTENT_RANGE, text_value(&format!("bytes */{len}")));
-        return response;
-    }
     describe(answer, headers);
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     if let Some(validator) = validator {
@@ -170,12 +183,16 @@ pub(super) fn file(
 /// A status, and the part of the file that goes with it.
 pub(super) type Selected = (StatusCode, Option<(u64, u64)>);
 
-/// Which status and which part a conditional or ranged request gets (RFC 9110 13.2.2).
+/// Which status and which part a conditional or ranged request gets (RFC 9110 13.2.2). No answer has a date of its last
+/// change, so that conditions on one say nothing (RFC 9110 13.1.3, 13.1.4).
 pub(super) fn select(len: u64, validator: Option<&HeaderValue>, asked: &Asked<'_>) -> Selected {
     let headers = asked.headers;
     let tag = validator
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
+    if is_of_another(asked, tag) {
+        return (StatusCode::PRECONDITION_FAILED, None);
+    }
     if headers
         .get_all(IF_NONE_MATCH)
         .iter()
@@ -207,6 +224,25 @@ fn matches_tag(header: &HeaderValue, tag: &str) -> bool {
         || list
             .split(',')
             .any(|entry| entry.trim().trim_start_matches("W/") == tag)
+}
+
+/// Whether `If-Match` is there, and neither `*` nor a list that has the tag; compared strongly (RFC 9110 13.1.1).
+fn is_of_another(asked: &Asked<'_>, tag: &str) -> bool {
+    let mut lines = asked.headers.get_all(IF_MATCH).iter().peekable();
+    let names = |line: &HeaderValue| {
+        let list = line.to_str().unwrap_or_default();
+        list.trim() == "*" || !tag.is_empty() && list.split(',').any(|entry| entry.trim() == tag)
+    };
+    lines.peek().is_some() && !lines.any(names)
+}
+
+fn another_file(asked: &Asked<'_>, open: Open) -> Response<Body> {
+    let why = "what is here is not what `If-Match` names";
+    refusal(
+        &Refusal::new(Code::PreconditionFailed, "", why),
+        asked,
+        open,
+    )
 }
 
 /// A download under way, sent as it comes.
@@ -382,6 +418,34 @@ fn text_value(text: &str) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_file_than_the_condition_names() {
+        let (tag, other) = ("\"a\"", "\"b\"");
+        let both = format!("{other} , {tag}");
+        let weak = format!("W/{tag}");
+        for (lines, has_tag, has_none) in [
+            (&[][..], false, false),
+            (&["*"], false, false),
+            (&[tag], false, true),
+            (&[other], true, true),
+            (&[other, tag], false, true),
+            (&[&both], false, true),
+            (&[&weak], true, true),
+            (&[""], true, true),
+        ] {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(IF_MATCH, HeaderValue::from_str(line).unwrap());
+            }
+            let asked = Asked {
+                method: &Method::GET,
+                headers: &headers,
+            };
+            assert_eq!(is_of_another(&asked, tag), has_tag, "{lines:?}");
+            assert_eq!(is_of_another(&asked, ""), has_none, "{lines:?}");
+        }
+    }
 
     #[test]
     fn json_is_for_those_who_ask_for_it() {

@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::Value;
 use testkit::{fixture, gate::Modgate, lab::Lab};
 
-use crate::common::{eventually, files, gate, module, verified_lab};
+use crate::common::{code, eventually, files, gate, module, verified_lab};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn zips_come_in_parts() {
@@ -59,8 +59,43 @@ async fn zips_come_in_parts() {
         assert_eq!(whole.header("accept-ranges"), "bytes");
     }
     let beyond = gate.get_with(&path, &[("range", "bytes=99999999-")]).await;
-    assert_eq!((beyond.status, beyond.body.len()), (416, 0));
+    let got = (beyond.status, code(&beyond));
+    assert_eq!(got, (416, "range_not_satisfiable".to_owned()));
     assert_eq!(beyond.header("content-range"), format!("bytes */{len}"));
+    let json = [
+        ("accept", "application/problem+json"),
+        ("range", "bytes=99999999-"),
+    ];
+    let beyond = gate.get_with(&path, &json).await;
+    let beyond: Value = serde_json::from_slice(&beyond.body).unwrap();
+    assert_eq!(beyond["error"], "range_not_satisfiable");
+    // Of another file nothing, not even a part; the tag is compared strongly.
+    let weak = format!("W/{tag}");
+    for (condition, status) in [
+        (&*tag, 206),
+        ("*", 206),
+        (&*format!("\"another\", {tag}"), 206),
+        ("\"another\"", 412),
+        (&*weak, 412),
+    ] {
+        let headers = [("if-match", condition), ("range", "bytes=0-9")];
+        let reply = gate.get_with(&path, &headers).await;
+        assert_eq!(reply.status, status, "{condition}");
+        if status == 412 {
+            assert_eq!(code(&reply), "precondition_failed", "{condition}");
+        }
+        let head = gate.ask(Method::HEAD, &path, &headers[..1]).await.unwrap();
+        assert_eq!(head.status == 412, status == 412, "{condition}");
+    }
+    // Nothing here has a date, so that a condition on one is passed over.
+    let date = ("if-unmodified-since", "Thu, 01 Jan 1970 00:00:00 GMT");
+    assert_eq!(gate.get_with(&path, &[date]).await.status, 200);
+    for (condition, name, status) in [("*", "big", 200), (&*tag, "big", 412), (&*tag, "none", 404)]
+    {
+        let list = format!("/lab.example/{name}/@v/list");
+        let reply = gate.get_with(&list, &[("if-match", condition)]).await;
+        assert_eq!(reply.status, status, "{condition} {name}");
+    }
     // Parts are for GET alone.
     let head = gate.ask(Method::HEAD, &path, &[("range", "bytes=0-1")]);
     let head = head.await.unwrap();
