@@ -7,7 +7,10 @@
 use std::{
     borrow::Cow,
     io,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -116,6 +119,8 @@ pub(crate) struct Changeables {
     known: Cache<String, Arc<Changeable>>,
     /// What can be said of what is kept alone, where nobody may be asked or nobody answers.
     kept: Cache<String, Option<Bytes>>,
+    /// How often all that is composed was forgotten.
+    era: AtomicU64,
 }
 
 impl Changeables {
@@ -137,6 +142,7 @@ impl Changeables {
                 .weigher(weigh_kept)
                 .time_to_live(KEPT_LIFE)
                 .build(),
+            era: AtomicU64::new(0),
         }
     }
 
@@ -150,8 +156,18 @@ impl Changeables {
         self.known.get(&*place(key, private))
     }
 
-    pub(crate) fn insert(&self, key: &str, private: bool, value: Arc<Changeable>) {
-        self.known.insert(place(key, private).into_owned(), value);
+    /// The tombstones and rules in effect have this number; to be taken before they are looked at.
+    pub(crate) fn era(&self) -> u64 {
+        self.era.load(SeqCst)
+    }
+
+    /// Holds what was composed in `era`, unless that is over.
+    pub(crate) fn insert(&self, key: &str, private: bool, value: Arc<Changeable>, era: u64) {
+        let place = place(key, private);
+        self.known.insert(place.clone().into_owned(), value);
+        if self.era() != era {
+            self.known.invalidate(&*place);
+        }
     }
 
     /// Forgets what is composed under `key`; what upstream said stays on disk.
@@ -164,6 +180,7 @@ impl Changeables {
 
     /// Forgets all that is composed: tombstones or rules changed.
     pub(crate) fn recompose(&self) {
+        self.era.fetch_add(1, SeqCst);
         self.known.invalidate_all();
         self.kept.invalidate_all();
     }

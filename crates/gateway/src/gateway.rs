@@ -210,8 +210,8 @@ impl Gateway {
         match self.tombstones.reload(&self.records).await {
             Ok(changed) if changed.is_empty() => {}
             Ok(changed) => {
-                self.negatives.clear();
                 self.changeables.recompose();
+                self.negatives.clear();
                 self.relist(changed);
             }
             Err(error) => {

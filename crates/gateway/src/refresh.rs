@@ -26,6 +26,14 @@ use crate::{
     versions::{Wanted, key},
 };
 
+/// Which kept versions may be the latest.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    All,
+    /// No pseudo-versions.
+    Tagged,
+}
+
 impl Gateway {
     /// What clients get, from what upstream said. `None` if a retired version is all there is to say. Reads the disk.
     pub(crate) fn compose(&self, wanted: &Wanted, raw: &[u8]) -> Option<Bytes> {
@@ -116,7 +124,7 @@ impl Gateway {
 
     /// The kept `.info` of the version that is the latest of what is kept: of the first that has one and is not retired.
     /// Reads the disk.
-    pub(crate) fn latest_kept(&self, module: &ModulePath) -> Option<Bytes> {
+    pub(crate) fn latest_kept(&self, module: &ModulePath, which: Kept) -> Option<Bytes> {
         let kept = self.kept_versions(module);
         let mut versions = kept.versions;
         versions.retain(|version| self.tombstones.find(module, version).is_none());
@@ -124,6 +132,7 @@ impl Gateway {
         let (before, releases): (Vec<_>, Vec<_>) =
             versions.iter().partition(|version| version.is_prerelease());
         let pseudo = kept.pseudo.iter().rev();
+        let pseudo = pseudo.filter(|_| which == Kept::All);
         let pseudo = pseudo.filter(|version| self.tombstones.find(module, version).is_none());
         let best_first = releases
             .into_iter()
@@ -206,6 +215,7 @@ impl Gateway {
 
     /// The work of a flight.
     async fn tell_changeable(self: Arc<Self>, wanted: Wanted, key: Key, teller: Teller<Answer>) {
+        let era = self.changeables.era();
         let told = self.fetch_changeable(&wanted, &key).await.map_err(Arc::new);
         match &told {
             Ok(_) => self.negatives.forget(&wanted.asking()),
@@ -216,6 +226,10 @@ impl Gateway {
                     self.was_denied((&wanted).into());
                 }
             }
+        }
+        if self.changeables.era() != era {
+            // What was retired then may not be any more.
+            self.negatives.forget(&wanted.asking());
         }
         teller.tell(told);
     }
@@ -236,14 +250,22 @@ impl Gateway {
                     Outcome::Coalesced,
                 ));
             }
+            let era = self.changeables.era();
+            let some_retired = self.tombstones.concern(&wanted.module);
             let (upstream, raw) = match self.ask_changeable(wanted).await {
                 Ok((upstream, raw)) => match self.names_retired(wanted, &raw) {
                     None => (Some(upstream), raw),
-                    // What else is the latest, the list tells; but another version is not what a query asks for.
-                    Some(_) if matches!(wanted.what, What::Latest) => {
-                        (None, self.latest_of_list(wanted).await?)
+                    Some(tombstone) => {
+                        let gone = retired(wanted.name(), &tombstone);
+                        // What else is the latest, the list tells; but another version is not what a query asks for.
+                        if !matches!(wanted.what, What::Latest) {
+                            return Err(gone);
+                        }
+                        let listed = self.latest_of_list(wanted).await;
+                        let raw =
+                            listed.map_err(|inner| if trouble(&inner) { inner } else { gone })?;
+                        (None, raw)
                     }
-                    Some(tombstone) => return Err(retired(wanted.name(), &tombstone)),
                 },
                 Err(refusal) => {
                     let unknown = trouble(&refusal) && !refusal.denied;
@@ -258,6 +280,9 @@ impl Gateway {
                     (None, raw)
                 }
             };
+            // Chosen from a list without what was retired, which may come back: not what the chain said.
+            let some_retired = some_retired || self.tombstones.concern(&wanted.module);
+            let passing = upstream.is_none() && some_retired;
             let asked = wanted.clone();
             let composed = self
                 .on_disk(move |gateway| {
@@ -275,8 +300,10 @@ impl Gateway {
             if self.is_current(wanted, &known) {
                 let private = wanted.route.is_private();
                 self.changeables
-                    .insert(key.as_str(), private, Arc::clone(&known));
-                self.save(key, &known).await;
+                    .insert(key.as_str(), private, Arc::clone(&known), era);
+                if !passing {
+                    self.save(key, &known).await;
+                }
                 if !(matches!(wanted.what, What::List) && known.raw.trim_ascii().is_empty()) {
                     self.was_seen(&wanted.module);
                 }

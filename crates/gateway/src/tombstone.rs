@@ -81,6 +81,11 @@ impl Tombstones {
         self.table.load().is_empty()
     }
 
+    /// Whether a module has one.
+    pub(crate) fn concern(&self, module: &ModulePath) -> bool {
+        self.table.load().contains_key(module.as_str())
+    }
+
     /// The tombstone of a version.
     pub(crate) fn find(&self, module: &ModulePath, version: &Version) -> Option<Tombstone> {
         self.table

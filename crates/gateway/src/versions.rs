@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use gomod::{ModulePath, Query, QueryKind, Request, Version, gomod_file, list};
+use gomod::{ModulePath, Query, QueryKind, Request, Version, gomod_file, info::Info, list};
 use store::Key;
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     gateway::{Gateway, Refused},
     pipeline::Want,
     record::Outcome,
-    refresh::trouble,
+    refresh::{Kept, trouble},
     refusal::{Code, Refusal},
     settings::{Mode, Route},
     source::What,
@@ -164,6 +164,14 @@ impl Gateway {
                 .await
             }
             QueryKind::Latest | QueryKind::Prefix => self.from_list(module, &query, want).await,
+            QueryKind::Patch => {
+                let why = "the latest patch of which version it does not say";
+                Err(
+                    Refusal::new(Code::VersionNotFound, format!("{module}@{query}"), why)
+                        .hint("ask a beginning instead: v1.2")
+                        .into(),
+                )
+            }
         }
     }
 
@@ -230,6 +238,9 @@ impl Gateway {
         let trouble = trouble(&refused.refusal);
         let stale = match known.filter(|known| self.may_be_stale(known.age(), life)) {
             Some(known) if trouble => Some(known.served.clone()),
+            said if matches!(wanted.what, What::Latest) && refused.refusal.definite => {
+                self.latest_though_denied(&wanted, said).await?
+            }
             // What is kept exists, whatever upstream says or does not say now.
             _ => self.kept_only(&wanted).await?,
         };
@@ -280,12 +291,13 @@ impl Gateway {
         if !said.may_stand_in(&wanted.route) {
             return None;
         }
+        let era = self.changeables.era();
         let served = self.compose(wanted, &said.raw)?;
         let known = Arc::new(said.recomposed(served));
         if known.is_of(&wanted.route) && self.is_current(wanted, &known) {
             let private = wanted.route.is_private();
             self.changeables
-                .insert(key.as_str(), private, Arc::clone(&known));
+                .insert(key.as_str(), private, Arc::clone(&known), era);
         }
         Some(known)
     }
@@ -301,7 +313,7 @@ impl Gateway {
         self.on_disk(move |gateway| {
             let read = || match asked.what {
                 What::List => gateway.list_kept(&asked.module),
-                What::Latest => gateway.latest_kept(&asked.module),
+                What::Latest => gateway.latest_kept(&asked.module, Kept::All),
                 What::Query(_) => None,
             };
             gateway.changeables.kept(&asked.key(), read)
@@ -309,7 +321,31 @@ impl Gateway {
         .await
     }
 
-    /// `latest` and `v1` as the client would pick them: from the list, without retracted versions.
+    /// The latest version where the whole chain says that there is none. What is kept exists: so the latest of the tagged
+    /// versions, or the commit that the chain itself called the latest before. But the commits of which something is kept
+    /// may be anybody's: one of a branch is not made the latest.
+    async fn latest_though_denied(
+        self: &Arc<Self>,
+        wanted: &Wanted,
+        said: Option<Arc<Changeable>>,
+    ) -> Result<Option<Bytes>, Refusal> {
+        let asked = wanted.clone();
+        self.on_disk(move |gateway| {
+            let tagged = || gateway.latest_kept(&asked.module, Kept::Tagged);
+            let tagged = gateway
+                .changeables
+                .kept(&format!("tagged {}", asked.key()), tagged);
+            tagged.or_else(|| {
+                let said = said.filter(|said| said.is_of(&asked.route))?;
+                let version = Info::parse(&said.raw, &asked.module).ok()?.version;
+                let kept = gateway.kept_versions(&asked.module).pseudo;
+                kept.contains(&version).then(|| said.served.clone())
+            })
+        })
+        .await
+    }
+
+    /// `latest`, `upgrade` and `v1` as the client would pick them: from the list, without retracted versions.
     async fn from_list(
         self: &Arc<Self>,
         module: ModulePath,

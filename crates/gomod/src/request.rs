@@ -61,8 +61,10 @@ pub struct Query(Box<str>);
 /// How a query is resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueryKind {
-    /// `latest`: from the list.
+    /// `latest`, or `upgrade`, which is the same to who has no version yet: from the list.
     Latest,
+    /// `patch`: of the version that the client has, which it does not say.
+    Patch,
     /// `v1` or `v1.2`: the highest with that beginning, from the list.
     Prefix,
     /// A revision: asked of whoever has the repository.
@@ -83,7 +85,8 @@ impl Query {
     /// How it is resolved.
     pub fn kind(&self) -> QueryKind {
         match crate::semver::parse(&self.0) {
-            _ if &*self.0 == "latest" => QueryKind::Latest,
+            _ if matches!(&*self.0, "latest" | "upgrade") => QueryKind::Latest,
+            _ if &*self.0 == "patch" => QueryKind::Patch,
             Some(parts) if !parts.full => QueryKind::Prefix,
             _ => QueryKind::Revision,
         }
@@ -308,6 +311,9 @@ mod tests {
             ("/a.com/m/@v/master.info", "query a.com/m master Revision"),
             ("/a.com/m/@v/v1.info", "query a.com/m v1 Prefix"),
             ("/a.com/m/@v/latest.info", "query a.com/m latest Latest"),
+            ("/a.com/m/@v/upgrade.info", "query a.com/m upgrade Latest"),
+            ("/a.com/m/@v/patch.info", "query a.com/m patch Patch"),
+            ("/a.com/m/@v/patches.info", "query a.com/m patches Revision"),
             ("/a.com/m/@v/v2.0.0.info", "query a.com/m v2.0.0 Revision"),
             (
                 "/a.com/m/@v/v1.2.3+meta.info",

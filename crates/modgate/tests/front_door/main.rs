@@ -23,6 +23,7 @@ mod huge;
 mod kept_records;
 mod kills;
 mod later;
+mod latest;
 mod operations;
 mod private;
 mod project;

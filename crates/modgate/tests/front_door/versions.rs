@@ -224,13 +224,17 @@ async fn retracted_versions_are_not_chosen() {
         (reply.status, &*code(&reply)),
         (502, "upstream_unavailable")
     );
-    for query in ["latest", "v1", "v1.0"] {
+    for query in ["latest", "upgrade", "v1", "v1.0"] {
         let reply = gate.get(&format!("/lab.example/a/@v/{query}.info")).await;
         assert_eq!(version(&reply), "v1.0.0", "{query}");
     }
-    for query in ["v1.1", "v2"] {
+    // As go, which does not ask for a patch of no version.
+    for query in ["v1.1", "v2", "patch"] {
         let reply = gate.get(&format!("/lab.example/a/@v/{query}.info")).await;
         assert_eq!(code(&reply), "version_not_found", "{query}");
+    }
+    for query in ["upgrade", "patch"] {
+        assert_eq!(lab.count(&format!("/{query}.info")), 0, "{query}");
     }
     let listed = gate.get("/lab.example/a/@v/list").await;
     assert_eq!(listed.text(), "v1.0.0\nv1.1.0\nv1.2.0\n");
