@@ -184,15 +184,22 @@ async fn note_denials(gateway: Weak<Gateway>) {
 
 /// Replicas know each other's heads within two of these.
 const COMPARE: Duration = Duration::from_secs(1);
+/// The same where what is shared is in memory, and reaches the others a while later.
+const COMPARE_HERE: Duration = Duration::from_millis(300);
 
-async fn compare_heads(gateway: Weak<Gateway>) {
+pub(crate) async fn compare_heads(gateway: Weak<Gateway>) {
     loop {
         let Some(strong) = gateway.upgrade() else {
             return;
         };
         strong.compare_heads().await;
+        let pause = if strong.records.shared() {
+            COMPARE
+        } else {
+            COMPARE_HERE
+        };
         drop(strong);
-        sleep(COMPARE).await;
+        sleep(pause).await;
     }
 }
 

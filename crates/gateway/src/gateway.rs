@@ -320,6 +320,13 @@ impl Gateway {
                 .map_or_else(ToString::to_string, |()| self.records.place());
             checks.push(("records", asked.is_ok(), detail));
         }
+        let replicas = self.replicas.get();
+        if let Some(facts) = replicas.and_then(|replicas| replicas.facts.as_ref()) {
+            let trouble = facts.trouble();
+            let ok = trouble.is_none();
+            let detail = trouble.unwrap_or_else(|| "compared with the other replicas".to_owned());
+            checks.push(("shared_facts", ok, detail));
+        }
         for upstream in self.settings.load().upstreams.snapshot() {
             checks.push((
                 "upstream",

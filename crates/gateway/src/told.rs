@@ -3,10 +3,10 @@
 use std::sync::{Arc, Weak};
 
 use records::ChangeKind;
-use replicas::{Replicas, Told};
+use replicas::{Replicas, SharedHeads, Told};
 use store::{Key, Said};
 
-use crate::{anew::artifact_of, gateway::Gateway};
+use crate::{anew::artifact_of, background, gateway::Gateway};
 
 impl Gateway {
     /// Follows what is told, until the replica leaves or the gateway goes.
@@ -14,6 +14,9 @@ impl Gateway {
         let _ = self.replicas.set(Arc::clone(&replicas));
         if !self.is_alone() {
             self.tell_turns();
+        }
+        if replicas.facts.is_some() {
+            tokio::spawn(background::compare_heads(Arc::downgrade(self)));
         }
         tokio::spawn(follow(Arc::downgrade(self), replicas));
     }
@@ -25,13 +28,22 @@ impl Gateway {
 
     /// Compares what is kept of the checksum database with the other replicas.
     pub(crate) async fn compare_heads(&self) {
-        let Some(sumdb) = self.sumdb.load_full().filter(|_| self.records.shared()) else {
+        let (Some(sumdb), Some(heads)) = (self.sumdb.load_full(), self.shared_heads()) else {
             return;
         };
         let settings = self.settings.load_full();
-        if let Err(error) = sumdb.compare(&settings, &self.records).await {
+        if let Err(error) = sumdb.compare(&settings, &heads).await {
             tracing::debug!(%error, "tree heads are compared later");
         }
+    }
+
+    /// Where the other replicas find tree heads; none if there are no others.
+    fn shared_heads(&self) -> Option<SharedHeads> {
+        if self.records.shared() {
+            return Some(SharedHeads::Records(Arc::clone(&self.records)));
+        }
+        let facts = self.replicas.get()?.facts.clone()?;
+        Some(SharedHeads::Facts(facts))
     }
 
     async fn apply(self: &Arc<Self>, told: Told) {

@@ -25,7 +25,7 @@ mod storage;
 
 pub use storage::{
     backups, cared_for, coordinate, has_data, keeps_in_a_bucket, open_records, place, records,
-    store, store_folder, tiers,
+    shared_facts, store, store_folder, tiers,
 };
 
 /// The settings of a gateway. `via` is what it writes into `Via`. `before` is the direct fetch of a gateway that runs:

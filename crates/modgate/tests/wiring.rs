@@ -98,7 +98,7 @@ async fn agree(toml: &str) {
         let records = wire::records(&config).unwrap();
         let records = Arc::new(Records::open(&records).await.unwrap());
         let coordinate = wire::coordinate(&config).unwrap();
-        let replicas = Replicas::start(coordinate, &records, name);
+        let replicas = Replicas::start(coordinate, &records, None, name);
         joined.push((folder, records, replicas));
     }
     let [(.., one), (.., other)] = &joined[..] else {

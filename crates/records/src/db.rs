@@ -6,7 +6,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -47,7 +50,7 @@ const TABLES: &str = "SELECT CAST(count(*) AS BIGINT) FROM schema_versions, obje
 pub struct Records {
     pub(crate) db: Arc<Db>,
     pub(crate) writer: Writer,
-    fresh: bool,
+    fresh: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -100,12 +103,20 @@ impl Records {
         }
         db.hold_room();
         let writer = Writer::start(&db);
-        Ok(Self { db, writer, fresh })
+        Ok(Self {
+            db,
+            writer,
+            fresh: fresh.into(),
+        })
     }
 
-    /// Whether there was nothing when they were opened, so that nothing needs to be read at the start.
+    /// Whether there was nothing when they were opened, and nothing was taken over since, so that nothing needs to be read at the start.
     pub fn fresh(&self) -> bool {
-        self.fresh
+        self.fresh.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn no_longer_fresh(&self) {
+        self.fresh.store(false, Ordering::Relaxed);
     }
 
     /// Whether other replicas can share these records.

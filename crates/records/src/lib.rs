@@ -5,6 +5,7 @@
 //! where they differ, the difference is in `db`, `changes` and the two folders of migrations. The bytes of modules are
 //! never in here, and no answer from memory asks here.
 
+mod agreed;
 mod answers;
 mod changes;
 mod db;
@@ -20,6 +21,7 @@ mod snapshot;
 mod tombstones;
 mod writer;
 
+pub use agreed::{Agreed, Agreement, Retired};
 pub use answers::KeptAnswer;
 pub use changes::{Bell, Change, ChangeKind, Cursor, News, Ring};
 pub use db::Records;

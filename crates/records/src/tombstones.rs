@@ -74,7 +74,7 @@ impl Records {
         once: &str,
         tombstones: &[TombstoneRow],
     ) -> Result<bool, RecordsError> {
-        write!(&self.db, "taking tombstones over", tx => {
+        let taken = write!(&self.db, "taking tombstones over", tx => {
             let first = sqlx::query("INSERT INTO facts (name, value) VALUES ($1, '') ON CONFLICT (name) DO NOTHING")
                 .bind(once)
                 .execute(&mut *tx)
@@ -94,6 +94,10 @@ impl Records {
                 tx.announce(ChangeKind::Tombstones, "").await?;
             }
             first
-        })
+        })?;
+        if taken {
+            self.no_longer_fresh();
+        }
+        Ok(taken)
     }
 }

@@ -11,7 +11,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::line::Line;
+use crate::{SharedFacts, line::Line};
 
 /// Between two looks, though no bell rings. Others are to know within 2 s.
 const POLL: Duration = Duration::from_secs(1);
@@ -39,11 +39,23 @@ pub struct Announcements {
 }
 
 impl Announcements {
-    pub(crate) fn start(records: &Arc<Records>, line: Line) -> Self {
+    pub(crate) fn start(
+        records: &Arc<Records>,
+        facts: Option<Arc<SharedFacts>>,
+        line: Line,
+    ) -> Self {
         let (sender, told) = mpsc::channel(QUEUE);
         let (bell, stop) = (line.bell(), line.stop());
+        let written = Arc::new(Notify::new());
+        if let Some(facts) = &facts {
+            let comparing = compare(Arc::clone(facts), Arc::clone(&bell), Arc::clone(&written));
+            let stopped = stop.clone();
+            tokio::spawn(async move { stopped.run_until_cancelled(comparing).await });
+        }
         let follower = Follower {
             records: Arc::clone(records),
+            facts,
+            written,
             line,
             sender,
         };
@@ -78,8 +90,39 @@ impl Drop for Announcements {
     }
 }
 
+/// Compares the shared facts again and again. Apart from the rest, which must not wait for what cannot be reached.
+async fn compare(facts: Arc<SharedFacts>, bell: Arc<Notify>, written: Arc<Notify>) {
+    let mut away = false;
+    loop {
+        match facts.compare().await {
+            Ok(compared) => {
+                if away {
+                    tracing::info!("what replicas share can be compared again");
+                }
+                away = false;
+                if compared.retired {
+                    bell.notify_one();
+                }
+                if compared.wrote {
+                    written.notify_one();
+                }
+            }
+            Err(error) => {
+                if !away {
+                    tracing::warn!(%error, "cannot compare what replicas share; trying again. What is retired meanwhile is known here only");
+                }
+                away = true;
+            }
+        }
+        facts.pause().await;
+    }
+}
+
 struct Follower {
     records: Arc<Records>,
+    facts: Option<Arc<SharedFacts>>,
+    /// Told when this replica wrote the shared facts.
+    written: Arc<Notify>,
     line: Line,
     sender: mpsc::Sender<Told>,
 }
@@ -99,9 +142,17 @@ impl Follower {
             let heard = tokio::select! {
                 () = bell.notified() => None,
                 () = sleep(poll) => None,
+                () = self.written.notified() => {
+                    // Where telling is no quicker than looking, they look.
+                    if self.line.tells_at_once() {
+                        self.line.tell(ChangeKind::Tombstones, "").await;
+                    }
+                    continue;
+                }
                 heard = self.line.hear() => Some(heard),
             };
             if let Some(heard) = heard {
+                self.look_at_facts(&heard);
                 if self.sender.send(heard).await.is_err() {
                     return;
                 }
@@ -158,19 +209,34 @@ impl Follower {
         }
     }
 
+    /// They may be other ones, or lack what was said here.
+    fn look_at_facts(&self, told: &Told) {
+        if let Some(facts) = &self.facts
+            && matches!(
+                told,
+                Told::Everything | Told::Change(ChangeKind::Tombstones, _)
+            )
+        {
+            facts.look();
+        }
+    }
+
     /// Passes news on; false if nobody listens.
     async fn tell(&self, news: News, missed: bool) -> bool {
         if missed && self.sender.send(Told::Everything).await.is_err() {
             return false;
         }
         for change in news.changes {
-            if !self.records.shared() {
+            // What is retired the others read in the shared facts, once it is there.
+            let in_facts = change.kind == ChangeKind::Tombstones && self.facts.is_some();
+            if !self.records.shared() && !in_facts {
                 self.line.tell(change.kind, &change.key).await;
             }
             let told = match change.kind {
                 ChangeKind::Everything => Told::Everything,
                 kind => Told::Change(kind, change.key),
             };
+            self.look_at_facts(&told);
             if self.sender.send(told).await.is_err() {
                 return false;
             }

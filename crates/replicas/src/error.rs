@@ -25,6 +25,6 @@ impl ReplicasError {
 
 impl From<RecordsError> for ReplicasError {
     fn from(error: RecordsError) -> Self {
-        Self::new("PostgreSQL", error)
+        Self::new("the records", error)
     }
 }

@@ -1,4 +1,5 @@
-//! Many replicas as one: leases, so that one of them fetches, and announcements, so that all know.
+//! Many replicas as one: leases, so that one of them fetches, announcements, so that all know, and what they share
+//! where there are no records to share.
 //!
 //! A lease only saves work. That nothing wrong or double is kept comes from checked content and conditional writes; so
 //! a lease that cannot be had, or is lost, is a reason to go on without one. The clocks of replicas are never compared:
@@ -7,6 +8,7 @@
 
 mod announcements;
 mod error;
+mod facts;
 mod leases;
 mod line;
 mod postgres;
@@ -20,6 +22,7 @@ use records::Records;
 
 pub use announcements::{Announcements, Told};
 pub use error::ReplicasError;
+pub use facts::{SharedFacts, SharedHeads};
 pub use leases::{Lease, Leases, Waited};
 
 /// How long a lease lives if its holder dies.
@@ -71,18 +74,27 @@ pub struct Replicas {
     pub leases: Leases,
     /// What changed.
     pub announcements: Announcements,
+    /// What they share though each has records of its own.
+    pub facts: Option<Arc<SharedFacts>>,
     /// Whether there can be no others: nothing is shared, and nothing told.
     pub alone: bool,
 }
 
 impl Replicas {
-    /// Joins the others. `holder` is this replica's name among them, another at each start.
-    pub fn start(coordinate: Coordinate, records: &Arc<Records>, holder: &str) -> Self {
+    /// Joins the others. `holder` is this replica's name among them, another at each start; `facts` are followed from
+    /// now on.
+    pub fn start(
+        coordinate: Coordinate,
+        records: &Arc<Records>,
+        facts: Option<Arc<SharedFacts>>,
+        holder: &str,
+    ) -> Self {
         let line = line::Line::start(&coordinate, records, holder);
         Self {
             alone: line.alone() && !records.shared(),
             leases: Leases::new(&coordinate, records, holder, line.released()),
-            announcements: Announcements::start(records, line),
+            announcements: Announcements::start(records, facts.clone(), line),
+            facts,
         }
     }
 

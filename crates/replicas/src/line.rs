@@ -140,6 +140,11 @@ impl Line {
         self.teller.is_none()
     }
 
+    /// Whether others hear what is told at once, and do not have to look for it.
+    pub(crate) fn tells_at_once(&self) -> bool {
+        matches!(self.teller, Some(Teller::Redis(..)))
+    }
+
     pub(crate) fn released(&self) -> broadcast::Sender<Arc<str>> {
         self.released.clone()
     }

@@ -51,6 +51,19 @@ if read then
     end
 end
 return told";
+/// A text and its sum, which is the version of it; without the text if its sum is the one that is known.
+const FACT: &str = r"
+local text = redis.call('GET', KEYS[1])
+if not text then return {} end
+local sum = redis.sha1hex(text)
+if sum == ARGV[1] then return {sum} end
+return {sum, text}";
+/// Writes a text, if what is there has that sum; of nothing the sum is empty. Returns the new sum.
+const SET_FACT: &str = r"
+local text = redis.call('GET', KEYS[1])
+if (text and redis.sha1hex(text) or '') ~= ARGV[1] then return false end
+redis.call('SET', KEYS[1], ARGV[2])
+return redis.sha1hex(ARGV[2])";
 /// Changes that stay in the stream, about.
 const MAX_TOLD: usize = 4096;
 
@@ -151,6 +164,32 @@ impl Connection {
             .run(&Script::new(TELL), &[stream], &[channel, text, &most])
             .await?;
         Ok(())
+    }
+
+    /// A text and its version; without the text if that is the one that is `known`.
+    pub(crate) async fn fact(
+        &self,
+        key: &str,
+        known: &str,
+    ) -> Result<Option<(String, Vec<u8>)>, ReplicasError> {
+        let found: Vec<Vec<u8>> = self.run(&Script::new(FACT), &[key], &[known]).await?;
+        let mut found = found.into_iter();
+        Ok(found.next().map(|sum| {
+            let sum = String::from_utf8_lossy(&sum).into_owned();
+            (sum, found.next().unwrap_or_default())
+        }))
+    }
+
+    /// Writes a text in the place of the version `before`, which is empty if there is to be none. Returns the new
+    /// version, none if there is another one than that.
+    pub(crate) async fn set_fact(
+        &self,
+        key: &str,
+        before: &str,
+        text: &str,
+    ) -> Result<Option<String>, ReplicasError> {
+        self.run(&Script::new(SET_FACT), &[key], &[before, text])
+            .await
     }
 
     /// What was told after `after`: the newest and the oldest id there are, then ids and texts in turn.

@@ -1,11 +1,11 @@
 //! The kept head and a fork, shared by replicas: what one has proven or seen, all know.
 //!
-//! A head of another replica is met like one that a source sent: by its signature and a proof. So records that somebody
+//! A head of another replica is met like one that a source sent: by its signature and a proof. So what somebody
 //! else can write to cannot move a head back or to another history.
 
 use std::sync::{Arc, PoisonError};
 
-use records::{Records, RecordsError};
+use replicas::{ReplicasError, SharedHeads};
 use tlog::head::SignedHead;
 
 use super::{SumDb, source::Fault};
@@ -19,15 +19,15 @@ pub(super) struct Compared {
 }
 
 impl SumDb {
-    /// Brings this replica and the records to the same head and the same knowledge of a fork.
+    /// Brings this replica and what is shared to the same head and the same knowledge of a fork.
     pub(crate) async fn compare(
         self: &Arc<Self>,
         settings: &Settings,
-        records: &Records,
-    ) -> Result<(), RecordsError> {
-        let there = records.head(self.name()).await?;
+        heads: &SharedHeads,
+    ) -> Result<(), ReplicasError> {
+        let there = heads.head(self.name()).await?;
         let fork = there.as_ref().and_then(|there| there.fork.clone());
-        self.compare_forks(records, fork).await?;
+        self.compare_forks(heads, fork).await?;
         if self.forked() {
             return Ok(());
         }
@@ -62,7 +62,7 @@ impl SumDb {
         }
         let size = ours.head().size;
         // If another replica was faster, the next comparison meets its head.
-        records
+        heads
             .advance_head(self.name(), note.as_deref(), size, ours.note())
             .await?;
         Ok(())
@@ -86,9 +86,9 @@ impl SumDb {
 
     async fn compare_forks(
         &self,
-        records: &Records,
+        heads: &SharedHeads,
         there: Option<Vec<u8>>,
-    ) -> Result<(), RecordsError> {
+    ) -> Result<(), ReplicasError> {
         // An operator may have removed the evidence.
         if self.forked() {
             self.look_at_evidence().await;
@@ -101,7 +101,7 @@ impl SumDb {
                     database = self.name(),
                     "the evidence of the fork was removed here: all replicas go on"
                 );
-                records.clear_fork(self.name()).await?;
+                heads.clear_fork(self.name()).await?;
             }
             (false, Some(evidence)) => {
                 tracing::error!(
@@ -120,11 +120,11 @@ impl SumDb {
             }
             (true, None) => {
                 let evidence = self.kept.evidence();
-                records.set_fork(self.name(), &evidence).await?;
+                heads.set_fork(self.name(), &evidence).await?;
             }
             (true, Some(_)) | (false, None) => {}
         }
-        let now = records.head(self.name()).await?;
+        let now = heads.head(self.name()).await?;
         *self.compared.lock().unwrap_or_else(PoisonError::into_inner) = Compared {
             forked_here: self.forked(),
             forked_there: now.is_some_and(|now| now.fork.is_some()),

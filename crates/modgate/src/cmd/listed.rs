@@ -3,6 +3,7 @@
 use std::{
     io::{self, Write as _},
     process::ExitCode,
+    sync::Arc,
 };
 
 use care::gc;
@@ -29,8 +30,14 @@ pub fn retired(args: &RetiredArgs, env: Env) -> io::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     };
     let rows = super::runtime()?.block_on(async {
-        let records = wire::open_records(&config).await?;
+        let records = Arc::new(wire::open_records(&config).await?);
         tombstone::take_over(&records, wire::store_folder(&config)).await?;
+        // No server may run here that follows what the others say.
+        if let Some(facts) = wire::shared_facts(&config, &records).map_err(io::Error::other)?
+            && let Err(error) = facts.tell().await
+        {
+            eprintln!("warning: what other replicas retired lately may be missing: {error}");
+        }
         let rows = records.tombstones().await;
         records.close().await;
         rows.map_err(io::Error::other)

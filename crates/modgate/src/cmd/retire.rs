@@ -1,6 +1,6 @@
 //! `modgate retire` and `modgate unretire`.
 
-use std::{io, process::ExitCode};
+use std::{io, process::ExitCode, sync::Arc};
 
 use gateway::tombstone::{self, Tombstone};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -37,14 +37,21 @@ fn edit(
         return Ok(ExitCode::FAILURE);
     };
     let retire = tombstone.is_some();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let (changed, place) = runtime.block_on(async {
-        let records = wire::open_records(&config).await?;
+    let runtime = super::runtime()?;
+    let (changed, place, told) = runtime.block_on(async {
+        let records = Arc::new(wire::open_records(&config).await?);
         // Before there are new ones: what was taken over stays below what is said now.
         tombstone::take_over(&records, wire::store_folder(&config)).await?;
+        let facts = wire::shared_facts(&config, &records).map_err(io::Error::other)?;
+        if let Some(facts) = &facts {
+            // What the others said is older than what is said now. If it cannot be had, that is told in the end.
+            let _ = facts.tell().await;
+        }
         let edited = tombstone::edit(&records, &version.module, &version.version, tombstone).await;
+        let told = match &facts {
+            Some(facts) => facts.tell().await,
+            None => Ok(()),
+        };
         let place = if records.shared() {
             records.place()
         } else {
@@ -52,21 +59,29 @@ fn edit(
         };
         records.close().await;
         edited
-            .map(|changed| (changed, place))
+            .map(|changed| (changed, place, told))
             .map_err(io::Error::other)
     })?;
     let name = format!("{}@{}", version.module, version.version);
     match (retire, changed) {
         (true, _) => eprintln!(
-            "{name} is retired in {place}: running servers answer 410 within a second, replicas that share their records within two"
+            "{name} is retired in {place}: running servers answer 410 within a second, other replicas within two"
         ),
         (false, true) => eprintln!(
-            "{name} is served again in {place}: by running servers within a second, by replicas that share their records within two"
+            "{name} is served again in {place}: by running servers within a second, by other replicas within two"
         ),
-        (false, false) => {
-            eprintln!("{name} was not retired in {place}");
-            return Ok(ExitCode::FAILURE);
-        }
+        (false, false) => eprintln!("{name} was not retired in {place}"),
     }
-    Ok(ExitCode::SUCCESS)
+    if let Err(error) = told {
+        eprintln!(
+            "warning: the other replicas do not know of it yet: {error}. The server of {} tells them as soon as it can, if it \
+             runs, or when it starts",
+            config.data.display()
+        );
+    }
+    Ok(if retire || changed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

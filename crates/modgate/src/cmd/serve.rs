@@ -20,6 +20,7 @@ use gateway::{
         server::{self, ServerLimits},
         tls::Certificate,
     },
+    tombstone,
 };
 use replicas::Replicas;
 use store::{Store, Tiers};
@@ -84,6 +85,13 @@ async fn serve(
     let store = Arc::new(Store::open(&wire::store(config)).map_err(|error| error.to_string())?);
     let tiers = Tiers::open(&wire::tiers(config), store).map_err(|error| error.to_string())?;
     let records = Arc::new(wire::open_records(config).await.map_err(text)?);
+    // Before what is retired is read, and before anybody is served.
+    let facts = wire::shared_facts(config, &records)?;
+    if let Some(facts) = &facts {
+        let folder = wire::store_folder(config);
+        tombstone::take_over(&records, folder).await.map_err(text)?;
+        facts.begin().await;
+    }
     let via = instance();
     let stop = CancellationToken::new();
     let metrics = Arc::new(Metrics::new());
@@ -98,7 +106,7 @@ async fn serve(
     .await
     .map_err(text)?;
     let coordinate = wire::coordinate(config)?;
-    let replicas = Arc::new(Replicas::start(coordinate, &records, &via));
+    let replicas = Arc::new(Replicas::start(coordinate, &records, facts, &via));
     gateway.follow(Arc::clone(&replicas));
     gateway.take_epoch(&loaded.digest());
     let backups = tokio::spawn(schedule::run(

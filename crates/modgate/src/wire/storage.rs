@@ -4,7 +4,7 @@ use std::{fs, io, path::Path, sync::Arc};
 
 use object_store::path::Path as ObjectPath;
 use records::{PostgresUrl, Records, RecordsSettings};
-use replicas::Coordinate;
+use replicas::{Coordinate, SharedFacts};
 use store::{
     DiskSettings, Folder, StoreSettings, TiersSettings,
     tier::{ObjectSettings, Persist, RedisSettings, Secret, Service, TierSettings},
@@ -186,20 +186,37 @@ pub fn coordinate(config: &Config) -> Result<Coordinate, String> {
                 timeout: tier.timeout,
             })
         }
-        config::Coordinate::Storage => {
-            let tier = config.storage.iter().rev().find_map(|tier| match tier {
-                Tier::Object(tier) => Some(tier),
-                _ => None,
-            });
-            let tier = tier.ok_or("no [[storage]] is a bucket")?;
-            let settings = object(tier, name(config, tier), extra_ca(config));
-            Ok(Coordinate::Storage {
-                store: settings.storage().map_err(|error| error.to_string())?,
-                prefix: ObjectPath::parse(&tier.prefix).map_err(|error| error.to_string())?,
-                timeout: tier.timeout,
-            })
-        }
+        config::Coordinate::Storage => by_storage(config),
     }
+}
+
+fn by_storage(config: &Config) -> Result<Coordinate, String> {
+    let tier = config.storage.iter().rev().find_map(|tier| match tier {
+        Tier::Object(tier) => Some(tier),
+        _ => None,
+    });
+    let tier = tier.ok_or("no [[storage]] is a bucket")?;
+    let settings = object(tier, name(config, tier), extra_ca(config));
+    Ok(Coordinate::Storage {
+        store: settings.storage().map_err(|error| error.to_string())?,
+        prefix: ObjectPath::parse(&tier.prefix).map_err(|error| error.to_string())?,
+        timeout: tier.timeout,
+    })
+}
+
+/// What replicas share though each has records of its own: in the bucket where there is one, since a Redis may forget.
+///
+/// # Errors
+/// As of [`coordinate`].
+pub fn shared_facts(
+    config: &Config,
+    records: &Arc<Records>,
+) -> Result<Option<Arc<SharedFacts>>, String> {
+    let place = match config.replicas.coordinate {
+        config::Coordinate::Redis if keeps_in_a_bucket(config) => by_storage(config)?,
+        _ => coordinate(config)?,
+    };
+    Ok(SharedFacts::by(&place, records))
 }
 
 /// Whether there is something of a server's: records, or what is kept.

@@ -9,6 +9,7 @@ mod faults;
 mod matrix;
 mod reads;
 mod replicas;
+mod retired;
 mod told;
 
 use std::{path::PathBuf, time::Duration};

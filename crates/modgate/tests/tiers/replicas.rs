@@ -44,6 +44,23 @@ impl Site {
         )
     }
 
+    /// Each replica with records of its own.
+    pub(crate) fn own_records(&self, coordinate: &str) -> String {
+        format!(
+            "{MEMORY}{}{DISK}{}[replicas]\ncoordinate = \"{coordinate}\"\n",
+            redis(&self.hot),
+            s3(&self.bucket, ""),
+        )
+    }
+
+    /// The same without a bucket.
+    pub(crate) fn redis_alone(&self) -> String {
+        format!(
+            "{MEMORY}{}{DISK}[replicas]\ncoordinate = \"redis\"\n",
+            redis(&self.hot)
+        )
+    }
+
     pub(crate) async fn replicas(&self, coordinate: &str, count: usize) -> Vec<Modgate> {
         let config = self.config(coordinate);
         let mut replicas = Vec::new();
@@ -170,21 +187,36 @@ async fn what_one_replica_learns_the_others_know_within_two_seconds() {
 }
 
 #[tokio::test]
-async fn a_tree_head_and_a_fork_are_known_to_all() {
+async fn a_tree_head_and_a_fork_are_known_to_all_by_postgres() {
     let site = Site::start().await;
+    a_tree_head_and_a_fork(&site, &site.config("postgres")).await;
+}
+
+#[tokio::test]
+async fn a_tree_head_and_a_fork_are_known_to_all_by_redis() {
+    let site = Site::start().await;
+    a_tree_head_and_a_fork(&site, &site.own_records("redis")).await;
+}
+
+#[tokio::test]
+async fn a_tree_head_and_a_fork_are_known_to_all_by_object_storage() {
+    let site = Site::start().await;
+    a_tree_head_and_a_fork(&site, &site.own_records("storage")).await;
+}
+
+async fn a_tree_head_and_a_fork(site: &Site, config: &str) {
     let known = module("known");
     let sumdb = LabSumDb::start("sum.lab.example").await.unwrap();
     record(&sumdb, &known);
     site.lab.add(known.clone());
     site.lab.pass_sumdb(&sumdb.url());
-    let config = site.config("postgres");
     let mut replicas = Vec::new();
     for _ in 0..2 {
         replicas.push(
             gate_with(
                 &site.lab,
                 &site.bucket,
-                &config,
+                config,
                 &sumdb.key().to_string(),
                 None,
             )
@@ -347,8 +379,5 @@ async fn what_is_removed_by_one_is_on_no_disk_and_does_not_come_back() {
 #[tokio::test]
 async fn what_is_removed_by_one_is_on_no_disk_where_the_index_is_not_shared() {
     let site = Site::start().await;
-    let shared = site.config("redis");
-    let (own, _) = shared.split_once("[records]").unwrap();
-    let config = format!("{own}[replicas]\ncoordinate = \"redis\"\n");
-    removed_by_one(&site, &config).await;
+    removed_by_one(&site, &site.own_records("redis")).await;
 }

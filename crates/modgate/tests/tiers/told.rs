@@ -86,22 +86,14 @@ async fn an_ill_upstream_is_known_to_all_by_postgres() {
 #[tokio::test]
 async fn an_ill_upstream_is_known_to_all_by_redis() {
     let site = Site::start().await;
-    let shared = site.config("redis");
-    let (own, _) = shared.split_once("[records]").unwrap();
-    an_ill_upstream(&format!("{own}[replicas]\ncoordinate = \"redis\"\n")).await;
+    an_ill_upstream(&site.own_records("redis")).await;
 }
 
 /// Nothing but the bucket is shared.
 #[tokio::test]
 async fn an_ill_upstream_is_known_to_all_by_the_bucket() {
     let site = Site::start().await;
-    an_ill_upstream(&by_the_bucket(&site)).await;
-}
-
-fn by_the_bucket(site: &Site) -> String {
-    let shared = site.config("storage");
-    let (own, _) = shared.split_once("[records]").unwrap();
-    format!("{own}[replicas]\ncoordinate = \"storage\"\n")
+    an_ill_upstream(&site.own_records("storage")).await;
 }
 
 async fn agrees(gate: &Modgate) -> bool {
@@ -121,7 +113,7 @@ async fn a_replica_with_an_older_configuration_knows_it() {
 #[tokio::test]
 async fn a_replica_with_an_older_configuration_knows_it_by_the_bucket() {
     let site = Site::start().await;
-    an_older_configuration(&site, &by_the_bucket(&site)).await;
+    an_older_configuration(&site, &site.own_records("storage")).await;
 }
 
 async fn an_older_configuration(site: &Site, config: &str) {

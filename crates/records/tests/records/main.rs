@@ -92,6 +92,7 @@ both! {
     suite::objects_are_paged_and_filtered
     suite::a_queue_writes_many_at_once
     suite::tombstones_are_set_and_taken_away
+    suite::what_is_agreed_comes_into_effect_and_what_is_said_since_stays
     suite::heads_only_go_forward
     suite::forks_stay_until_cleared
     suite::newer_answers_stand

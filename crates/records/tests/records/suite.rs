@@ -1,6 +1,8 @@
 //! What both databases do alike.
 
-use records::{Change, ChangeKind, Filter, Object, Records, Totals};
+use std::collections::BTreeMap;
+
+use records::{Agreed, Change, ChangeKind, Filter, Object, Records, Retired, TombstoneRow, Totals};
 use tokio::time::timeout;
 
 use super::{Database, SOON, keys, object, tombstone};
@@ -380,4 +382,49 @@ pub(crate) async fn many_open_an_empty_one_at_once(database: Database) {
     opening.join_all().await;
     let records = database.open().await;
     assert_eq!(records.totals(&Filter::default()).await.unwrap().count, 6);
+}
+
+pub(crate) async fn what_is_agreed_comes_into_effect_and_what_is_said_since_stays(
+    database: Database,
+) {
+    const NAME: &str = "a.example/m@v1.0.0";
+    let (old, bad) = (
+        tombstone("a.example/m", "v1.0.0", "old"),
+        tombstone("a.example/m", "v1.0.0", "bad"),
+    );
+    let retired = |row: &TombstoneRow| Retired {
+        reason: row.reason.clone(),
+        time: row.time.clone(),
+    };
+    let news = |rev: u64, row: Option<&TombstoneRow>| {
+        let retired = row.map(retired);
+        BTreeMap::from([(NAME.to_owned(), Agreed { rev, retired })])
+    };
+    let records = database.open().await;
+    records.retire(&old).await.unwrap();
+    // What was here before is no news to anybody.
+    let agreement = records.agreement().await.unwrap();
+    assert_eq!(agreement.agreed, news(0, Some(&old)));
+    assert_eq!(agreement.words().count(), 0);
+
+    records.retire(&bad).await.unwrap();
+    let agreement = records.agreement().await.unwrap();
+    let words: Vec<_> = agreement.words().collect();
+    assert_eq!(words, [(NAME, Some(&retired(&bad)))]);
+    // The others said something else meanwhile: what was said here is told on top of it.
+    assert!(!records.agree(&news(3, None)).await.unwrap());
+    assert_eq!(records.tombstones().await.unwrap(), [bad.clone()]);
+    assert_eq!(records.agreement().await.unwrap().words().count(), 1);
+    assert!(!records.agree(&news(4, Some(&bad))).await.unwrap());
+    assert_eq!(records.agreement().await.unwrap().words().count(), 0);
+
+    let seq = records.last_change().await.unwrap();
+    assert!(records.agree(&news(5, None)).await.unwrap());
+    assert!(records.tombstones().await.unwrap().is_empty());
+    let told = records.changes_since(seq).await.unwrap().changes;
+    assert_eq!(told[0].kind, ChangeKind::Tombstones);
+    // Somebody who knew less.
+    assert!(!records.agree(&news(4, Some(&bad))).await.unwrap());
+    assert!(records.tombstones().await.unwrap().is_empty());
+    assert_eq!(records.agreement().await.unwrap().agreed, news(5, None));
 }

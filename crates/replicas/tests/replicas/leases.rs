@@ -93,7 +93,7 @@ pub(crate) async fn a_dead_holder_costs_its_lease(mut world: World) {
             .build()
             .unwrap();
         let lease = runtime.block_on(async {
-            let dead = replicas::Replicas::start(coordinate, &records, "dead");
+            let dead = replicas::Replicas::start(coordinate, &records, None, "dead");
             dead.leases.acquire("go/x", ttl).await.unwrap().unwrap()
         });
         runtime.shutdown_background();
@@ -156,7 +156,7 @@ async fn alone_every_lease_is_ours() {
         path: folder.path().join("records.db"),
     };
     let records = std::sync::Arc::new(records::Records::open(&settings).await.unwrap());
-    let alone = replicas::Replicas::start(replicas::Coordinate::Alone, &records, "me");
+    let alone = replicas::Replicas::start(replicas::Coordinate::Alone, &records, None, "me");
     let one = alone.leases.acquire("go/x", LONG).await.unwrap().unwrap();
     assert!(alone.leases.acquire("go/x", LONG).await.unwrap().is_some());
     assert_eq!(alone.leases.wait("go/x", SOON).await.unwrap(), Waited::Gone);

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod announcements;
+mod facts;
 mod faults;
 mod leases;
 mod silence;
@@ -92,7 +93,7 @@ impl World {
         };
         let records = Arc::new(Records::open(&settings).await.unwrap());
         let holder = format!("replica-{}", self.joined);
-        let replicas = Replicas::start(self.coordinate(timeout), &records, &holder);
+        let replicas = Replicas::start(self.coordinate(timeout), &records, None, &holder);
         Replica { records, replicas }
     }
 
@@ -170,4 +171,32 @@ all! {
     faults::a_lease_is_lost_with_its_service_and_can_be_had_again
     announcements::a_change_reaches_the_others_within_two_seconds
     announcements::telling_goes_on_after_the_service_was_gone
+}
+
+/// The same over the services that are no records.
+macro_rules! all_but_postgres {
+    ($($module:ident::$test:ident)*) => {
+        mod own_redis {
+            $(#[tokio::test]
+            async fn $test() {
+                crate::$module::$test(crate::World::redis().await).await;
+            })*
+        }
+
+        mod own_storage {
+            $(#[tokio::test]
+            async fn $test() {
+                crate::$module::$test(crate::World::storage().await).await;
+            })*
+        }
+    };
+}
+
+all_but_postgres! {
+    facts::what_one_retires_all_have_within_two_seconds
+    facts::who_was_away_undoes_nothing_and_says_what_it_said_meanwhile
+    facts::a_lost_document_comes_back
+    facts::while_the_service_is_away_words_wait
+    facts::many_that_say_something_at_once_are_all_heard
+    facts::heads_go_forward_and_a_fork_is_known_until_it_is_cleared
 }

@@ -74,7 +74,7 @@ async fn join(
         prefix: "test:".to_owned(),
         timeout: Duration::from_millis(500),
     };
-    let replicas = Replicas::start(coordinate, &records, name);
+    let replicas = Replicas::start(coordinate, &records, None, name);
     (records, replicas)
 }
 

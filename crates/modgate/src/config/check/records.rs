@@ -71,7 +71,7 @@ pub(super) fn replicas(
     let origin = Origin::of(node);
     if records.postgres.is_none() && coordinate != Coordinate::Postgres {
         reader.notices.push(format!(
-            "replicas ({origin}) without PostgreSQL in `records.url`: each has records of its own, so what is retired on one is served by the others"
+            "replicas ({origin}) without PostgreSQL in `records.url`: each has records of its own, with the pins, the last uses and the index of what that one keeps"
         ));
     }
     if !has(|tier| matches!(tier, Tier::Object(_))) {
