@@ -44,12 +44,22 @@ pub struct SharedFacts {
     place: Place,
     records: Arc<Records>,
     /// The document as it was seen last. Held while it is compared.
-    seen: tokio::sync::Mutex<Option<(Document, Version)>>,
+    seen: tokio::sync::Mutex<Option<Seen>>,
     heads: Mutex<BTreeMap<String, SharedHead>>,
     /// Whether something may be known here that is not in the document.
     news: AtomicBool,
     changed: Notify,
     trouble: Mutex<Option<String>>,
+}
+
+/// The document as it was seen.
+#[derive(Debug)]
+struct Seen {
+    document: Document,
+    version: Version,
+    /// Whether it was seen so twice. While it is being written, a service may give the version of one state with the
+    /// content of another: who believed that would not see the new one.
+    sure: bool,
 }
 
 /// What a comparison came to.
@@ -128,20 +138,27 @@ impl SharedFacts {
         }
         for again in 0..TRIES {
             sleep(PAUSE * again).await;
-            let version = seen.as_ref().map(|(_, version)| version);
-            match self.place.read(version).await? {
+            let known = seen.as_ref().filter(|seen| seen.sure);
+            match self.place.read(known.map(|seen| &seen.version)).await? {
                 Read::Same => {}
                 Read::Absent => news |= seen.take().is_some(),
                 Read::Document(document, version) => {
-                    news = true;
-                    *seen = Some((document, version));
+                    let sure = seen
+                        .as_ref()
+                        .is_some_and(|seen| seen.version == version && seen.document == document);
+                    news |= !sure;
+                    *seen = Some(Seen {
+                        document,
+                        version,
+                        sure,
+                    });
                 }
             }
             if !news {
                 return Ok(compared);
             }
             let (there, version) = match &*seen {
-                Some((document, version)) => (document.clone(), Some(version.clone())),
+                Some(seen) => (seen.document.clone(), Some(seen.version.clone())),
                 None => (Document::default(), None),
             };
             let agreement = self.records.agreement().await?;
@@ -162,17 +179,19 @@ impl SharedFacts {
                 compared.retired = self.records.agree(&agreed(&wanted)).await?;
                 return Ok(compared);
             }
+            wanted.written = there.written.saturating_add(1);
+            // Read next is what is there, whatever it is.
+            *seen = None;
             match self.place.write(&wanted, version.as_ref()).await {
-                Ok(Some(version)) => {
+                Ok(true) => {
+                    self.news.store(true, Ordering::Release);
                     self.take_heads(&wanted);
-                    let agreed = agreed(&wanted);
-                    *seen = Some((wanted, version));
                     compared.wrote = true;
-                    compared.retired = self.records.agree(&agreed).await?;
+                    compared.retired = self.records.agree(&agreed(&wanted)).await?;
                     return Ok(compared);
                 }
-                // Another replica was faster: what is there is read whatever it is.
-                Ok(None) => *seen = None,
+                // Another replica was faster.
+                Ok(false) => {}
                 Err(error) => {
                     // What the others said holds, though they cannot be told.
                     self.take_heads(&joined);

@@ -58,12 +58,12 @@ if not text then return {} end
 local sum = redis.sha1hex(text)
 if sum == ARGV[1] then return {sum} end
 return {sum, text}";
-/// Writes a text, if what is there has that sum; of nothing the sum is empty. Returns the new sum.
+/// Writes a text, if what is there has that sum; of nothing the sum is empty.
 const SET_FACT: &str = r"
 local text = redis.call('GET', KEYS[1])
-if (text and redis.sha1hex(text) or '') ~= ARGV[1] then return false end
+if (text and redis.sha1hex(text) or '') ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2])
-return redis.sha1hex(ARGV[2])";
+return 1";
 /// Changes that stay in the stream, about.
 const MAX_TOLD: usize = 4096;
 
@@ -180,14 +180,14 @@ impl Connection {
         }))
     }
 
-    /// Writes a text in the place of the version `before`, which is empty if there is to be none. Returns the new
-    /// version, none if there is another one than that.
+    /// Writes a text in the place of the version `before`, which is empty if there is to be none. Returns whether that
+    /// was there.
     pub(crate) async fn set_fact(
         &self,
         key: &str,
         before: &str,
         text: &str,
-    ) -> Result<Option<String>, ReplicasError> {
+    ) -> Result<bool, ReplicasError> {
         self.run(&Script::new(SET_FACT), &[key], &[before, text])
             .await
     }

@@ -16,6 +16,9 @@ pub(super) const FORM: u32 = 1;
 pub(super) struct Document {
     #[serde(default)]
     pub(super) form: u32,
+    /// How often it was written: makes each time other bytes, for storage whose versions are hashes.
+    #[serde(default)]
+    pub(super) written: u64,
     /// Versions that are or were retired, by `module@version`.
     #[serde(default)]
     pub(super) retired: BTreeMap<String, Agreed>,
@@ -177,7 +180,7 @@ mod tests {
 
     #[test]
     fn what_a_newer_version_knows_is_passed_on() {
-        let text = r#"{"form":1,"retired":{},"heads":{},"more":{"a":1}}"#;
+        let text = r#"{"form":1,"written":3,"retired":{},"heads":{},"more":{"a":1}}"#;
         let document: Document = serde_json::from_str(text).unwrap();
         assert_eq!(serde_json::to_string(&document).unwrap(), text);
         assert!(!document.is_empty());

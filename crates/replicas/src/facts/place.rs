@@ -117,12 +117,12 @@ impl Place {
         Ok(Read::Document(document, version))
     }
 
-    /// Writes it, if what is there still is `before`; returns its version then.
+    /// Writes it, if what is there still is `before`. Returns whether it was.
     pub(super) async fn write(
         &self,
         document: &Document,
         before: Option<&Version>,
-    ) -> Result<Option<Version>, ReplicasError> {
+    ) -> Result<bool, ReplicasError> {
         let text = serde_json::to_string(document);
         let text = text.map_err(|error| ReplicasError::new(DOING, error))?;
         if text.len() > MAX_BYTES {
@@ -141,12 +141,12 @@ impl Place {
                 let put = store.put_opts(path, text.into(), PutOptions::from(mode));
                 match timeout(*limit, put).await {
                     Err(_) => Err(ReplicasError::timeout(DOING)),
-                    Ok(Ok(put)) => Ok(Some(Version::Object(put.into()))),
+                    Ok(Ok(_)) => Ok(true),
                     Ok(Err(
                         Error::AlreadyExists { .. }
                         | Error::Precondition { .. }
                         | Error::NotFound { .. },
-                    )) => Ok(None),
+                    )) => Ok(false),
                     Ok(Err(error)) => Err(failed(&error)),
                 }
             }
@@ -155,8 +155,7 @@ impl Place {
                     Some(Version::Sha1(sha1)) => sha1,
                     _ => "",
                 };
-                let written = connection.set_fact(key, before, &text).await?;
-                Ok(written.map(Version::Sha1))
+                connection.set_fact(key, before, &text).await
             }
         }
     }
