@@ -97,7 +97,7 @@ impl Gateway {
         // Memory has nothing of another configuration's chain.
         let known = self.changeables.get(&key(module, &what), private)?;
         let life = self.life(&what);
-        if known.age() > life {
+        if known.age() >= life {
             return None;
         }
         let mut answer = Answer::new(
@@ -197,7 +197,7 @@ impl Gateway {
             let (age, served) = (known.age(), known.served.clone());
             // Of what another chain said nothing is fresh.
             let own = known.is_of(&wanted.route);
-            if own && age <= life {
+            if own && age < life {
                 return Ok(answer(served, life.saturating_sub(age), Outcome::Hit));
             }
             if may_fetch.is_err() {
