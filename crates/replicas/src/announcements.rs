@@ -49,6 +49,7 @@ impl Announcements {
         let written = Arc::new(Notify::new());
         if let Some(facts) = &facts {
             let comparing = compare(Arc::clone(facts), Arc::clone(&bell), Arc::clone(&written));
+            let comparing = Box::pin(comparing);
             let stopped = stop.clone();
             tokio::spawn(async move { stopped.run_until_cancelled(comparing).await });
         }

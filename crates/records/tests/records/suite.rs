@@ -413,7 +413,10 @@ pub(crate) async fn what_is_agreed_comes_into_effect_and_what_is_said_since_stay
     assert_eq!(words, [(NAME, Some(&retired(&bad)))]);
     // The others said something else meanwhile: what was said here is told on top of it.
     assert!(!records.agree(&news(3, None)).await.unwrap());
-    assert_eq!(records.tombstones().await.unwrap(), [bad.clone()]);
+    assert_eq!(
+        records.tombstones().await.unwrap(),
+        std::slice::from_ref(&bad)
+    );
     assert_eq!(records.agreement().await.unwrap().words().count(), 1);
     assert!(!records.agree(&news(4, Some(&bad))).await.unwrap());
     assert_eq!(records.agreement().await.unwrap().words().count(), 0);

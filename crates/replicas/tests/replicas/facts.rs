@@ -77,9 +77,8 @@ impl One {
                 sleep(Duration::from_millis(20)).await;
             }
         };
-        if timeout(SOON, look).await.is_err() {
-            panic!("{:?}, not {wanted:?}", self.retired().await);
-        }
+        let has = timeout(SOON, look).await.is_ok();
+        assert!(has, "{:?}, not {wanted:?}", self.retired().await);
         start.elapsed()
     }
 
@@ -214,7 +213,7 @@ async fn lose(world: &World) {
         Service::Redis(redis) => {
             let client = redis::Client::open(redis.url()).unwrap();
             let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-            let flush = redis::cmd("FLUSHALL").to_owned();
+            let flush = redis::Cmd::new().arg("FLUSHALL").clone();
             let () = flush.query_async(&mut connection).await.unwrap();
         }
         Service::Storage(s3) => {
