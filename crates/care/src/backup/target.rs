@@ -10,9 +10,8 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use object_store::{
-    Error, ObjectStore, ObjectStoreExt as _, WriteMultipart, path::Path as ObjectPath,
-};
+use object_store::{ObjectStore, ObjectStoreExt as _, WriteMultipart, path::Path as ObjectPath};
+use store::tier::is_absent;
 use tokio::task::spawn_blocking;
 
 use super::off;
@@ -204,7 +203,7 @@ impl Target {
                         Err(super::wrong(id, format_args!("its {name} is too long")))
                     }
                     Ok(got) => Ok(Some(got.bytes().await?.into())),
-                    Err(Error::NotFound { .. }) => Ok(None),
+                    Err(error) if is_absent(&error) => Ok(None),
                     Err(error) => Err(error.into()),
                 }
             }
@@ -224,7 +223,8 @@ impl Target {
             }
             Self::Bucket { store, prefix } => {
                 match store.delete(&Self::object(prefix, id, name)).await {
-                    Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
+                    Ok(()) => Ok(()),
+                    Err(error) if is_absent(&error) => Ok(()),
                     Err(error) => Err(error.into()),
                 }
             }

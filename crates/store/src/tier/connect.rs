@@ -3,11 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use object_store::{
-    BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig, aws::AmazonS3Builder,
-    azure::MicrosoftAzureBuilder, gcp::GoogleCloudStorageBuilder, signer::Signer,
+    BackoffConfig, Certificate, ClientOptions, Error, ObjectStore, RetryConfig,
+    aws::AmazonS3Builder, azure::MicrosoftAzureBuilder, gcp::GoogleCloudStorageBuilder,
+    list::PaginatedListStore, signer::Signer,
 };
 
-use super::{Persist, Secret, TierError, TierErrorKind};
+use super::{Persist, Secret, TierError, TierErrorKind, listing::Sifting};
 
 /// Which interface the storage speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,10 +106,24 @@ impl ObjectSettings {
     }
 }
 
-/// The client, by both its sides.
+/// The client, by all its sides.
 pub(super) struct Client {
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) signer: Arc<dyn Signer>,
+    pub(super) pages: Arc<dyn PaginatedListStore>,
+}
+
+/// Whether the service says that there is no such object. That there is no such bucket says nothing of objects. Not for
+/// answers to HEAD, which have no text.
+pub fn is_absent(error: &Error) -> bool {
+    let no_bucket = |code: &str| ["NoSuchBucket", "ContainerNotFound"].contains(&code);
+    matches!(error, Error::NotFound { .. }) && !code_in(&error.to_string()).is_some_and(no_bucket)
+}
+
+/// What the service itself calls an error, in the text of one.
+pub(super) fn code_in(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once("<Code>")?;
+    rest.split_once("</Code>").map(|(code, _)| code)
 }
 
 /// Makes the client; nothing is asked yet.
@@ -133,6 +148,7 @@ pub(super) fn connect(settings: &ObjectSettings) -> object_store::Result<Client>
                 .unwrap_or_else(AmazonS3Builder::from_env)
                 .with_bucket_name(&settings.bucket)
                 .with_client_options(options)
+                .with_http_connector(Sifting)
                 .with_retry(retry);
             if let Some(endpoint) = &settings.endpoint {
                 builder = builder.with_endpoint(endpoint);
@@ -157,6 +173,7 @@ pub(super) fn connect(settings: &ObjectSettings) -> object_store::Result<Client>
                 .unwrap_or_else(GoogleCloudStorageBuilder::from_env)
                 .with_bucket_name(&settings.bucket)
                 .with_client_options(options)
+                .with_http_connector(Sifting)
                 .with_retry(retry);
             if let Some(endpoint) = &settings.endpoint {
                 builder = builder.with_base_url(endpoint);
@@ -172,6 +189,7 @@ pub(super) fn connect(settings: &ObjectSettings) -> object_store::Result<Client>
                 .unwrap_or_else(MicrosoftAzureBuilder::from_env)
                 .with_container_name(&settings.bucket)
                 .with_client_options(options)
+                .with_http_connector(Sifting)
                 .with_retry(retry);
             if let Some(endpoint) = &settings.endpoint {
                 builder = builder.with_endpoint(endpoint.clone());
@@ -191,10 +209,11 @@ pub(super) fn connect(settings: &ObjectSettings) -> object_store::Result<Client>
     clippy::unnecessary_wraps,
     reason = "the last step of three fallible ones"
 )]
-fn client<T: ObjectStore + Signer + 'static>(store: T) -> object_store::Result<Client> {
+fn client<T: ObjectStore + Signer + PaginatedListStore>(store: T) -> object_store::Result<Client> {
     let store = Arc::new(store);
     Ok(Client {
         store: Arc::clone(&store) as Arc<dyn ObjectStore>,
+        pages: Arc::clone(&store) as Arc<dyn PaginatedListStore>,
         signer: store,
     })
 }

@@ -6,6 +6,7 @@
 
 mod connect;
 mod gate;
+mod listing;
 mod object;
 mod redis;
 mod source;
@@ -17,7 +18,7 @@ use futures_util::{StreamExt as _, stream::BoxStream};
 use tokio::sync::OwnedSemaphorePermit;
 
 pub use self::{
-    connect::{ObjectSettings, Service},
+    connect::{ObjectSettings, Service, is_absent},
     gate::TierSnapshot,
     object::ObjectTier,
     redis::{RedisSettings, RedisTier},
@@ -162,6 +163,17 @@ pub struct Head {
     /// What its bytes must be; `None` for an object that somebody else put there.
     pub digest: Option<Digest>,
     pub(crate) mark: Option<Box<str>>,
+    /// Google's own mark, which its conditional writes go by.
+    pub(crate) generation: Option<Box<str>>,
+}
+
+/// What a listing of a bucket has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InBucket {
+    /// An object under a key.
+    Object(Listed),
+    /// One with a name that is no key: somebody else put it there.
+    Stray(String),
 }
 
 /// An object in a listing.

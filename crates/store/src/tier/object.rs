@@ -8,6 +8,7 @@
 //! a writer first creates a claim with its digest. Whoever finds a claim with the same digest may upload the same
 //! bytes beside it; whoever finds another one has other bytes.
 
+mod list;
 mod upload;
 
 use std::{
@@ -29,8 +30,9 @@ use object_store::{
 use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 
 use super::{
-    Fetched, Gate, Head, Listed, ObjectSettings, Opened, Persist, Source, TierError, TierErrorKind,
-    connect::{Client, connect},
+    Fetched, Gate, Head, ObjectSettings, Opened, Persist, Service, Source, TierError,
+    TierErrorKind,
+    connect::{Client, code_in, connect, is_absent},
     count,
 };
 use crate::{
@@ -174,7 +176,8 @@ impl ObjectTier {
         let asked = async {
             match self.client.store.get_opts(&path, options).await {
                 Ok(got) => Ok(Some(got)),
-                Err(Error::NotFound { .. } | Error::Precondition { .. }) => Ok(None),
+                Err(Error::Precondition { .. }) => Ok(None),
+                Err(error) if is_absent(&error) => Ok(None),
                 Err(error) => Err(map(&self.gate, error)),
             }
         };
@@ -217,9 +220,21 @@ impl ObjectTier {
     /// What is known of the object without reading it.
     pub async fn head(&self, key: &Key) -> Result<Option<Head>, TierError> {
         let path = self.path(key)?;
-        self.gate.run(self.settings.timeout, self.look(&path)).await
+        let looked = self.gate.run(self.settings.timeout, self.look(&path));
+        if let Some(head) = looked.await? {
+            return Ok(Some(head));
+        }
+        // The answer to HEAD does not say whether it is the object that is not there, or the bucket.
+        let opened = self.open(key, None, None).await?;
+        Ok(opened.map(|opened| Head {
+            size: opened.size,
+            digest: opened.digest,
+            mark: opened.mark,
+            generation: None,
+        }))
     }
 
+    /// As [`head`](Self::head), but `None` may also be a bucket that is not there.
     async fn look(&self, path: &Path) -> Result<Option<Head>, TierError> {
         let options = GetOptions {
             head: true,
@@ -239,9 +254,12 @@ impl ObjectTier {
     }
 
     async fn delete(&self, path: &Path) -> Result<(), TierError> {
+        // S3 does not say so of objects, whatever else it is that is not found.
+        let may_say_so = self.settings.service != Service::S3;
         let delete = async {
             match self.client.store.delete(path).await {
-                Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
+                Ok(()) => Ok(()),
+                Err(error) if may_say_so && is_absent(&error) => Ok(()),
                 Err(error) => Err(map(&self.gate, error)),
             }
         };
@@ -251,16 +269,20 @@ impl ObjectTier {
     /// An object was bad twice: a copy goes into quarantine, and the next write of the key replaces it. It stays where
     /// it is until then, since bytes that were altered twice on the way must not cost a kept version.
     pub(crate) async fn set_aside(&self, key: &Key, mark: Option<Box<str>>) {
+        let copied = self.copy_aside(key).await;
+        // Only now may it be replaced.
+        let seen = Instant::now();
+        self.bad.insert(key.clone(), Bad { mark, seen });
+        tracing::error!(tier = %self.settings.name, %key, copied = copied.is_ok(), "SECURITY: bytes that are not what they should be, twice; in quarantine");
+    }
+
+    async fn copy_aside(&self, key: &Key) -> Result<(), TierError> {
         let copy = async {
             let (path, aside) = (self.path(key)?, self.below("_quarantine", key)?);
             let copied = self.client.store.copy(&path, &aside).await;
             copied.map_err(|error| map(&self.gate, error))
         };
-        let copied = self.gate.run(self.settings.idle_timeout, copy).await;
-        // Only now may it be replaced.
-        let seen = Instant::now();
-        self.bad.insert(key.clone(), Bad { mark, seen });
-        tracing::error!(tier = %self.settings.name, %key, copied = copied.is_ok(), "SECURITY: bytes that are not what they should be, twice; in quarantine");
+        self.gate.run(self.settings.idle_timeout, copy).await
     }
 
     /// What lies there is not what it should be: a copy of it goes into quarantine, and it may be replaced by the next
@@ -282,41 +304,6 @@ impl ObjectTier {
     fn is_bad_still(&self, key: &Key, mark: Option<&str>) -> bool {
         let bad = self.bad.get(key);
         bad.is_some_and(|bad| bad.mark.as_deref() == mark && bad.seen.elapsed() < BAD_REST)
-    }
-
-    /// Every object whose key begins with the folder `below`, or every one. Not for answers: a bucket may be large.
-    pub fn list(&self, below: Option<&Key>) -> BoxStream<'static, Result<Listed, TierError>> {
-        let prefix = match below {
-            Some(key) => self.path(key).map(Some),
-            None if self.settings.prefix.is_empty() => Ok(None),
-            None => Path::parse(&self.settings.prefix)
-                .map(Some)
-                .map_err(|error| map(&self.gate, error.into())),
-        };
-        let prefix = match prefix {
-            Ok(prefix) => prefix,
-            Err(error) => return stream::once(async { Err(error) }).boxed(),
-        };
-        let gate = Arc::clone(&self.gate);
-        let own = self.settings.prefix.trim_matches('/').to_owned();
-        let listed = self.client.store.list(prefix.as_ref());
-        listed
-            .map(move |meta| {
-                let meta = meta.map_err(|error| map(&gate, error))?;
-                let name = meta.location.as_ref();
-                let key = name
-                    .strip_prefix(own.as_str())
-                    .map(|rest| rest.trim_start_matches('/'))
-                    .filter(|rest| !rest.starts_with('_'))
-                    .and_then(|rest| Key::new(rest.to_owned()).ok());
-                Ok(key.map(|key| Listed {
-                    key,
-                    size: meta.size,
-                    modified: meta.last_modified.timestamp(),
-                }))
-            })
-            .try_filter_map(|listed| async { Ok(listed) })
-            .boxed()
     }
 
     /// An address at which a client may read the object without credentials, if the tier sends clients there.
@@ -402,6 +389,7 @@ fn head_of(got: &GetResult) -> Head {
             h1: text("h1").and_then(|text| checked_h1(text)),
         }),
         mark: got.meta.e_tag.as_deref().map(Into::into),
+        generation: got.meta.version.as_deref().map(Into::into),
     }
 }
 
@@ -420,11 +408,8 @@ fn map(gate: &Gate, error: Error) -> TierError {
     };
     let text = error.to_string();
     // What the service itself calls it; the rest may be cut off.
-    let code = text
-        .split_once("<Code>")
-        .and_then(|(_, rest)| rest.split_once("</Code>"));
-    match code {
-        Some((code, _)) => gate.error(kind, format_args!("{code}: {text}")),
+    match code_in(&text) {
+        Some(code) => gate.error(kind, format_args!("{code}: {text}")),
         None => gate.error(kind, text),
     }
 }

@@ -139,6 +139,7 @@ impl RedisTier {
                 size: digest.size,
                 digest: Some(digest),
                 mark: None,
+                generation: None,
             })),
             None => Err(self.quarantine(key, &name).await),
         }

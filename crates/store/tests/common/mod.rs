@@ -198,3 +198,19 @@ pub(crate) async fn until(seconds: u64, what: &str, mut done: impl AsyncFnMut() 
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
+
+/// An object as somebody else writes it: without a digest.
+pub(crate) async fn put_foreign(s3: &S3, at: &str, body: &Bytes) {
+    use object_store::ObjectStoreExt as _;
+    let bucket = object_store::aws::AmazonS3Builder::new()
+        .with_endpoint(s3.endpoint())
+        .with_region(S3::REGION)
+        .with_bucket_name(S3::BUCKET)
+        .with_access_key_id(s3.access_key())
+        .with_secret_access_key(s3.secret_key())
+        .with_allow_http(true)
+        .build()
+        .unwrap();
+    let at = object_store::path::Path::parse(at).unwrap();
+    bucket.put(&at, body.clone().into()).await.unwrap();
+}

@@ -14,8 +14,8 @@ use object_store::{
 use tokio::{runtime::Handle, task::spawn_blocking, time::timeout};
 
 use super::{
-    Gate, Head, ObjectTier, SIGN_INLINE, Source, TierError, TierErrorKind, hash_stream, is_timeout,
-    map,
+    Gate, Head, ObjectTier, SIGN_INLINE, Source, TierError, TierErrorKind, count, hash_stream,
+    is_timeout, map,
 };
 use crate::{Committed, Digest, Key, digest::checked_h1};
 
@@ -53,7 +53,7 @@ impl ObjectTier {
                 self.write(&path, source.clone(), attributes(key, digest), mode)
                     .await?
             } else {
-                self.create_large(key, &path, source, digest).await?
+                self.create_large(key, &path, source, digest, None).await?
             };
             if let Created::Yes = put {
                 return Ok(Committed::New);
@@ -63,6 +63,12 @@ impl ObjectTier {
                 .run(self.settings.timeout, self.look(&path))
                 .await?;
             match there {
+                Some(there) if there.digest.is_none() => {
+                    let taken = self.take_over(key, &path, &there, source, digest).await?;
+                    if let Some(how) = taken {
+                        return Ok(how);
+                    }
+                }
                 Some(there) => return self.compare(key, &path, there, source, digest).await,
                 // Another writer is just about to finish, or somebody removed it.
                 None => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -109,9 +115,8 @@ impl ObjectTier {
             Some(_) if self.was_bad(key, there.mark.as_deref()) => {
                 self.adopt(key, path, there, source, digest).await?
             }
-            Some(_) => false,
-            None if there.size != digest.size => false,
-            None => self.adopt(key, path, there, source, digest).await?,
+            // Without one it was taken over.
+            Some(_) | None => false,
         };
         if same {
             return Ok(Committed::Present);
@@ -126,7 +131,41 @@ impl ObjectTier {
         error
     }
 
-    /// Compares an object without a digest by its bytes; if they are ours it gets the digest.
+    /// Takes the place of an object that somebody else put there: it has no digest, so nothing says what it must be. If
+    /// its bytes are ours it gets our digest, else a copy goes into quarantine. `None`: there is another one by now.
+    async fn take_over(
+        &self,
+        key: &Key,
+        path: &Path,
+        there: &Head,
+        source: &Source,
+        digest: &Digest,
+    ) -> Result<Option<Committed>, TierError> {
+        if there.size == digest.size && self.adopt(key, path, there.clone(), source, digest).await?
+        {
+            return Ok(Some(Committed::Present));
+        }
+        count(&self.gate.counters.corrupt);
+        self.copy_aside(key).await?;
+        tracing::error!(tier = %self.settings.name, %key, "SECURITY: an object that modgate did not put there is not what it should be; in quarantine, and replaced");
+        let created = if source.len() <= PART_BYTES {
+            let only_over = PutMode::Update(UpdateVersion {
+                e_tag: there.mark.as_deref().map(ToOwned::to_owned),
+                version: there.generation.as_deref().map(ToOwned::to_owned),
+            });
+            self.write(path, source.clone(), attributes(key, digest), only_over)
+                .await?
+        } else {
+            self.create_large(key, path, source, digest, there.mark.as_deref())
+                .await?
+        };
+        Ok(match created {
+            Created::Yes => Some(Committed::New),
+            Created::Taken => None,
+        })
+    }
+
+    /// Compares an object by its bytes; if they are ours it gets our digest.
     async fn adopt(
         &self,
         key: &Key,
@@ -210,18 +249,23 @@ impl ObjectTier {
             .await
     }
 
-    /// A conditional create in parts, by way of a claim.
+    /// A conditional create in parts, by way of a claim; over the object with this mark, if there is one.
     async fn create_large(
         &self,
         key: &Key,
         path: &Path,
         source: &Source,
         digest: &Digest,
+        over: Option<&str>,
     ) -> Result<Created, TierError> {
         let claim = self.below("_claims", key)?;
         self.claim(key, &claim, digest).await?;
         // Looked for after the claim: whoever finished before has its object there, whoever comes now sees our claim.
-        if self.there(path).await? {
+        let there = self
+            .gate
+            .run(self.settings.timeout, self.look(path))
+            .await?;
+        if there.is_some_and(|there| over.is_none() || there.mark.as_deref() != over) {
             self.unclaim(&claim).await;
             return Ok(Created::Taken);
         }

@@ -1,0 +1,153 @@
+//! A bucket with what somebody else put there, and one that is gone.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::fs;
+
+use bytes::Bytes;
+use common::*;
+use futures_util::TryStreamExt;
+use store::{
+    Committed, Digest, Found, KeepError,
+    tier::{InBucket, ObjectSettings, Tier, TierErrorKind, TierSettings},
+};
+use testkit::services::S3;
+
+fn object(settings: ObjectSettings) -> Tier {
+    Tier::new(&TierSettings::Object(settings)).unwrap()
+}
+
+#[tokio::test]
+async fn what_somebody_else_put_there_makes_room_for_what_was_judged() {
+    let s3 = S3::start().await;
+    let tier = object(object_settings(&s3));
+    let bucket = s3.bucket_dir().join("go-modules");
+    // As long as ours, longer, and in place of what comes in parts.
+    let cases = [
+        ("go/a/@v/v1.0.0.mod", 5000, 5000),
+        ("go/a/@v/v1.0.0.info", 50, 70),
+        ("go/a/@v/v1.0.0.zip", 20 << 20, 1000),
+    ];
+    for (at, len, foreign_len) in cases {
+        let (ours, foreign) = (bytes(len, 12), bytes(foreign_len, 13));
+        put_foreign(&s3, &format!("go-modules/{at}"), &foreign).await;
+        let put = async |body: &Bytes| {
+            let digest = Digest::of(body);
+            tier.put(&key(at), &body.clone().into(), &digest).await
+        };
+        assert_eq!(put(&ours).await.unwrap(), Committed::New, "{at}");
+        assert_eq!(fs::read(bucket.join(at)).unwrap(), ours, "{at}");
+        let aside = bucket.join("_quarantine").join(at);
+        assert_eq!(fs::read(aside).unwrap(), foreign, "{at}: nothing is lost");
+        assert!(!bucket.join("_claims").join(at).exists(), "{at}");
+        // From now on it is like any other.
+        let head = tier.head(&key(at)).await.unwrap().unwrap();
+        assert!(head.digest.unwrap().same_bytes(&Digest::of(&ours)), "{at}");
+        let differs = put(&foreign).await.unwrap_err();
+        assert_eq!(differs.kind, TierErrorKind::Differs, "{at}");
+    }
+    assert_eq!(tier.snapshot().corrupt, 3);
+}
+
+#[tokio::test]
+async fn two_who_replace_a_foreign_object_with_other_bytes_end_in_one() {
+    let s3 = S3::start().await;
+    for (at, len) in [
+        ("go/a/@v/v1.0.0.mod", 3000),
+        ("go/a/@v/v1.0.0.zip", 10 << 20),
+    ] {
+        put_foreign(&s3, &format!("go-modules/{at}"), &bytes(1000, 1)).await;
+        let bodies = [bytes(len, 2), bytes(len, 3)];
+        let put = async |body: &Bytes| {
+            let tier = object(object_settings(&s3));
+            tier.put(&key(at), &body.clone().into(), &Digest::of(body))
+                .await
+        };
+        let (one, two) = tokio::join!(put(&bodies[0]), put(&bodies[1]));
+        let (kept, other) = match (one, two) {
+            (Ok(Committed::New), Err(other)) => (&bodies[0], other),
+            (Err(other), Ok(Committed::New)) => (&bodies[1], other),
+            both => panic!("{at}: {both:?}"),
+        };
+        assert_eq!(other.kind, TierErrorKind::Differs, "{at}: {other}");
+        let there = fs::read(s3.bucket_dir().join("go-modules").join(at)).unwrap();
+        assert_eq!(there, *kept, "{at}");
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_gone_is_no_absence() {
+    let s3 = S3::start().await;
+    let at = "go/a/@v/v1.0.0.mod";
+    let replica = running(&over(&s3));
+    keep(&replica, at, &bytes(1000, 1)).await;
+    let tier = object(object_settings(&s3));
+    // An object that is not there, and then no bucket.
+    assert!(tier.head(&key("go/none")).await.unwrap().is_none());
+    tier.remove(&key("go/none")).await.unwrap();
+    let away = s3.bucket_dir().with_extension("away");
+    fs::rename(s3.bucket_dir(), &away).unwrap();
+    let refused = |what: &str, error: store::tier::TierError| {
+        assert_eq!(error.kind, TierErrorKind::Refused, "{what}: {error}");
+        assert!(
+            error.to_string().contains("NoSuchBucket"),
+            "{what}: {error}"
+        );
+    };
+    refused("remove", tier.remove(&key(at)).await.unwrap_err());
+    refused("head", tier.head(&key(at)).await.unwrap_err());
+    refused("fetch", tier.fetch(&key(at), 1 << 20).await.unwrap_err());
+    let Tier::Object(listed) = &tier else {
+        unreachable!()
+    };
+    refused("open", listed.open(&key(at), None, None).await.unwrap_err());
+    refused("list", listed.list(None).try_next().await.unwrap_err());
+    let found = running(&over(&s3)).find(&key(at)).await;
+    assert!(matches!(found, Found::Unknown(_)), "{found:?}");
+    // Nobody takes it for removed, and lets go of what is here.
+    let said = replica
+        .follow(&key(at), &key(at), store::Said::Nothing)
+        .await;
+    assert!(matches!(said, Err(KeepError::Storage(_))), "{said:?}");
+    assert!(replica.folder.path().join(at).exists());
+    fs::rename(&away, s3.bucket_dir()).unwrap();
+    assert!(tier.head(&key(at)).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_listing_goes_on_over_names_that_nobody_here_gives() {
+    let s3 = S3::start().await;
+    let tier = object(object_settings(&s3));
+    for at in ["go/a/@v/v1.0.0.mod", "go/z/@v/v1.0.0.mod"] {
+        let body = bytes(100, 1);
+        tier.put(&key(at), &body.clone().into(), &Digest::of(&body))
+            .await
+            .unwrap();
+    }
+    let folder = s3.bucket_dir().join("go-modules/go/m");
+    fs::create_dir_all(&folder).unwrap();
+    let strange = ["go/m/de\u{7f}l", "go/m/.hidden", "go/m/back\\slash"];
+    for at in strange {
+        fs::write(s3.bucket_dir().join("go-modules").join(at), "x").unwrap();
+    }
+    let Tier::Object(listed) = &tier else {
+        unreachable!()
+    };
+    let (mut keys, mut strays) = (Vec::new(), Vec::new());
+    let mut entries = listed.entries(Some(&key("go")));
+    while let Some(entry) = entries.try_next().await.unwrap() {
+        match entry {
+            InBucket::Object(listed) => keys.push(listed.key.to_string()),
+            InBucket::Stray(name) => strays.push(name),
+        }
+    }
+    assert_eq!(keys, ["go/a/@v/v1.0.0.mod", "go/z/@v/v1.0.0.mod"]);
+    strays.sort();
+    let mut wanted = strange.map(|at| format!("go-modules/{at}"));
+    wanted.sort();
+    assert_eq!(strays, wanted);
+    let listed: Vec<_> = listed.list(None).try_collect().await.unwrap();
+    assert_eq!(listed.len(), 2, "{listed:?}");
+}
