@@ -293,13 +293,18 @@ impl Gateway {
             ),
         ));
         let tiers = self.tiers.snapshot();
-        if let Some(stranded) = tiers
-            .journal
-            .map(|journal| journal.stranded)
-            .filter(|count| *count > 0)
-        {
+        let journal = tiers.journal.unwrap_or_default();
+        if journal.stranded > 0 {
+            let stranded = journal.stranded;
             let detail = format!(
                 "{stranded} entries for buckets that are configured no more; the log says which"
+            );
+            checks.push(("journal", false, detail));
+        }
+        if journal.corrupt > 0 {
+            let corrupt = journal.corrupt;
+            let detail = format!(
+                "{corrupt} entries since the start were not what they should be; they are in quarantine/journal, and the log says which"
             );
             checks.push(("journal", false, detail));
         }

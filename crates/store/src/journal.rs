@@ -2,7 +2,8 @@
 //!
 //! An entry is `journal/<id>.data` (the bytes: synced, then linked or renamed there) and `journal/<id>.json` (the place of
 //! the tier, key and digest; synced, then renamed there). An entry counts from the moment its `.json` is there; it ends when the
-//! `.json` goes. A `.data` alone is a leftover and is removed at the start. Bounded by entries and bytes.
+//! `.json` goes. A `.data` alone is a leftover and is removed at the start. What is no longer what it should be is counted and
+//! moved to `quarantine/journal/`. Bounded by entries and bytes.
 
 mod written;
 
@@ -19,17 +20,15 @@ use std::{
     },
 };
 
-use bytes::Bytes;
 use tokio::sync::Notify;
 
 use crate::{
-    Content, Digest, Kept, Key, Store, seal,
+    Digest, Kept, Key, Store, seal,
     tier::{Source, count},
-    window::Windows,
 };
-use written::{id_of, read};
+use written::{Read, aside, id_of, read};
 
-pub(crate) use written::waiting;
+pub(crate) use written::{Incoming, waiting};
 
 /// Something that a tier is still to get.
 #[derive(Clone, Debug)]
@@ -76,26 +75,6 @@ pub struct JournalSnapshot {
     pub corrupt: u64,
 }
 
-/// The bytes of a new entry.
-#[derive(Debug)]
-pub(crate) enum Incoming {
-    Bytes(Bytes),
-    /// A finished download, and where its file is.
-    File(Arc<Windows>, PathBuf),
-}
-
-impl Incoming {
-    pub(crate) fn of(content: &Content) -> io::Result<Self> {
-        match content {
-            Content::Bytes(bytes) => Ok(Self::Bytes(bytes.clone())),
-            Content::Spooled(spooled) => {
-                let temp = spooled.temp.0.clone().ok_or(io::ErrorKind::NotFound)?;
-                Ok(Self::File(spooled.windows(), temp))
-            }
-        }
-    }
-}
-
 /// Why there is no new entry.
 #[derive(Debug)]
 pub(crate) enum AddError {
@@ -111,6 +90,8 @@ pub(crate) struct Journal {
     max_entries: usize,
     max_bytes: u64,
     state: Mutex<State>,
+    /// Entries whose bytes were gone at the start: what they were for may be on the disk.
+    lost: Mutex<Vec<Entry>>,
     added: Notify,
     /// Told when an entry ends or waits again.
     changed: Notify,
@@ -169,6 +150,7 @@ impl Journal {
         let folder = data.join("journal");
         fs::create_dir_all(&folder)?;
         let mut state = State::default();
+        let (mut lost, mut corrupt) = (Vec::new(), 0);
         let mut found: Vec<PathBuf> = Vec::new();
         for entry in fs::read_dir(&folder)? {
             found.push(entry?.path());
@@ -179,22 +161,33 @@ impl Journal {
                 continue;
             };
             state.next = state.next.max(id + 1);
-            if ending == "data" && !path.with_extension("json").exists() {
+            // Not one that was moved away just now.
+            if ending == "data" && !path.with_extension("json").exists() && path.exists() {
                 fs::remove_file(path)?;
             }
             if ending != "json" {
                 continue;
             }
             match read(path, id) {
-                Some(mut entry) => {
+                Read::Good(mut entry) => {
                     match place_of(&entry.tier) {
                         Some(place) => entry.tier = place,
                         None => drop(state.stranded.insert(id)),
                     }
                     state.insert(entry, false);
                 }
-                None => {
-                    tracing::error!(path = %path.display(), "an entry of the journal that cannot be read, left alone")
+                damaged => {
+                    corrupt += 1;
+                    let mut key = None;
+                    if let Read::NoBytes(mut entry) = damaged {
+                        key = Some(entry.key.clone());
+                        if let Some(place) = place_of(&entry.tier) {
+                            entry.tier = place;
+                            lost.push(entry);
+                        }
+                    }
+                    tracing::error!(path = %path.display(), ?key, "SECURITY: an entry of the journal is not what it should be; moved to quarantine");
+                    aside(path, data)?;
                 }
             }
         }
@@ -219,12 +212,19 @@ impl Journal {
             max_entries,
             max_bytes,
             state: Mutex::new(state),
+            lost: Mutex::new(lost),
             added: Notify::new(),
             changed: Notify::new(),
             done: AtomicU64::new(0),
             full: AtomicU64::new(0),
-            corrupt: AtomicU64::new(0),
+            corrupt: AtomicU64::new(corrupt),
         })
+    }
+
+    /// The entries whose bytes were gone at the start; once.
+    pub(crate) fn take_lost(&self) -> Vec<Entry> {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *lost)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -381,17 +381,7 @@ impl Journal {
     /// The entry is not what it should be, or its tier has other bytes: moved to `quarantine/`. Waits for the disk.
     pub(crate) fn set_aside(&self, entry: &Entry, data: &Path) -> io::Result<()> {
         count(&self.corrupt);
-        let aside = data.join("quarantine").join("journal");
-        fs::create_dir_all(&aside)?;
-        for ending in ["json", "data"] {
-            let path = self.path(entry.id, ending);
-            if let Some(name) = path.file_name() {
-                match fs::rename(&path, aside.join(name)) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                    _ => {}
-                }
-            }
-        }
+        aside(&self.path(entry.id, "json"), data)?;
         self.end(entry);
         Ok(())
     }

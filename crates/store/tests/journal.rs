@@ -124,7 +124,12 @@ async fn a_bad_entry_and_a_differing_one_leave_the_journal_and_are_told() {
     let after = running_in(&later(&s3), left);
     assert!(after.flush(Duration::from_secs(30)).await);
     let bucket = s3.bucket_dir().join("go-modules");
-    assert!(!bucket.join(MOD).exists(), "rot is not written on");
+    until(20, "from the disk", async || bucket.join(MOD).exists()).await;
+    assert_eq!(
+        fs::read(bucket.join(MOD)).unwrap(),
+        ours,
+        "rot is not written on"
+    );
     assert_eq!(fs::read(bucket.join(second)).unwrap(), theirs);
     assert_eq!(kept(&after, second).await, theirs, "ours is gone");
     let snapshot = after.snapshot();
@@ -238,4 +243,86 @@ async fn entries_find_their_bucket_under_another_name_and_without_it_hold_up_not
     assert!(after.flush(Duration::from_secs(30)).await);
     let bucket = s3.bucket_dir().join("go-modules");
     assert_eq!(fs::read(bucket.join(MOD)).unwrap(), body);
+}
+
+#[tokio::test]
+async fn damaged_entries_are_counted_set_aside_and_made_up_for() {
+    let mut s3 = S3::start().await;
+    s3.kill();
+    let at = |version| format!("go/example.com/a/@v/v1.{version}.0.mod");
+    let before = running(&later(&s3));
+    for version in 0..6 {
+        keep(&before, &at(version), &bytes(1000, version)).await;
+    }
+    keep_large(&before, ZIP, &bytes(3 << 20, 9)).await;
+    let left = left_by(&before);
+    drop(before);
+    let journal = left.path().join("journal");
+    let entry = |id: u64, ending: &str| journal.join(format!("{id:016x}.{ending}"));
+    fs::write(entry(0, "data"), "short").unwrap();
+    fs::write(entry(1, "json"), "garbage").unwrap();
+    fs::remove_file(entry(2, "data")).unwrap();
+    fs::write(entry(3, "data"), bytes(2000, 3)).unwrap();
+    fs::write(entry(4, "data"), bytes(1000, 99)).unwrap();
+    // Not through the link to the disk's own file.
+    fs::remove_file(entry(6, "data")).unwrap();
+    fs::write(entry(6, "data"), "short").unwrap();
+    // The disk does not have this one any more.
+    fs::remove_file(left.path().join(at(3))).unwrap();
+
+    let after = running_in(&later(&s3), left);
+    let backlog = after.snapshot().journal.unwrap();
+    assert_eq!(backlog.corrupt, 5, "what can be seen at once: {backlog:?}");
+    let aside = after.folder.path().join("quarantine/journal");
+    for (id, ending) in [
+        (0, "json"),
+        (0, "data"),
+        (1, "json"),
+        (1, "data"),
+        (2, "json"),
+        (3, "data"),
+    ] {
+        let name = format!("{id:016x}.{ending}");
+        assert!(aside.join(&name).exists(), "{name}");
+        assert!(!journal.join(&name).exists(), "{name}");
+    }
+    s3.restart().await;
+    let bucket = s3.bucket_dir().join("go-modules");
+    // From the disk, which still has them: also the one whose bytes were other ones.
+    for version in [0, 2, 4, 5] {
+        until(20, "in the bucket", async || {
+            bucket.join(at(version)).exists()
+        })
+        .await;
+        let there = fs::read(bucket.join(at(version))).unwrap();
+        assert_eq!(there, bytes(1000, version), "{version}");
+    }
+    until(20, "in the bucket", async || bucket.join(ZIP).exists()).await;
+    assert_eq!(fs::read(bucket.join(ZIP)).unwrap(), bytes(3 << 20, 9));
+    assert!(after.flush(Duration::from_secs(30)).await);
+    assert_eq!(after.snapshot().journal.unwrap().corrupt, 6);
+    // Nobody knows which one this was; on the disk it is still served.
+    assert_eq!(kept(&after, &at(1)).await, bytes(1000, 1));
+    let found = after.find(&key(&at(3))).await;
+    assert!(matches!(found, Found::Absent), "{found:?}");
+    assert_eq!(fs::read_dir(&journal).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn an_entry_whose_bytes_go_while_it_waits_holds_up_nothing() {
+    let s3 = S3::start().await;
+    s3.pause();
+    let settings = TiersSettings {
+        disk: None,
+        ..later(&s3)
+    };
+    let tiers = running(&settings);
+    keep(&tiers, MOD, &bytes(1000, 8)).await;
+    let journal = tiers.folder.path().join("journal");
+    fs::remove_file(journal.join("0000000000000000.data")).unwrap();
+    s3.resume();
+    assert!(tiers.flush(Duration::from_secs(30)).await);
+    let backlog = tiers.snapshot().journal.unwrap();
+    assert_eq!((backlog.corrupt, backlog.done), (1, 0));
+    assert_eq!(fs::read_dir(&journal).unwrap().count(), 0);
 }

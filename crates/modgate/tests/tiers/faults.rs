@@ -128,6 +128,50 @@ async fn a_bucket_that_is_away_new_modules_are_journalled_and_survive_a_kill() {
 }
 
 #[tokio::test]
+async fn a_damaged_journal_is_told_and_costs_no_version() {
+    let (lab, mut bucket) = (Lab::start().await, S3::start().await);
+    let new = module("new");
+    lab.add(new.clone());
+    let data = tempfile::tempdir().unwrap();
+    let config = format!("{MEMORY}{}", s3(&bucket, "persist = \"async\""));
+    let mut first = gate(&lab, &bucket, &config, Some(data.path().to_owned())).await;
+    bucket.kill();
+    all_right(&first, &new).await;
+    eventually("the journal has it all", async || {
+        first.metric("modgate_journal_entries").await >= 4.0
+    })
+    .await;
+    first.kill9().await;
+    let journal = data.path().join("journal");
+    for entry in std::fs::read_dir(&journal).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|ending| ending == "json") {
+            std::fs::write(path, "garbage").unwrap();
+        }
+    }
+    bucket.restart().await;
+    let second = gate(&lab, &bucket, &config, Some(data.path().to_owned())).await;
+    let corrupt = second.metric("modgate_journal_corrupt_total").await;
+    assert!(corrupt >= 4.0, "{corrupt}");
+    let ready = second.get("/readyz").await;
+    assert_eq!(ready.status, 200, "{}", ready.text());
+    assert!(
+        ready.text().contains("quarantine/journal"),
+        "{}",
+        ready.text()
+    );
+    assert_eq!(std::fs::read_dir(&journal).unwrap().count(), 0);
+    let aside = data.path().join("quarantine/journal");
+    assert!(std::fs::read_dir(aside).unwrap().count() >= 8);
+    // Fetched anew.
+    all_right(&second, &new).await;
+    eventually("it is in the bucket", async || {
+        in_bucket(&bucket, &new, "zip").exists()
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_bucket_that_is_not_there_is_told_at_the_start() {
     let (lab, bucket) = (Lab::start().await, S3::start().await);
     let new = module("new");

@@ -1,14 +1,46 @@
 //! The entries of the journal as they stand on the disk.
 
-use std::{collections::HashSet, fs, io, path::Path};
+use std::{
+    collections::HashSet,
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::Entry;
-use crate::{Digest, Key, digest::sha256_from_hex};
+use crate::{Content, Digest, Key, digest::sha256_from_hex, window::Windows};
 
 /// Longest `.json` that is read, in bytes.
 const MAX_JSON: u64 = 16 << 10;
+
+/// The bytes of a new entry.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    Bytes(Bytes),
+    /// A finished download, and where its file is.
+    File(Arc<Windows>, PathBuf),
+}
+
+impl Incoming {
+    pub(crate) fn of(content: &Content) -> io::Result<Self> {
+        match content {
+            Content::Bytes(bytes) => Ok(Self::Bytes(bytes.clone())),
+            Content::Spooled(spooled) => {
+                let temp = spooled.temp.0.clone().ok_or(io::ErrorKind::NotFound)?;
+                Ok(Self::File(spooled.windows(), temp))
+            }
+        }
+    }
+
+    /// A kept file, which nobody writes.
+    pub(crate) fn kept(path: PathBuf) -> io::Result<Self> {
+        Ok(Self::File(Arc::new(Windows::new(File::open(&path)?)), path))
+    }
+}
 
 /// An entry as it is written down.
 #[derive(Deserialize, Serialize)]
@@ -44,7 +76,7 @@ pub(crate) fn waiting(data: &Path) -> io::Result<HashSet<(String, Key)>> {
         let path = entry?.path();
         // One that cannot be read was written to its tier in the meantime, or is the owner's to tell of.
         if path.extension().is_some_and(|ending| ending == "json")
-            && let Some(entry) = id_of(&path).and_then(|id| read(&path, id))
+            && let Some(Read::Good(entry)) = id_of(&path).map(|id| read(&path, id))
         {
             waiting.insert((entry.tier.as_ref().to_owned(), entry.key));
         }
@@ -60,16 +92,34 @@ pub(super) fn id_of(path: &Path) -> Option<u64> {
         .flatten()
 }
 
-/// Reads an entry whose bytes are there; `None` if it is none.
-pub(super) fn read(path: &Path, id: u64) -> Option<Entry> {
+/// What became of an entry.
+pub(super) enum Read {
+    /// It is there, and its bytes are as many as they should be.
+    Good(Entry),
+    /// Its bytes are not there, or not as many.
+    NoBytes(Entry),
+    /// Nobody can tell what it was.
+    Unreadable,
+}
+
+/// Reads an entry.
+pub(super) fn read(path: &Path, id: u64) -> Read {
+    let Some(entry) = entry(path, id) else {
+        return Read::Unreadable;
+    };
+    let data = fs::metadata(path.with_extension("data"));
+    if data.is_ok_and(|data| data.len() == entry.digest.size) {
+        Read::Good(entry)
+    } else {
+        Read::NoBytes(entry)
+    }
+}
+
+fn entry(path: &Path, id: u64) -> Option<Entry> {
     if fs::metadata(path).ok()?.len() > MAX_JSON {
         return None;
     }
     let written: Written = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-    let data = fs::metadata(path.with_extension("data")).ok()?;
-    if data.len() != written.size {
-        return None;
-    }
     Some(Entry {
         id,
         tier: written.tier.into(),
@@ -80,4 +130,19 @@ pub(super) fn read(path: &Path, id: u64) -> Option<Entry> {
             h1: written.h1.map(Into::into),
         },
     })
+}
+
+/// Moves both files of an entry to quarantine.
+pub(super) fn aside(json: &Path, data: &Path) -> io::Result<()> {
+    let aside = data.join("quarantine").join("journal");
+    fs::create_dir_all(&aside)?;
+    for path in [json.to_owned(), json.with_extension("data")] {
+        if let Some(name) = path.file_name() {
+            match fs::rename(&path, aside.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
 }

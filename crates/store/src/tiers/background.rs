@@ -7,7 +7,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 use super::Tiers;
 use crate::{
     breaker::jitter,
-    journal::{Entry, Journal},
+    journal::{Entry, Incoming, Journal},
     tier::{Source, Tier, TierErrorKind, count},
 };
 
@@ -21,6 +21,14 @@ impl Tiers {
     /// Works until it is dropped. Without it no tier that failed comes back.
     pub async fn run(self: Arc<Self>) {
         let mut work = JoinSet::new();
+        if let Some(journal) = self.journal.clone() {
+            let tiers = Arc::clone(&self);
+            work.spawn(async move {
+                for entry in journal.take_lost() {
+                    tiers.make_up_for(&journal, &entry).await;
+                }
+            });
+        }
         for tier in self.tiers() {
             work.spawn(Arc::clone(tier).keep_up());
             if !tier.keeps() {
@@ -68,7 +76,11 @@ impl Tiers {
         let key = &entry.key;
         let (reader, read) = (Arc::clone(journal), entry.clone());
         let read = spawn_blocking(move || -> io::Result<Option<Source>> {
-            let source = reader.source(&read)?;
+            let source = match reader.source(&read) {
+                // Somebody took it away.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                opened => opened?,
+            };
             let good = source.digest()?.same_bytes(&read.digest);
             Ok(good.then_some(source))
         });
@@ -103,10 +115,36 @@ impl Tiers {
         count(&self.counters.disk_corrupt);
         tracing::error!(key = %entry.key, "SECURITY: an entry of the journal is not what it should be; moved to quarantine");
         let left = self.leave(journal, entry, false).await;
-        if !left {
+        if left {
+            self.make_up_for(journal, entry).await;
+        } else {
             journal.put_back(entry.id);
         }
         left
+    }
+
+    /// An entry was lost: if the disk has what it was for, it waits again.
+    async fn make_up_for(self: &Arc<Self>, journal: &Arc<Journal>, entry: &Entry) {
+        if self.disk.is_none() {
+            return;
+        }
+        let (tiers, journal, lost) = (Arc::clone(self), Arc::clone(journal), entry.clone());
+        let added = spawn_blocking(move || {
+            let path = tiers.store.folder().join(lost.key.as_str());
+            let good = Source::open(&path)
+                .and_then(|file| file.digest())
+                .is_ok_and(|digest| digest.same_bytes(&lost.digest));
+            let incoming = Incoming::kept(path).ok().filter(|_| good)?;
+            journal
+                .add(&tiers.store, &lost.tier, &lost.key, incoming, &lost.digest)
+                .ok()
+        });
+        let key = &entry.key;
+        if let Ok(Some(())) = added.await {
+            tracing::info!(%key, "the disk has it: it goes to its tier from there");
+        } else {
+            tracing::warn!(%key, "it is not in its tier: fetched anew when somebody asks, or by `modgate fsck --repair`");
+        }
     }
 
     async fn leave(self: &Arc<Self>, journal: &Arc<Journal>, entry: &Entry, good: bool) -> bool {
