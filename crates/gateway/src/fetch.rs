@@ -273,6 +273,7 @@ impl Gateway {
                 if how == Committed::New
                     && let Ok(key) = artifact.key()
                 {
+                    self.tiers.share(&key);
                     self.index.later(key);
                 }
                 self.changed(&artifact.module);

@@ -231,6 +231,7 @@ impl Gateway {
                 if !self.tiers.keeps_elsewhere()
                     && let Ok(key) = found.artifact.key()
                 {
+                    self.tiers.share(&key);
                     self.index.put(key).await;
                 }
                 Imported::Kept

@@ -51,6 +51,17 @@ impl Gateway {
         key: &Key,
         teller: &Teller<Answer>,
     ) -> Kept {
+        if let Some(digest) = self.tiers.proven(key) {
+            // Read when it is sent, by a request for just that.
+            let lower = Lower {
+                key: key.clone(),
+                size: digest.size,
+                validator: digest.validator(),
+                opened: Mutex::new(None),
+            };
+            teller.tell(Ok(lower_answer(artifact, Content::Lower(Arc::new(lower)))));
+            return Kept::Told;
+        }
         for _ in 0..PULLS {
             let pull = match self.tiers.find(key).await {
                 Found::Kept(kept) => {
@@ -101,15 +112,7 @@ impl Gateway {
         pull: Pull,
         teller: &Teller<Answer>,
     ) -> Result<(), String> {
-        let media = artifact.part.media();
-        let tell = |content| {
-            teller.tell(Ok(Answer::new(
-                content,
-                media,
-                Life::Immutable,
-                Outcome::Hit,
-            )));
-        };
+        let tell = |content| teller.tell(Ok(lower_answer(artifact, content)));
         if let Some(address) = self.tiers.address(key).await {
             tell(Content::Elsewhere(address));
             return Ok(());
@@ -170,22 +173,22 @@ impl Gateway {
             .opened
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .take_if(|_| part.is_none());
-        if let Some(frames) = opened.and_then(Pull::frames) {
-            return Ok(frames);
-        }
-        let frames = match part {
-            Some((from, to)) => self
-                .tiers
-                .part(&lower.key, from..to)
-                .await
-                .map_err(broken)?,
-            None => match self.tiers.find(&lower.key).await {
+            .take();
+        let frames = if let Some((from, to)) = part {
+            let part = self.tiers.part(&lower.key, from..to, opened);
+            part.await.map_err(broken)?
+        } else if let Some(frames) = opened.and_then(Pull::frames) {
+            Some(frames)
+        } else {
+            match self.tiers.find(&lower.key).await {
                 Found::Kept(kept) => Some(kept.frames(0, kept.len())),
                 Found::Pull(pull) => pull.frames(),
-                Found::Absent => None,
+                Found::Absent => {
+                    self.tiers.not_proven(&lower.key);
+                    None
+                }
                 Found::Unknown(error) => return Err(broken(error)),
-            },
+            }
         };
         frames.ok_or_else(|| failed("it is not there any more; ask again".to_owned()))
     }
@@ -232,6 +235,16 @@ impl Gateway {
             tracing::warn!(%key, %error, "cannot be kept");
         }
     }
+}
+
+/// A large object of a lower tier.
+fn lower_answer(artifact: &Artifact, content: Content) -> Answer {
+    Answer::new(
+        content,
+        artifact.part.media(),
+        Life::Immutable,
+        Outcome::Hit,
+    )
 }
 
 /// New versions must be kept where the configuration says, or they are not served.
@@ -311,10 +324,13 @@ impl Gateway {
             return match self.tell_kept(artifact, &key, teller).await {
                 Kept::Told => Ok(()),
                 Kept::Unknown(refusal) => Err(refusal),
-                Kept::Absent => Err(unavailable(
-                    artifact,
-                    &"other bytes were kept, and are gone",
-                )),
+                Kept::Absent => {
+                    let why =
+                        "other bytes are kept of this version, and are not what they should be";
+                    Err(unavailable(artifact, &why).hint(
+                        "the administrator can bring it in order with `modgate fsck --repair`, or remove it with `modgate gc --match`",
+                    ))
+                }
             };
         }
         teller.tell(Ok(answer));

@@ -89,6 +89,14 @@ impl Pull {
         self.opened.digest.as_ref()
     }
 
+    pub(crate) fn is_of(&self, tier: &Arc<Tier>) -> bool {
+        Arc::ptr_eq(&self.tier, tier)
+    }
+
+    pub(crate) fn mark(&self) -> Option<Box<str>> {
+        self.opened.mark.clone()
+    }
+
     /// Writes it into `writer`, whose readers follow, and compares it. What comes back is good, or has no digest to
     /// be compared with; it is still to be released. On an error the readers have been told.
     pub async fn into_spool(self, mut writer: SpoolWriter) -> Result<(Spooled, Digest), PullError> {

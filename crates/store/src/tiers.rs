@@ -39,8 +39,8 @@ pub use write::Said;
 
 /// Promotions under way at a time; more are left to the next read.
 const PROMOTIONS: usize = 32;
-/// Marks of objects that are known to be good.
-const MARKS: u64 = 100_000;
+/// Objects of buckets that are known to be good.
+const PROVEN: u64 = 100_000;
 /// Longest object of a bucket in memory unless something else is said, in bytes.
 const MEMORY_MAX_ENTRY: u64 = 16 << 20;
 
@@ -185,6 +185,14 @@ pub struct TiersSnapshot {
     pub disk_bytes: u64,
 }
 
+/// An object of a bucket that was compared as a whole.
+#[derive(Debug)]
+struct Proven {
+    /// The bucket's own mark of it.
+    mark: Box<str>,
+    digest: Digest,
+}
+
 #[derive(Debug, Default)]
 struct Counters {
     disk_refused: AtomicU64,
@@ -208,8 +216,8 @@ pub struct Tiers {
     /// Told when the disk tier grew beyond its bound.
     crowded: Notify,
     tasks: TaskTracker,
-    /// The mark of each object that was compared as a whole: parts of that very object may be sent on.
-    marks: moka::sync::Cache<Key, Box<str>>,
+    /// Objects of buckets that were compared as a whole: parts of those very objects may be sent on.
+    proven: moka::sync::Cache<Key, Arc<Proven>>,
     /// What was used, where whoever cleans up cannot see it at the files of one machine.
     uses: Uses,
     counters: Counters,
@@ -298,7 +306,7 @@ impl Tiers {
             promotions: Arc::new(Semaphore::new(PROMOTIONS)),
             crowded: Notify::new(),
             tasks: TaskTracker::new(),
-            marks: moka::sync::Cache::new(MARKS),
+            proven: moka::sync::Cache::new(PROVEN),
             uses: Uses::default(),
             counters: Counters::default(),
         }
@@ -320,6 +328,23 @@ impl Tiers {
         self.disk.as_ref().is_some_and(|disk| {
             disk.max_entry.is_none_or(|longest| size <= longest) || !self.keeps_elsewhere()
         })
+    }
+
+    /// What a large object is that clients read from a bucket, if it was compared as a whole: it need not be
+    /// [found](Self::find) first. It may have gone meanwhile.
+    pub fn proven(&self, key: &Key) -> Option<Digest> {
+        let proven = self.proven.get(key)?;
+        let sends_elsewhere =
+            |tier: &Arc<Tier>| matches!(&**tier, Tier::Object(object) if object.redirects());
+        let here = self.disk_takes(proven.digest.size)
+            || self.tiers().any(sends_elsewhere)
+            || self.store.at_hand(key.to_string()).is_some();
+        (!here).then(|| proven.digest.clone())
+    }
+
+    /// It is not there any more.
+    pub fn not_proven(&self, key: &Key) {
+        self.proven.invalidate(key);
     }
 
     /// Whether a tier beside the disk keeps everything, so that the data folder may be lost.

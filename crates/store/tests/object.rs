@@ -155,7 +155,7 @@ async fn without_a_disk_it_goes_straight_to_the_client_and_parts_too() {
     assert_eq!(read(frames).await.unwrap(), large);
     assert_eq!(kept(&replica, "go/a/@v/v1.0.0.mod").await, small);
     let part = replica
-        .part(&key(ZIP), 1000..2_000_000)
+        .part(&key(ZIP), 1000..2_000_000, None)
         .await
         .unwrap()
         .unwrap();
@@ -163,7 +163,7 @@ async fn without_a_disk_it_goes_straight_to_the_client_and_parts_too() {
     assert_eq!(read(part).await.unwrap(), large[1000..2_000_000]);
     assert!(
         replica
-            .part(&key("go/none"), 0..1)
+            .part(&key("go/none"), 0..1, None)
             .await
             .unwrap()
             .is_none()
@@ -265,7 +265,7 @@ async fn altered_bytes_are_never_whole_and_then_absent() {
     assert!(replica.snapshot().tiers[0].corrupt >= 1);
     assert!(
         replica
-            .part(&key(ZIP), 0..10)
+            .part(&key(ZIP), 0..10, None)
             .await
             .unwrap()
             .is_none()

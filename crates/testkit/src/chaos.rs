@@ -3,8 +3,8 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -19,6 +19,9 @@ const PIECE: usize = 16 << 10;
 
 /// Pieces on their way in one direction of a connection.
 const ON_THE_WAY: usize = 64;
+
+/// Heads of requests that are remembered.
+const HEADS: usize = 10_000;
 
 /// Shorter pieces are not altered: they are heads and short replies, not content.
 const CONTENT: usize = 64;
@@ -40,8 +43,12 @@ pub struct Chaos {
     addr: SocketAddr,
     faults: watch::Sender<Faults>,
     connections: Arc<AtomicUsize>,
+    heads: Heads,
     server: JoinHandle<()>,
 }
+
+/// What clients asked for.
+type Heads = Arc<Mutex<Vec<String>>>;
 
 impl Chaos {
     /// Starts a proxy to this address, where nobody needs to listen yet.
@@ -55,11 +62,14 @@ impl Chaos {
         let addr = listener.local_addr().expect("a bound port has an address");
         let (faults, told) = watch::channel(Faults::default());
         let connections = Arc::new(AtomicUsize::new(0));
-        let server = tokio::spawn(serve(listener, service, told, Arc::clone(&connections)));
+        let heads = Heads::default();
+        let seen = (Arc::clone(&connections), Arc::clone(&heads));
+        let server = tokio::spawn(serve(listener, service, told, seen));
         Chaos {
             addr,
             faults,
             connections,
+            heads,
             server,
         }
     }
@@ -72,6 +82,11 @@ impl Chaos {
     /// Connections that were accepted so far.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
+    }
+
+    /// The heads of the HTTP requests that clients made since this was asked last.
+    pub fn take_requests(&self) -> Vec<String> {
+        std::mem::take(&mut *self.heads.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Everything arrives this much later, in both directions.
@@ -130,18 +145,28 @@ async fn serve(
     listener: TcpListener,
     service: SocketAddr,
     faults: watch::Receiver<Faults>,
-    count: Arc<AtomicUsize>,
+    (count, heads): (Arc<AtomicUsize>, Heads),
 ) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
         count.fetch_add(1, Ordering::SeqCst);
-        connections.spawn(connection(client, service, faults.clone()));
+        connections.spawn(connection(
+            client,
+            service,
+            faults.clone(),
+            Arc::clone(&heads),
+        ));
         while connections.try_join_next().is_some() {}
     }
 }
 
 /// Passes on what both sides say until both have said all, or the line is cut.
-async fn connection(mut client: TcpStream, service: SocketAddr, faults: watch::Receiver<Faults>) {
+async fn connection(
+    mut client: TcpStream,
+    service: SocketAddr,
+    faults: watch::Receiver<Faults>,
+    heads: Heads,
+) {
     let _ = client.set_nodelay(true);
     let mut cut = faults.clone();
     let connect = async {
@@ -154,7 +179,7 @@ async fn connection(mut client: TcpStream, service: SocketAddr, faults: watch::R
         // Who hears the client answers it too, but does not keep the line open for that.
         let back = down.downgrade();
         tokio::try_join!(
-            hear(from_client, up, faults.clone(), Some(back)),
+            hear(from_client, up, faults.clone(), Some((back, heads))),
             say(to_server, line_up, faults.clone(), false),
             hear(from_server, down, faults.clone(), None),
             say(to_client, line_down, faults.clone(), true),
@@ -178,7 +203,7 @@ async fn hear(
     mut from: ReadHalf<'_>,
     line: mpsc::Sender<Piece>,
     faults: watch::Receiver<Faults>,
-    back: Option<mpsc::WeakSender<Piece>>,
+    back: Option<(mpsc::WeakSender<Piece>, Heads)>,
 ) -> io::Result<()> {
     loop {
         let mut piece = vec![0; PIECE];
@@ -187,10 +212,13 @@ async fn hear(
             return Ok(());
         }
         piece.truncate(length);
+        if let Some((_, heads)) = &back {
+            note(&piece, heads);
+        }
         let now = *faults.borrow();
         let due = Instant::now() + now.latency;
         if let Some(answer) = now.answer {
-            if let Some(back) = back.as_ref().and_then(mpsc::WeakSender::upgrade) {
+            if let Some(back) = back.as_ref().and_then(|(back, _)| back.upgrade()) {
                 let _ = back.send((due, answer.to_vec())).await;
             }
             continue;
@@ -236,6 +264,23 @@ async fn say(
         }
     }
     to.shutdown().await
+}
+
+/// Remembers the head of a request, which comes in one piece.
+fn note(piece: &[u8], heads: &Heads) {
+    let text = String::from_utf8_lossy(piece);
+    let Some((head, _)) = text.split_once("\r\n\r\n") else {
+        return;
+    };
+    let mut heads = heads.lock().unwrap_or_else(PoisonError::into_inner);
+    if head
+        .lines()
+        .next()
+        .is_some_and(|line| line.ends_with(" HTTP/1.1"))
+        && heads.len() < HEADS
+    {
+        heads.push(head.to_owned());
+    }
 }
 
 fn alter(piece: &mut [u8]) {

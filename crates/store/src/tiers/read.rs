@@ -5,12 +5,15 @@ use std::{ops::Range, sync::Arc};
 use bytes::Bytes;
 use tokio::{runtime::Handle, task::spawn_blocking};
 
-use super::{Content, Found, Tiers};
+use super::{Content, Found, Proven, Tiers};
 use crate::{
     Digest, Frames, Kept, Key, Pull,
     pull::PullReader,
-    tier::{Fetched, Opened, Source, Tier, TierError, TierErrorKind, WHOLE_BYTES, count},
+    tier::{Fetched, ObjectTier, Source, Tier, TierError, TierErrorKind, WHOLE_BYTES, count},
 };
+
+/// How often a part is asked for, should the object be another one meanwhile.
+const PARTS_TRIED: usize = 2;
 
 impl Tiers {
     /// Looks for an object, from the top.
@@ -145,38 +148,54 @@ impl Tiers {
 
     /// Writes a file of the disk tier to the hot tiers above it, in the background.
     fn lift(self: &Arc<Self>, key: &Key, kept: &Arc<Kept>) {
-        if self.above.is_empty() || !self.above.iter().any(|tier| tier.takes(kept.len())) {
+        let hot = self.above.iter().filter(|tier| tier.takes(kept.len()));
+        let hot: Vec<Arc<Tier>> = hot.cloned().collect();
+        if hot.is_empty() {
             return;
         }
         let (tiers, key, kept) = (Arc::clone(self), key.clone(), Arc::clone(kept));
+        self.in_background(async move { tiers.lift_into(&hot, &key, &kept).await });
+    }
+
+    /// Writes what the disk alone has just got to the tiers that forget, in the background. Where another tier keeps,
+    /// [`settle`](Self::settle) does.
+    pub fn share(self: &Arc<Self>, key: &Key) {
+        let hot: Vec<Arc<Tier>> = self.tiers().filter(|tier| !tier.keeps()).cloned().collect();
+        if hot.is_empty() || self.keeps_elsewhere() {
+            return;
+        }
+        let (tiers, key) = (Arc::clone(self), key.clone());
         self.in_background(async move {
-            let Some(bytes) = kept.whole().cloned() else {
-                return;
-            };
-            let (reader, read) = (Arc::clone(&tiers), key.clone());
-            let looked = spawn_blocking(move || {
-                let digest = Digest::of(&bytes);
-                let noted = reader.store.noted(&read).ok().flatten();
-                // A copy, so that no mapping is held while it is sent.
-                (digest, noted, Bytes::copy_from_slice(&bytes))
-            });
-            let Ok((digest, noted, bytes)) = looked.await else {
-                return;
-            };
-            if noted
-                .as_ref()
-                .is_some_and(|noted| !noted.same_bytes(&digest))
-            {
-                tiers.disk_is_bad(&key).await;
-                return;
-            }
-            let digest = noted.unwrap_or(digest);
-            for tier in &tiers.above {
-                tiers
-                    .hand_up(tier, &key, &bytes.clone().into(), &digest)
-                    .await;
+            if let Ok(Some(kept)) = tiers.store.get(&key).await {
+                tiers.lift_into(&hot, &key, &kept).await;
             }
         });
+    }
+
+    async fn lift_into(&self, hot: &[Arc<Tier>], key: &Key, kept: &Arc<Kept>) {
+        let (store, read, kept) = (Arc::clone(&self.store), key.clone(), Arc::clone(kept));
+        let looked = spawn_blocking(move || {
+            let bytes = kept.whole()?;
+            // A copy, so that no mapping is held while it is sent.
+            let copy = Bytes::copy_from_slice(bytes);
+            let noted = store.noted(&read).ok().flatten();
+            Some((Digest::of(&copy), noted, copy))
+        });
+        let Ok(Some((digest, noted, bytes))) = looked.await else {
+            return;
+        };
+        if noted
+            .as_ref()
+            .is_some_and(|noted| !noted.same_bytes(&digest))
+        {
+            self.disk_is_bad(key).await;
+            return;
+        }
+        let digest = noted.unwrap_or(digest);
+        for tier in hot {
+            self.hand_up(tier, key, &bytes.clone().into(), &digest)
+                .await;
+        }
     }
 
     /// One write of a promotion. What the tier says is in its counters; nobody waits for it.
@@ -206,68 +225,85 @@ impl Tiers {
     /// cannot do so. `range` must lie within the object.
     ///
     /// A part cannot be compared with anything. So the whole is read and compared when this process sees the object
-    /// for the first time, and its parts are then those of that very object.
-    pub async fn part(&self, key: &Key, range: Range<u64>) -> Result<Option<Frames>, TierError> {
-        let mut failed = None;
+    /// for the first time, and its parts are then those of that very object: one request each. `opened` is the whole, where
+    /// it was asked for already.
+    pub async fn part(
+        &self,
+        key: &Key,
+        range: Range<u64>,
+        opened: Option<Pull>,
+    ) -> Result<Option<Frames>, TierError> {
+        let (mut failed, mut opened) = (None, opened);
         for tier in &self.below {
             let Tier::Object(object) = &**tier else {
                 continue;
             };
-            let mark = match self.good_mark(tier, key).await {
-                Ok(Some(mark)) => mark,
-                Ok(None) => continue,
-                Err(error) => {
-                    failed = Some(error);
-                    continue;
-                }
-            };
-            let len = range.end.saturating_sub(range.start);
-            match object.open(key, Some(range.clone()), Some(&mark)).await {
-                Ok(Some(mut opened)) => {
-                    self.used(key);
-                    // A client may be slow: it must not hold a slot of the tier.
-                    opened.slot = None;
-                    return Ok(Some(Frames::pull(
-                        PullReader::part(opened),
-                        len,
-                        &Handle::current(),
-                    )));
-                }
-                // Another object by now.
-                Ok(None) => self.marks.invalidate(key),
+            match self.part_of(tier, object, key, &range, &mut opened).await {
+                Ok(Some(frames)) => return Ok(Some(frames)),
+                Ok(None) => {}
                 Err(error) => failed = Some(error),
             }
         }
         failed.map_or(Ok(None), Err)
     }
 
-    /// The mark of an object that was compared as a whole.
-    async fn good_mark(&self, tier: &Arc<Tier>, key: &Key) -> Result<Option<Box<str>>, TierError> {
-        if let Some(mark) = self.marks.get(key) {
-            return Ok(Some(mark));
+    async fn part_of(
+        &self,
+        tier: &Arc<Tier>,
+        object: &ObjectTier,
+        key: &Key,
+        range: &Range<u64>,
+        opened: &mut Option<Pull>,
+    ) -> Result<Option<Frames>, TierError> {
+        for _ in 0..PARTS_TRIED {
+            let proven = match self.proven.get(key) {
+                Some(proven) => proven,
+                None => match self.prove(tier, object, key, opened.take()).await? {
+                    Some(proven) => proven,
+                    None => return Ok(None),
+                },
+            };
+            let part = object.open(key, Some(range.clone()), Some(&proven.mark));
+            if let Some(mut part) = part.await? {
+                self.used(key);
+                // A client may be slow: it must not hold a slot of the tier.
+                part.slot = None;
+                let len = range.end.saturating_sub(range.start);
+                let reader = PullReader::part(part);
+                return Ok(Some(Frames::pull(reader, len, &Handle::current())));
+            }
+            // Another object by now.
+            self.proven.invalidate(key);
         }
-        let Some(opened) = self.open_large(tier, key).await? else {
-            return Ok(None);
-        };
-        let Some(mark) = opened.mark.clone() else {
-            return Ok(None);
-        };
-        let gatherer = Arc::clone(&self.gatherer);
-        if !Pull::new(Arc::clone(tier), key.clone(), opened, gatherer)
-            .check()
-            .await?
-        {
-            return Ok(None);
-        }
-        self.marks.insert(key.clone(), mark.clone());
-        Ok(Some(mark))
+        Ok(None)
     }
 
-    async fn open_large(&self, tier: &Tier, key: &Key) -> Result<Option<Opened>, TierError> {
-        match tier {
-            Tier::Object(object) => object.open(key, None, None).await,
-            Tier::Redis(_) => Ok(None),
+    /// Reads an object to its end and compares it.
+    async fn prove(
+        &self,
+        tier: &Arc<Tier>,
+        object: &ObjectTier,
+        key: &Key,
+        opened: Option<Pull>,
+    ) -> Result<Option<Arc<Proven>>, TierError> {
+        let pull = if let Some(pull) = opened.filter(|pull| pull.is_of(tier)) {
+            pull
+        } else {
+            let Some(opened) = object.open(key, None, None).await? else {
+                return Ok(None);
+            };
+            let gatherer = Arc::clone(&self.gatherer);
+            Pull::new(Arc::clone(tier), key.clone(), opened, gatherer)
+        };
+        let (Some(mark), Some(digest)) = (pull.mark(), pull.digest().cloned()) else {
+            return Ok(None);
+        };
+        if !pull.check().await? {
+            return Ok(None);
         }
+        let proven = Arc::new(Proven { mark, digest });
+        self.proven.insert(key.clone(), Arc::clone(&proven));
+        Ok(Some(proven))
     }
 
     /// An address at which a client may read the object from object storage itself, where that is wanted and it is

@@ -231,7 +231,7 @@ impl Tiers {
         beside: &Key,
         said: Said,
     ) -> Result<bool, KeepError> {
-        self.marks.invalidate(key);
+        self.proven.invalidate(key);
         let noted = self.noted_here(key).await.map_err(KeepError::Disk)?;
         let noted = noted.filter(|_| key == beside);
         // Nobody writes it to a tier from here on.
@@ -299,7 +299,7 @@ impl Tiers {
 
     /// Removes an object from memory and disk only.
     async fn forget_here(self: &Arc<Self>, key: &Key) -> Result<(), KeepError> {
-        self.marks.invalidate(key);
+        self.proven.invalidate(key);
         let (store, at) = (Arc::clone(&self.store), key.clone());
         let removed = spawn_blocking(move || store.remove(&at)).await;
         removed
