@@ -7,36 +7,29 @@
 
 mod look;
 mod repair;
+mod walk;
 
 use std::{
     io,
     path::PathBuf,
-    time::{Duration, Instant, SystemTime},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
 };
 
-use futures_util::{StreamExt as _, future::BoxFuture};
+use futures_util::future::BoxFuture;
 use records::{Filter, Object};
 use serde::{Deserialize, Serialize};
-use store::{
-    Folder, Key,
-    folder::{Entry, Walk},
-    tier::Tier,
-};
+use store::{Folder, Key};
 
-use crate::{CareError, Pace, Part, Storage, now_ms, parse_key};
+use crate::{CareError, Pace, Storage};
 
-/// Rows that are read at a time.
-const PAGE: u32 = 256;
-/// Files of a walk that are read at a time.
-const FILES: usize = 64;
 /// Between two notes of how far it came.
 const NOTE: Duration = Duration::from_millis(250);
 /// Findings that are told one by one; the others are counted.
 const MOST_FINDINGS: usize = 10_000;
-/// What came so short a time ago may not be in the index yet.
-const YOUNG_MS: i64 = 60_000;
-/// What nobody has written to for so long is not being written.
-const LEFT: Duration = Duration::from_hours(1);
 const STATE: &str = "fsck.json";
 const FORM: u32 = 1;
 
@@ -182,12 +175,18 @@ pub async fn run(
         })
         .await?;
     let totals = storage.records.totals(&Filter::default()).await?;
-    let mut fsck = Fsck {
+    let work = Work {
         storage,
         options,
         upstream,
+        pace: Arc::new(Pace::new(options.rate)),
+        read: AtomicU64::new(state.report.bytes),
+    };
+    let mut fsck = Fsck {
+        work: &work,
+        storage,
+        options,
         watch,
-        pace: std::sync::Arc::new(Pace::new(options.rate)),
         total: totals.count,
         state,
         noted: Instant::now(),
@@ -221,12 +220,21 @@ fn load(folder: &Folder) -> io::Result<State> {
     }
 }
 
-struct Fsck<'a> {
+/// What comparing one object needs; several are at it.
+struct Work<'a> {
     storage: &'a Storage,
     options: &'a Options,
     upstream: Option<&'a dyn Upstream>,
+    pace: Arc<Pace>,
+    /// Bytes that were read.
+    read: AtomicU64,
+}
+
+struct Fsck<'a> {
+    work: &'a Work<'a>,
+    storage: &'a Storage,
+    options: &'a Options,
     watch: Watch<'a>,
-    pace: std::sync::Arc<Pace>,
     total: u64,
     state: State,
     noted: Instant,
@@ -272,6 +280,7 @@ impl Fsck<'_> {
     /// Notes how far it came, now and then.
     async fn came_to(&mut self, key: &str) -> Result<(), CareError> {
         key.clone_into(&mut self.state.after);
+        self.state.report.bytes = self.work.read.load(Relaxed);
         let report = &self.state.report;
         (self.watch)(Progress {
             total: self.total.max(report.checked),
@@ -324,128 +333,6 @@ impl Fsck<'_> {
             report.more += 1;
         }
     }
-
-    async fn walk_index(&mut self) -> Result<(), CareError> {
-        loop {
-            let after = self.state.after.clone();
-            let all = Filter::default();
-            let rows = self.storage.records.objects(&after, PAGE, &all).await?;
-            if rows.is_empty() {
-                return Ok(());
-            }
-            for row in rows {
-                let name = row.key.clone();
-                match Key::new(name.clone()) {
-                    Ok(key) => self.check(&key, Some(row)).await?,
-                    Err(error) => self.found(Finding {
-                        kind: Kind::Stray,
-                        key: name.clone(),
-                        place: "index".to_owned(),
-                        detail: error.to_string(),
-                        repaired: None,
-                    }),
-                }
-                self.state.report.checked += 1;
-                self.came_to(&name).await?;
-            }
-        }
-    }
-
-    async fn walk_disk(&mut self) -> Result<(), CareError> {
-        let mut walk = self.storage.folder.walk("go", &self.state.after);
-        loop {
-            let stepped = tokio::task::spawn_blocking(move || step(walk));
-            let (rest, entries) = stepped.await.map_err(io::Error::other)??;
-            walk = rest;
-            if entries.is_empty() {
-                break;
-            }
-            for entry in entries {
-                match entry {
-                    Entry::File(file) => {
-                        self.check_filed(&file.key, file.kept_at_ms).await?;
-                        self.came_to(file.key.as_str()).await?;
-                    }
-                    Entry::Stray(path) => self.found(Finding {
-                        kind: Kind::Stray,
-                        key: path.display().to_string(),
-                        place: "disk".to_owned(),
-                        detail: "not a file that modgate made; left alone".to_owned(),
-                        repaired: None,
-                    }),
-                }
-            }
-        }
-        self.partial().await
-    }
-
-    async fn walk_tier(&mut self, tier: &Tier) -> Result<(), CareError> {
-        let Tier::Object(object) = tier else {
-            return Ok(());
-        };
-        let go = Key::new("go".to_owned()).map_err(io::Error::other)?;
-        let mut listed = object.list(Some(&go));
-        while let Some(listed) = listed.next().await {
-            let listed = listed?;
-            if listed.key.as_str() <= self.state.after.as_str() {
-                continue;
-            }
-            self.check_filed(&listed.key, listed.modified.saturating_mul(1000))
-                .await?;
-            self.came_to(listed.key.as_str()).await?;
-        }
-        Ok(())
-    }
-
-    /// Something that is kept: what the index has was compared already.
-    async fn check_filed(&mut self, key: &Key, kept_at_ms: i64) -> Result<(), CareError> {
-        match parse_key(key.as_str()) {
-            Some((stem, _, _, Part::ZipHash)) => self.check_hash(key, stem).await,
-            Some(_) => {
-                let row = self.storage.records.object(key.as_str()).await?;
-                if row.is_some() || now_ms() - kept_at_ms < YOUNG_MS {
-                    return Ok(());
-                }
-                self.check(key, None).await?;
-                self.state.report.checked += 1;
-                Ok(())
-            }
-            // Lists change, and tiles are proven whenever they are used.
-            None => Ok(()),
-        }
-    }
-
-    async fn partial(&mut self) -> Result<(), CareError> {
-        let before = SystemTime::now()
-            .checked_sub(LEFT)
-            .unwrap_or(SystemTime::UNIX_EPOCH);
-        let partial = self.storage.on_disk(move |folder| folder.partial(before));
-        for path in partial.await? {
-            let mut finding = Finding {
-                kind: Kind::Partial,
-                key: path.display().to_string(),
-                place: "disk".to_owned(),
-                detail: "nobody writes to it any more".to_owned(),
-                repaired: None,
-            };
-            if self.options.repair {
-                let removed = self
-                    .storage
-                    .on_disk(move |folder| folder.remove_partial(&path));
-                match removed.await {
-                    Ok(()) => finding.repaired = Some("removed".to_owned()),
-                    Err(error) => finding.detail = error.to_string(),
-                }
-            }
-            self.found(finding);
-        }
-        Ok(())
-    }
-}
-
-fn step(mut walk: Walk) -> io::Result<(Walk, Vec<Entry>)> {
-    let entries = walk.by_ref().take(FILES).collect::<io::Result<_>>()?;
-    Ok((walk, entries))
 }
 
 /// What the index is to have of an object.

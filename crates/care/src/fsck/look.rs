@@ -1,9 +1,10 @@
 //! Reads the copies of an object and says which of them are good.
 
 use std::{
+    collections::HashSet,
     fs::File,
     io::{self, Write as _},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 use futures_util::TryStreamExt as _;
@@ -15,11 +16,14 @@ use store::{
 };
 use tokio::task::spawn_blocking;
 
-use super::Fsck;
+use super::Work;
 use crate::{CareError, Part, pace::hash, parse_key, read_hash, zip_hash};
 
 /// What a tier sends is written in pieces of about this length.
 const WRITE_BYTES: usize = 1 << 20;
+
+/// What is still to be written, and to which tier.
+pub(super) type Waiting = HashSet<(String, Key)>;
 
 /// Where a copy lies.
 #[derive(Clone, Debug)]
@@ -77,9 +81,13 @@ pub(super) struct Look {
 impl Look {
     /// Whether there is nothing to tell.
     pub(super) fn is_clean(&self) -> bool {
+        self.missing.is_empty() && self.is_right_where_it_is()
+    }
+
+    /// Whether there is nothing to tell but that tiers miss it.
+    pub(super) fn is_right_where_it_is(&self) -> bool {
         self.truth.is_some()
             && !self.index_differs
-            && self.missing.is_empty()
             && self.unreadable.is_empty()
             && self.copies.iter().all(|copy| copy.bad.is_none())
     }
@@ -114,12 +122,14 @@ impl Look {
     }
 }
 
-impl Fsck<'_> {
-    /// Reads all copies of an object and judges them.
+impl Work<'_> {
+    /// Reads all copies of an object and judges them. `waiting`: what stood in the journal when the object was known to
+    /// be kept already, so that what is in neither is missing.
     pub(super) async fn look(
-        &mut self,
+        &self,
         key: &Key,
         row: Option<&Object>,
+        waiting: &Waiting,
     ) -> Result<Look, CareError> {
         let mut look = Look::default();
         match self.look_at_disk(key).await {
@@ -138,7 +148,7 @@ impl Fsck<'_> {
             match self.look_at_tier(&tier, key, bring).await {
                 Ok(Some(seen)) => look.copies.push(seen),
                 Ok(None) if tier.keeps() => {
-                    if !self.waits(&tier, key).await? {
+                    if !waits(waiting, &tier, key) {
                         look.missing.push(place);
                     }
                 }
@@ -159,14 +169,12 @@ impl Fsck<'_> {
         Ok(look)
     }
 
-    async fn waits(&self, tier: &Tier, key: &Key) -> Result<bool, CareError> {
-        let waiting = self.storage.on_disk(Folder::waiting).await?;
-        // Older entries have the name of their tier.
-        let mut names = [tier.place(), tier.name()].into_iter();
-        Ok(names.any(|name| waiting.contains(&(name.to_string(), key.clone()))))
+    /// What stands in the journal now.
+    pub(super) async fn waiting(&self) -> Result<Arc<Waiting>, CareError> {
+        Ok(Arc::new(self.storage.on_disk(Folder::waiting).await?))
     }
 
-    async fn look_at_disk(&mut self, key: &Key) -> io::Result<Option<Seen>> {
+    async fn look_at_disk(&self, key: &Key) -> io::Result<Option<Seen>> {
         let (pace, key) = (Arc::clone(&self.pace), key.clone());
         let read = self.storage.on_disk(move |folder| {
             let Some(mut file) = folder.open(&key)? else {
@@ -178,7 +186,7 @@ impl Fsck<'_> {
         let Some((digest, stated)) = read.await? else {
             return Ok(None);
         };
-        self.state.report.bytes += digest.size;
+        self.read.fetch_add(digest.size, Relaxed);
         Ok(Some(Seen {
             place: Place::Disk,
             digest,
@@ -189,7 +197,7 @@ impl Fsck<'_> {
     }
 
     pub(super) async fn look_at_tier(
-        &mut self,
+        &self,
         tier: &Arc<Tier>,
         key: &Key,
         bring: bool,
@@ -255,7 +263,7 @@ impl Fsck<'_> {
             }
         }
         let digest = hasher.finish();
-        self.state.report.bytes += digest.size;
+        self.read.fetch_add(digest.size, Relaxed);
         Ok(Some(Seen {
             place,
             digest,
@@ -267,7 +275,7 @@ impl Fsck<'_> {
 
     /// Says which copies are good, and what the object must be.
     async fn judge(
-        &mut self,
+        &self,
         key: &Key,
         row: Option<&Object>,
         look: &mut Look,
@@ -333,7 +341,7 @@ impl Fsck<'_> {
     /// All copies are the same, and the index has something else: it is wrong if what is in them has the hash that is
     /// known.
     async fn judge_doubtful_zip(
-        &mut self,
+        &self,
         key: &Key,
         h1: Option<&str>,
         look: &mut Look,
@@ -353,7 +361,7 @@ impl Fsck<'_> {
 
     /// Zips have a second hash: of what is in them. It decides where the index and the bytes do not agree.
     async fn judge_zip(
-        &mut self,
+        &self,
         key: &Key,
         h1: Option<&str>,
         look: &mut Look,
@@ -391,11 +399,7 @@ impl Fsck<'_> {
         Ok(())
     }
 
-    async fn h1_of(
-        &mut self,
-        key: &Key,
-        copy: &mut Seen,
-    ) -> Result<Result<String, String>, CareError> {
+    async fn h1_of(&self, key: &Key, copy: &mut Seen) -> Result<Result<String, String>, CareError> {
         if copy.temp.is_none()
             && let Place::Tier(tier) = copy.place.clone()
             && let Some(again) = self.look_at_tier(&tier, key, true).await?
@@ -427,6 +431,12 @@ impl Fsck<'_> {
             .on_disk(move |folder| read_hash(folder, &beside));
         Ok(read.await?.filter(|text| text.starts_with("h1:")))
     }
+}
+
+fn waits(waiting: &Waiting, tier: &Tier, key: &Key) -> bool {
+    // Older entries have the name of their tier.
+    let mut names = [tier.place(), tier.name()].into_iter();
+    !waiting.is_empty() && names.any(|name| waiting.contains(&(name.to_string(), key.clone())))
 }
 
 fn is_corrupt(error: &TierError) -> bool {

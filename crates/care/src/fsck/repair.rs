@@ -10,8 +10,8 @@ use store::{
 };
 
 use super::{
-    Finding, Fsck, Kind,
-    look::{Look, Place},
+    Finding, Kind, Work,
+    look::{Look, Place, Waiting},
     row_of,
 };
 use crate::{CareError, Pace, Storage, now_ms, pace::hash, read_hash, zip_hash};
@@ -24,25 +24,33 @@ struct Good {
     from: String,
 }
 
-impl Fsck<'_> {
+impl Work<'_> {
     /// Compares one object in all tiers, tells what is wrong, and puts it right where that is wanted.
-    pub(super) async fn check(&mut self, key: &Key, row: Option<Object>) -> Result<(), CareError> {
-        let look = self.look(key, row.as_ref()).await?;
+    pub(super) async fn check(
+        &self,
+        key: &Key,
+        row: Option<Object>,
+        waiting: &Waiting,
+    ) -> Result<Vec<Finding>, CareError> {
+        let mut look = self.look(key, row.as_ref(), waiting).await?;
         if look.is_clean() && row.is_some() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         // Once more: it may have been removed or noted just now, or altered on the way only.
         let before = row;
         let row = self.storage.records.object(key.as_str()).await?;
         if row.is_none() && before.is_some() {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        // What is bad in a tier that forgets goes as soon as it is read.
-        let went = look.copies.into_iter().filter(|copy| {
-            copy.bad.is_some() && matches!(&copy.place, Place::Tier(tier) if !tier.keeps())
-        });
-        let went: Vec<_> = went.collect();
-        let look = self.look(key, row.as_ref()).await?;
+        let mut went = Vec::new();
+        if before.is_none() || !look.is_right_where_it_is() {
+            // What is bad in a tier that forgets goes as soon as it is read.
+            went.extend(look.copies.into_iter().filter(|copy| {
+                copy.bad.is_some() && matches!(&copy.place, Place::Tier(tier) if !tier.keeps())
+            }));
+            let waiting = self.waiting().await?;
+            look = self.look(key, row.as_ref(), &waiting).await?;
+        }
         let mut findings = findings(key, row.as_ref(), &look);
         if self.options.repair && !findings.is_empty() {
             self.repair(key, row, &look, &mut findings).await?;
@@ -59,15 +67,12 @@ impl Fsck<'_> {
                 });
             }
         }
-        for finding in findings {
-            self.found(finding);
-        }
-        Ok(())
+        Ok(findings)
     }
 
     /// Puts right what can be; what was is told in the findings.
     async fn repair(
-        &mut self,
+        &self,
         key: &Key,
         row: Option<Object>,
         look: &Look,
@@ -146,7 +151,7 @@ impl Fsck<'_> {
     }
 
     /// A good copy as a file here: of those that can be brought the first.
-    async fn good(&mut self, key: &Key, look: &Look) -> Result<Option<Good>, CareError> {
+    async fn good(&self, key: &Key, look: &Look) -> Result<Option<Good>, CareError> {
         let Some(digest) = look.truth.clone() else {
             return Ok(None);
         };
@@ -182,7 +187,7 @@ impl Fsck<'_> {
     /// All copies are the same, and the index alone has something else: what upstream has decides. Without it nothing is
     /// touched.
     async fn decide(
-        &mut self,
+        &self,
         key: &Key,
         row: Option<&Object>,
         look: &Look,
@@ -275,7 +280,7 @@ impl Fsck<'_> {
     }
 
     async fn bring(
-        &mut self,
+        &self,
         tier: &Arc<Tier>,
         key: &Key,
         digest: &Digest,
@@ -286,10 +291,14 @@ impl Fsck<'_> {
     }
 
     /// The `.ziphash` beside a zip: in step with the index, or written anew.
-    pub(super) async fn check_hash(&mut self, key: &Key, stem: &str) -> Result<(), CareError> {
+    pub(super) async fn check_hash(
+        &self,
+        key: &Key,
+        stem: &str,
+    ) -> Result<Option<Finding>, CareError> {
         let row = self.storage.records.object(&format!("{stem}.zip")).await?;
         let Some(h1) = row.and_then(|row| row.h1) else {
-            return Ok(());
+            return Ok(None);
         };
         let at = key.clone();
         let text = self
@@ -297,7 +306,7 @@ impl Fsck<'_> {
             .on_disk(move |folder| read_hash(folder, &at))
             .await?;
         let Some(text) = text.filter(|text| *text != h1) else {
-            return Ok(());
+            return Ok(None);
         };
         let mut finding = Finding {
             kind: Kind::Altered,
@@ -316,8 +325,7 @@ impl Fsck<'_> {
             finding.repaired = Some("written anew".to_owned());
             self.tell(key).await?;
         }
-        self.found(finding);
-        Ok(())
+        Ok(Some(finding))
     }
 }
 
