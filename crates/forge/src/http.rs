@@ -111,9 +111,14 @@ pub(crate) async fn answer(
             let Ok(body) = body.collect().await else {
                 return text(StatusCode::BAD_REQUEST, "cut short\n");
             };
-            let body = body.to_bytes();
+            let mut body = body.to_bytes();
             // With protocol version 2 one address is for references and for objects.
             let objects = pack && body.windows(13).any(|at| at == b"command=fetch");
+            if let Some((_, Fault::Filter(filter))) = fault
+                && objects
+            {
+                body = filtered(&body, filter);
+            }
             let limit = match fault {
                 Some((_, Fault::StallPack)) if objects => std::future::pending().await,
                 Some((_, Fault::CutPack(bytes))) if objects => Limit::Cut(bytes),
@@ -163,6 +168,14 @@ pub(crate) fn text(status: StatusCode, body: &str) -> Response<Body> {
     answer
 }
 
+/// A request for objects in protocol version 2, with a filter at its end.
+fn filtered(body: &[u8], filter: &str) -> Bytes {
+    let line = format!("filter {filter}\n");
+    let line = format!("{:04x}{line}0000", line.len() + 4);
+    let asked = body.strip_suffix(b"0000").unwrap_or(body);
+    [asked, line.as_bytes()].concat().into()
+}
+
 /// References in protocol version 0, in which they come with the first answer.
 fn many_refs(count: usize) -> Response<Body> {
     let hash = "1111111111111111111111111111111111111111";
@@ -197,7 +210,7 @@ fn backend(
     };
     let mut command = Command::new("git");
     command
-        .arg("http-backend")
+        .args(["-c", "uploadpack.allowFilter=true", "http-backend"])
         .env_clear()
         .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
         .envs(quiet_git())

@@ -13,6 +13,8 @@ pub enum Fault {
     Stall,
     /// Only requests for objects are; references are told.
     StallPack,
+    /// Objects that this filter of git's (`blob:none`) leaves out are not sent, though nobody asked for that.
+    Filter(&'static str),
     /// The connection is cut after so many bytes of the answer that has the objects.
     CutPack(usize),
     /// After so many bytes of it, nothing more comes.

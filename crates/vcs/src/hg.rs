@@ -99,9 +99,27 @@ impl HgRepository {
             .lines()
             .filter_map(|line| line.split_once('\t'))
             .filter(|(_, name)| *name != "tip");
-        Ok(named
+        let tags: Vec<(String, String)> = named
             .map(|(hash, name)| (name.to_owned(), hash.to_owned()))
-            .collect())
+            .collect();
+        if tags.is_empty() {
+            self.prove_untagged().await?;
+        }
+        Ok(tags)
+    }
+
+    /// An error if the file of the tags is lost: hg takes that for no tags.
+    async fn prove_untagged(&self) -> Result<(), Trouble> {
+        let heads = "--rev=head() and contains(\"path:.hgtags\")";
+        let said = self
+            .ask("log", &["log", "-l1", heads, "--template", "{node}"])
+            .await?;
+        if !said.is_empty() {
+            let revision = format!("--rev={said}");
+            self.ask("cat", &["cat", &revision, "--", "path:.hgtags"])
+                .await?;
+        }
+        Ok(())
     }
 
     /// The commit that a revision names: a tag, a branch, a bookmark, a hash or the beginning of one. What may have
@@ -226,6 +244,9 @@ impl HgRepository {
                 &["log", &revset, "--template", "{tags % '{tag}\\n'}"],
             )
             .await?;
+        if said.lines().all(|tag| tag == "tip") {
+            self.prove_untagged().await?;
+        }
         let tags = said
             .lines()
             .filter(|tag| *tag != "tip" && tag.starts_with(prefix));

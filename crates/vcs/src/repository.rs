@@ -118,6 +118,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) also: &'a [String],
     /// Whether tags among its ancestors will be looked for.
     pub(crate) ancestry: Ancestry<'a>,
+    /// What is asked for is a commit by its hash, whatever branches and tags are named. git's alone.
+    pub(crate) by_hash: bool,
 }
 
 /// Whether the history of a commit will be needed.

@@ -136,14 +136,25 @@ impl SvnRepository {
         let most = usize::try_from(max).unwrap_or(MAX_SAID).min(MAX_SAID);
         let (exit, said) = self.output(&["cat", "--", &url], most).await?;
         if exit.success() {
-            Ok(Some(said.into()))
-        } else if absent(&exit) {
-            Ok(None)
+            return Ok(Some(said.into()));
+        }
+        let error = self.failed("cat", &exit);
+        if !absent(&exit) && error.kind != ErrorKind::NotFound {
+            return Err(error.into());
+        }
+        self.prove_there(revision).await?;
+        Ok(None)
+    }
+
+    /// An error if a revision is not there at all: of a server that has nothing at the moment, svn says the same as of a
+    /// file that does not exist.
+    async fn prove_there(&self, revision: &str) -> Result<(), DirectError> {
+        let url = format!("{}@{revision}", self.way.url);
+        let (exit, _) = self.run(&["info", "--", &url]).await?;
+        if exit.success() {
+            Ok(())
         } else {
-            match self.failed("cat", &exit) {
-                error if error.kind == ErrorKind::NotFound => Ok(None),
-                error => Err(error.into()),
-            }
+            Err(self.failed("info", &exit))
         }
     }
 

@@ -1,6 +1,6 @@
 //! Chains that end in `direct`: the company's own modules, from its own forge.
 
-use forge::{Forge, History, Login, change};
+use forge::{Fault, Forge, History, Login, change};
 use testkit::{
     gate::{Modgate, Options},
     go::Go,
@@ -205,6 +205,38 @@ async fn a_go_mod_that_does_not_parse_is_served_as_it_is() {
             .await;
         let got = (reply.status, code(&reply));
         assert_eq!(got, (404, "version_not_found".to_owned()), "{ending}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_server_leaves_out_is_not_absent() {
+    let (forge, lab) = (Forge::start().await, Lab::start().await);
+    forge.add("lib", &history());
+    let honest = gateway(&forge, &lab, false).await;
+    let gate = gateway(&forge, &lab, false).await;
+    let repository = "127.0.0.1/lib.git";
+    let path = |part: &str| format!("/corp.test/lib/@v/{part}");
+    let parts = ["v1.0.0.info", "v1.0.0.mod", "v1.0.0.zip", "main.info"];
+    for filter in ["blob:none", "blob:limit=30", "tree:0"] {
+        forge.fault(repository, Some(Fault::Filter(filter)));
+        for part in parts {
+            let got = gate.get(&path(part)).await;
+            let said = (got.status, code(&got));
+            assert_eq!(said.0, 502, "{filter} {part}: {}", got.text());
+            assert_eq!(said.1, "upstream_unavailable", "{filter} {part}");
+            assert!(
+                got.text().contains("did not send all objects"),
+                "{}",
+                got.text()
+            );
+        }
+    }
+    // Nothing of it was kept.
+    forge.fault(repository, None);
+    for part in parts {
+        let (got, want) = (gate.get(&path(part)).await, honest.get(&path(part)).await);
+        assert_eq!((got.status, want.status), (200, 200), "{part}");
+        assert_eq!(got.body, want.body, "{part}");
     }
 }
 

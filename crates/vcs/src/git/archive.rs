@@ -163,9 +163,11 @@ fn path_of(mut records: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// What `git archive` and `hg archive` say when what they read is damaged, in lower case.
-const DAMAGE: [&str; 14] = [
+const DAMAGE: [&str; 16] = [
     "corrupt",
     "cannot read object",
+    "error: cannot read",
+    "cannot stream blob",
     "could not read",
     "unable to read",
     "unable to find",

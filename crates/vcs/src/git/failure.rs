@@ -145,6 +145,22 @@ pub(crate) fn says_missing(error: &DirectError, hash: &str) -> bool {
         || text.contains(&format!("want {hash} not valid"))
 }
 
+/// Whether a server did not send all that belongs to what was asked for, as git found out.
+pub(crate) fn is_incomplete(error: &DirectError) -> bool {
+    error.text.contains("did not send all necessary objects")
+}
+
+/// The error of a server that did so, though it was told of nothing that is not here.
+pub(crate) fn incomplete(way: &Way, error: &DirectError) -> DirectError {
+    let text = format!(
+        "{}: the server did not send all objects of what was asked for ({})",
+        way.url, error.text
+    );
+    DirectError::new(ErrorKind::Unavailable, text).hint(
+        "the repository is damaged, or something on the way to it leaves objects out: `git clone` shows it too",
+    )
+}
+
 /// Without userinfo of URLs.
 fn masked(text: &str) -> String {
     let words = text

@@ -49,7 +49,7 @@ impl GitRepository {
         loop {
             let refs = self.refs().await?;
             let unknown = || DirectError::not_found(format!("unknown revision {revision}"));
-            match find(&refs, revision)? {
+            match find(&refs, revision, plan.by_hash)? {
                 Found::Tip { name, hash, tag } => {
                     if self.reach(&name, &hash, plan, &refs).await? {
                         let name = Some(name)
@@ -66,15 +66,19 @@ impl GitRepository {
                 }
                 Found::Hash => {
                     // One that is here came from the branches and tags, now or once.
-                    if let Some(hash) = self.local(revision).await? {
-                        return self.commit(&hash, &refs, None, None, false).await;
+                    let mut hash = self.local(revision).await?;
+                    if hash.is_none() {
+                        hash = self.by_tag_object(revision, plan, &refs).await?;
                     }
-                    if self.refs_again().await {
-                        continue;
+                    if hash.is_none() {
+                        if self.refs_again().await {
+                            continue;
+                        }
+                        self.history(&refs).await?;
+                        hash = self.local(revision).await?;
                     }
-                    self.history(&refs).await?;
-                    let Some(hash) = self.local(revision).await? else {
-                        return Err(self.unless_thrown_away(unknown()));
+                    let Some(hash) = hash else {
+                        return Err(self.not_in_history(unknown()).await);
                     };
                     return self.commit(&hash, &refs, None, None, false).await;
                 }
@@ -128,13 +132,33 @@ impl GitRepository {
         if !self.mirror.exists().await {
             return Ok(None);
         }
-        let info = self
-            .objects()?
-            .info(&format!("{revision}^{{commit}}"))
-            .await?;
-        Ok(info
-            .filter(|info| info.kind == "commit")
-            .map(|info| info.hash))
+        let objects = self.objects()?;
+        // To git a branch or tag of this name comes first, but not before what looks like `git describe`.
+        for name in [revision.to_owned(), format!("any-g{revision}")] {
+            let info = objects.info(&format!("{name}^{{commit}}")).await?;
+            let commit = info.filter(|info| info.kind == "commit");
+            let hash = commit.map(|info| info.hash);
+            if hash.as_ref().is_none_or(|hash| hash.starts_with(revision)) {
+                return Ok(hash);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The commit of an annotated tag that is asked for by the hash of the tag itself, which is got; `None` if there is none.
+    async fn by_tag_object(
+        &mut self,
+        revision: &str,
+        plan: Plan<'_>,
+        refs: &Arc<Refs>,
+    ) -> Result<Option<String>, Trouble> {
+        let several = |()| DirectError::not_found(format!("ambiguous revision {revision}"));
+        let Some(name) = refs.tag_object(revision).map_err(several)? else {
+            return Ok(None);
+        };
+        let hash = refs.get(name).unwrap_or_default();
+        let came = self.reach(name, hash, plan, refs).await?;
+        Ok(came.then(|| hash.to_owned()))
     }
 
     /// Reads a commit that is there.
@@ -148,8 +172,11 @@ impl GitRepository {
     ) -> Result<Commit, Trouble> {
         let content = self.objects()?.contents(hash, "commit", MAX_COMMIT).await?;
         let Some(content) = content else {
-            let none = DirectError::not_found(format!("{hash} is no commit"));
-            return Err(self.unless_thrown_away(none));
+            // It was there.
+            return Err(match self.objects()?.info(hash).await? {
+                Some(_) => DirectError::not_found(format!("{hash} is no commit")).into(),
+                None => Trouble::Mirror(format!("{hash} is missing")),
+            });
         };
         let time = committed(&content).ok_or_else(|| {
             DirectError::invalid(format!("commit {hash} has no time that can be read"))
@@ -167,10 +194,10 @@ impl GitRepository {
     }
 }
 
-/// Tag before branch before `HEAD` before hash.
-fn find(refs: &Refs, revision: &str) -> Result<Found, DirectError> {
+/// Tag before branch before `HEAD` before hash, unless it can be a hash alone.
+fn find(refs: &Refs, revision: &str, by_hash: bool) -> Result<Found, DirectError> {
     let named = [format!("{TAGS}{revision}"), format!("{HEADS}{revision}")];
-    for (i, name) in named.into_iter().enumerate() {
+    for (i, name) in named.into_iter().enumerate().filter(|_| !by_hash) {
         if let Some(hash) = refs.get(&name) {
             return Ok(Found::Tip {
                 hash: hash.to_owned(),
@@ -248,7 +275,7 @@ mod tests {
                 .unwrap();
         }
         let refs = reader.finish();
-        let name = |revision: &str| match find(&refs, revision) {
+        let name = |revision: &str| match find(&refs, revision, false) {
             Ok(Found::Tip { name, .. }) => name,
             Ok(Found::Hash) => "hash".to_owned(),
             Ok(Found::Unknown) => "unknown".to_owned(),
@@ -267,6 +294,20 @@ mod tests {
             ("", "unknown"),
         ] {
             assert_eq!(name(revision), want, "{revision}");
+        }
+        let branch = [
+            ("1234567", "refs/heads/abcdef0"),
+            ("abcdef0", "refs/tags/x"),
+        ];
+        let mut reader = Reader::default();
+        for (hash, name) in branch {
+            let line = format!("{hash:0<40}\t{name}");
+            reader.line(line.as_bytes()).unwrap();
+        }
+        let refs = reader.finish();
+        for (by_hash, want) in [(false, "refs/heads/abcdef0"), (true, "refs/tags/x")] {
+            let found = find(&refs, "abcdef0", by_hash);
+            assert!(matches!(found, Ok(Found::Tip { name, .. }) if name == want));
         }
     }
 

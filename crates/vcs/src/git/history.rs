@@ -30,9 +30,12 @@ impl GitRepository {
         let mut disk = mirror.disk.lock().await;
         self.prepare(&mut disk, refs).await?;
         let sum = refs.repo_sum();
-        if disk.complete.as_ref() == Some(&sum) {
+        if mirror.is_complete(&disk, &sum).await {
             return Ok(());
         }
+        // A reader that began earlier may have files open that are gone.
+        self.objects = None;
+        drop(mirror.idle.take(self.generation));
         // Nearly all tags are in the history of a branch: they come after these.
         for (prefix, all) in [(HEADS, true), (TAGS, false)] {
             let whole = all && mirror.is_shallow().await;
@@ -125,9 +128,9 @@ impl GitRepository {
         self.history(&refs).await?;
         let what = "git for-each-ref";
         let mut git = command::local(&self.mirror.folder);
+        // With a pattern, git may stop at commits that are older than what is before them, and miss tags.
         git.args(["for-each-ref", "--format=%(refname)"]);
         git.arg(format!("--merged={}", commit.hash));
-        git.arg(format!("{TAGS}{prefix}v*"));
         let limit = self.bounds.time;
         within(limit, what, async {
             let mut running = Running::start(git, what)?;
@@ -144,6 +147,7 @@ impl GitRepository {
                     .strip_suffix(b"\n")
                     .and_then(|line| line.strip_prefix(TAGS.as_bytes()));
                 let tag = tag.and_then(|tag| std::str::from_utf8(tag).ok());
+                let tag = tag.filter(|tag| tag.starts_with(&like_version));
                 // What is gone from the repository may still be here.
                 merged.extend(tag.filter(|tag| refs.tag(tag).is_some()).map(str::to_owned));
                 line.clear();
@@ -170,7 +174,12 @@ impl GitRepository {
         let refs = self.refs().await?;
         self.history(&refs).await?;
         if !self.has(&tag.hash).await? {
-            return Ok(false);
+            if self.refs_again().await && self.refs().await?.tag(&tag.name) != Some(&tag.hash) {
+                let text = format!("{}: the tag {} moved just now", self.way.url, tag.name);
+                return Err(DirectError::new(ErrorKind::Unavailable, text).into());
+            }
+            let text = format!("{}, which the tag {} is on, is missing", tag.hash, tag.name);
+            return Err(Trouble::Mirror(text));
         }
         self.is_ancestor(&tag.hash, &commit.hash).await
     }

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
+use super::complete::{Complete, Packs};
 use super::idle::Idle;
 use super::refs::Refs;
 use super::remote::Asked;
@@ -56,6 +57,8 @@ pub(crate) struct Mirror {
     pub(crate) by_name_only: AtomicBool,
     /// Whether its server does not speak what is asked without git.
     pub(crate) fetched_by_git: AtomicBool,
+    /// The packs among which all history was last found to be there.
+    pub(super) whole: StdMutex<Option<Packs>>,
 }
 
 /// What is known of the disk.
@@ -65,8 +68,8 @@ pub(crate) struct Disk {
     pub(crate) clean: bool,
     /// When the last whole pull began, where all is pulled at once.
     pub(crate) pulled: Option<Instant>,
-    /// The sum of all references at the time when all of their history was fetched.
-    pub(crate) complete: Option<String>,
+    /// When all history of the references was found to be there.
+    pub(crate) complete: Option<Complete>,
 }
 
 impl Mirror {
@@ -90,6 +93,7 @@ impl Mirror {
             idle: Idle::default(),
             by_name_only: AtomicBool::new(false),
             fetched_by_git: AtomicBool::new(false),
+            whole: StdMutex::default(),
         }
     }
 
@@ -163,52 +167,8 @@ impl Mirror {
         }
         self.stop_care().await;
         let folder = self.folder.clone();
-        let swept = move || {
-            sweep(&folder, 0)?;
-            Ok(fs::read_to_string(folder.join("complete")).ok())
-        };
-        disk.complete = blocking(swept).await?;
+        blocking(move || sweep(&folder, 0)).await?;
         disk.clean = true;
-        Ok(())
-    }
-
-    /// Writes references, lines of hash and name in order, and notes that the history of those with this sum is there.
-    pub(crate) async fn completed(
-        &self,
-        disk: &mut Disk,
-        lines: Vec<String>,
-        sum: String,
-    ) -> Result<(), DirectError> {
-        let (folder, noted) = (self.folder.clone(), sum.clone());
-        let write = move || {
-            let packed = folder.join("packed-refs");
-            let before = match fs::read_to_string(&packed) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-                before => before?,
-            };
-            // What was kept for its own sake stays; `refs/kept/` comes between `refs/heads/` and `refs/tags/`.
-            let kept = before.lines().filter(|line| line.contains(" refs/kept/"));
-            let tags = lines.partition_point(|line| !line.contains(" refs/tags/"));
-            let mut text = "# pack-refs with: peeled fully-peeled sorted \n".to_owned();
-            text.extend(lines[..tags].iter().map(String::as_str));
-            for line in kept {
-                text.push_str(line);
-                text.push('\n');
-            }
-            text.extend(lines[tags..].iter().map(String::as_str));
-            let new = folder.join("packed-refs.lock");
-            fs::write(&new, text)?;
-            fs::rename(new, packed)?;
-            // Those in files of their own would count more.
-            for name in ["refs/heads", "refs/tags"] {
-                let place = folder.join(name);
-                fs::remove_dir_all(&place)?;
-                fs::create_dir(&place)?;
-            }
-            fs::write(folder.join("complete"), noted)
-        };
-        blocking(write).await?;
-        disk.complete = Some(sum);
         Ok(())
     }
 
@@ -231,7 +191,7 @@ impl Mirror {
     }
 
     /// Ends a care that goes on, so that nothing of it is swept out under its hands.
-    async fn stop_care(&self) {
+    pub(super) async fn stop_care(&self) {
         if let Ok(_idle) = self.caring.try_lock() {
             return;
         }

@@ -4,12 +4,15 @@ mod advertised;
 mod archive;
 mod care;
 mod command;
+mod complete;
+mod damage;
 mod failure;
 mod find;
 mod history;
 mod idle;
 pub(crate) mod mirror;
 mod mirrors;
+mod named;
 mod names;
 mod objects;
 mod packet;
@@ -33,7 +36,7 @@ pub(crate) use self::failure::{Page, is_redirect};
 pub(crate) use self::mirror::Mirror;
 pub(crate) use self::mirrors::Mirrors;
 pub(crate) use self::objects::Objects;
-use self::posted::{Posted, posted};
+use self::posted::{Here, Posted, posted};
 use self::refs::Refs;
 use self::remote::{Bounds, REFS_WITHIN, Wanted, fetch, ls_remote};
 pub(crate) use self::tree::Blobs;
@@ -47,10 +50,6 @@ const BATCH: usize = 64;
 
 /// What git says where a server gives no commit without its history: one of files alone, or an old one.
 const NO_SHALLOW: &str = "not support shallow";
-
-/// Longest search for damage, and most that it may say, in bytes.
-const FSCK_WITHIN: Duration = Duration::from_mins(1);
-const MAX_FSCK: usize = 1 << 20;
 
 /// Whether a repository answers: no error.
 pub(crate) async fn answers(folder: &Path, way: &Way, limit: Duration) -> Result<(), DirectError> {
@@ -222,10 +221,7 @@ impl GitRepository {
         file: &str,
         max: u64,
     ) -> Result<Option<Bytes>, Trouble> {
-        let objects = self.objects()?;
-        objects
-            .contents(&format!("{hash}:{file}"), "blob", max)
-            .await
+        self.objects()?.file(hash, file, max).await
     }
 
     /// The reader of the mirror's objects; there must be a mirror.
@@ -320,7 +316,8 @@ impl GitRepository {
         let mut done = match self.post(&mut disk, &batch).await {
             Ok(true) => Ok(()),
             Ok(false) => self.fetch(&mut disk, wanted(&batch)).await,
-            Err(error) => Err(error),
+            Err(Trouble::Other(error)) => Err(error),
+            Err(trouble) => return Err(trouble),
         };
         if done.is_err() && batch.len() > ours.len() {
             // One of the others' may be what fails.
@@ -401,15 +398,17 @@ impl GitRepository {
         &mut self,
         disk: &mut mirror::Disk,
         tips: &[(String, String)],
-    ) -> Result<bool, DirectError> {
+    ) -> Result<bool, Trouble> {
         let mirror = Arc::clone(&self.mirror);
         let whole = !mirror.is_shallow().await && mirror.was_complete().await;
         if whole || mirror.fetched_by_git.load(Ordering::Relaxed) {
             return Ok(false);
         }
+        let here = Here::of(&mirror).await?;
+        self.prove_kept(here.haves()).await?;
         disk.clean = false;
         let hashes: Vec<&str> = tips.iter().map(|(_, hash)| &**hash).collect();
-        let posted = posted(&mirror, &self.way, &self.page, &hashes, self.bounds).await;
+        let posted = posted(&mirror, &self.way, &self.page, here, &hashes, self.bounds).await;
         if matches!(posted, Ok(Posted::NotSpoken)) {
             mirror.fetched_by_git.store(true, Ordering::Relaxed);
         }
@@ -425,13 +424,19 @@ impl GitRepository {
             Ok(_) => posted::keep_all(&mirror, &hashes).await,
             Err(error) => Err(error),
         };
-        self.fetched(disk, done).await.map(|()| true)
+        self.fetched(disk, done).await?;
+        Ok(true)
     }
 
     async fn fetch(&self, disk: &mut mirror::Disk, wanted: Wanted<'_>) -> Result<(), DirectError> {
         // Until it ended by itself, it may have been killed half-way.
         disk.clean = false;
+        let before = self.mirror.packs().await?;
         let done = fetch(&self.mirror, &self.way, wanted, self.bounds).await;
+        if done.as_ref().is_err_and(failure::is_incomplete) {
+            // git leaves what came.
+            self.mirror.keep_packs(before).await?;
+        }
         self.fetched(disk, done).await
     }
 
@@ -463,19 +468,5 @@ impl GitRepository {
             return Trouble::Mirror(error.text);
         }
         error.into()
-    }
-
-    /// What a fetch means that fails again and again while the references are to be had: perhaps the mirror is damaged.
-    async fn suspect(&self, error: DirectError) -> Trouble {
-        if error.kind != ErrorKind::Unavailable {
-            return self.outgrown(error);
-        }
-        let mut git = command::local(&self.mirror.folder);
-        git.args(["fsck", "--no-dangling", "--no-progress"]);
-        match output(git, "git fsck", MAX_FSCK, FSCK_WITHIN.min(self.bounds.time)).await {
-            Ok((exit, _)) if exit.is_complaint() => Trouble::Mirror(error.text),
-            // Whole, or too large to know: then it is the server.
-            _ => error.into(),
-        }
     }
 }

@@ -34,6 +34,9 @@ const TOLD: &str = "application/x-git-upload-pack-result";
 const MOST_HAVES: usize = 64;
 /// Commits without history that a server is told of. git tells all; where there are more, it may.
 const MOST_SHALLOW: usize = 10_000;
+/// The file that says where history ends, and what it will be, under the name that git itself writes it.
+const BORDERS: &str = "shallow";
+const NEW_BORDERS: &str = "shallow.lock";
 /// Longest silence of a server, as for git itself.
 const SILENCE: Duration = Duration::from_mins(1);
 
@@ -50,16 +53,31 @@ pub(super) enum Posted {
 
 /// What is here already.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Here {
+pub(super) struct Here {
     shallow: BTreeSet<String>,
     haves: Vec<String>,
 }
 
-/// Fetches commits without history into the mirror, which must exist and be held. Nothing refers to them yet.
+impl Here {
+    /// Of a mirror that exists and is held.
+    pub(super) async fn of(mirror: &Mirror) -> Result<Self, DirectError> {
+        let folder = mirror.folder.clone();
+        blocking(move || here(&folder)).await
+    }
+
+    /// The commits that the server is told of.
+    pub(super) fn haves(&self) -> &[String] {
+        &self.haves
+    }
+}
+
+/// Fetches commits without history into the mirror, which must exist and be held and have what `here` says. Nothing refers to
+/// them yet.
 pub(super) async fn posted(
     mirror: &Mirror,
     way: &Way,
     page: &Page,
+    here: Here,
     hashes: &[&str],
     bounds: Bounds,
 ) -> Result<Posted, DirectError> {
@@ -67,8 +85,6 @@ pub(super) async fn posted(
     let Some(url) = service_url(&way.url, "git-upload-pack") else {
         return Ok(Posted::NotSpoken);
     };
-    let folder = mirror.folder.clone();
-    let here = blocking(move || here(&folder)).await?;
     if here.shallow.len() > MOST_SHALLOW {
         return Ok(Posted::Failed);
     }
@@ -84,8 +100,6 @@ pub(super) async fn posted(
         body: question(&here, hashes).into(),
     };
     within(bounds.time, &what, async {
-        // Starts while the server makes the pack.
-        let git = index_pack(mirror, bounds)?;
         let answer = match page.egress.open_here(ask, Some(post)).await {
             Ok(answer) if answer.status() == 200 => answer,
             // Of these it will say the same tomorrow; others may be the login's or the hour's.
@@ -104,7 +118,7 @@ pub(super) async fn posted(
         {
             return Ok(Posted::NotSpoken);
         }
-        take(mirror, here, Told::new(answer, &what), git, bounds).await
+        take(mirror, here, Told::new(answer, &what), bounds).await
     })
     .await
 }
@@ -175,7 +189,6 @@ async fn take(
     mirror: &Mirror,
     here: Here,
     mut told: Told<'_>,
-    git: Running,
     bounds: Bounds,
 ) -> Result<Posted, DirectError> {
     let mut shallow = here.shallow;
@@ -196,12 +209,16 @@ async fn take(
             _ => return Ok(Posted::NotSpoken),
         }
     }
+    let (folder, borders) = (mirror.folder.clone(), shallow.clone());
+    blocking(move || write_borders(&folder, &borders)).await?;
+    // Starts while the server makes the pack.
+    let git = index_pack(mirror, bounds)?;
     if !index(&mut told, git, bounds).await? {
         return Ok(Posted::Failed);
     }
     told.answer.finish().await;
     let folder = mirror.folder.clone();
-    blocking(move || write_shallow(&folder, &shallow)).await?;
+    blocking(move || place_borders(&folder, shallow.is_empty())).await?;
     Ok(Posted::Done)
 }
 
@@ -234,10 +251,13 @@ fn border(shallow: &mut BTreeSet<String>, line: &[u8]) -> bool {
     true
 }
 
-/// The git that takes a pack apart and puts it beside the others.
+/// The git that takes a pack apart and puts it beside the others, unless something is missing of what its objects name: what
+/// is neither in it nor here, up to where history will end.
 fn index_pack(mirror: &Mirror, bounds: Bounds) -> Result<Running, DirectError> {
     let mut command = local(&mirror.folder);
+    command.env("GIT_SHALLOW_FILE", mirror.folder.join(NEW_BORDERS));
     command.args(["index-pack", "--stdin", "--fix-thin", "--threads=1"]);
+    command.arg("--check-self-contained-and-connected");
     command.arg(format!("--max-input-size={}", bounds.bytes));
     Running::start(command, "git index-pack")
 }
@@ -279,15 +299,17 @@ async fn index(told: &mut Told<'_>, mut git: Running, bounds: Bounds) -> Result<
     }
     drop(pack);
     let exit = git.finish().await?;
-    if !exit.success() {
+    // With 1 it says that the pack names what was here already.
+    let taken = matches!(exit.code, Some(0 | 1));
+    if !taken {
         tracing::debug!(what = told.what, said = exit.stderr, "a pack was not taken");
     }
-    Ok(exit.success())
+    Ok(taken)
 }
 
 /// What the mirror has: where history ends, and commits that are kept with all of their files.
 fn here(folder: &Path) -> io::Result<Here> {
-    let lines = match fs::read_to_string(folder.join("shallow")) {
+    let lines = match fs::read_to_string(folder.join(BORDERS)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         lines => lines?,
     };
@@ -320,20 +342,27 @@ fn here(folder: &Path) -> io::Result<Here> {
     })
 }
 
-fn write_shallow(folder: &Path, shallow: &BTreeSet<String>) -> io::Result<()> {
-    let file = folder.join("shallow");
-    if shallow.is_empty() {
-        return match fs::remove_file(file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        };
-    }
+/// Writes where history will end, for those who are told to look there.
+fn write_borders(folder: &Path, shallow: &BTreeSet<String>) -> io::Result<()> {
     let mut lines = String::new();
     for hash in shallow {
         lines.push_str(hash);
         lines.push('\n');
     }
-    replace(&file, &lines)
+    fs::write(folder.join(NEW_BORDERS), lines)
+}
+
+/// From now on it ends there.
+fn place_borders(folder: &Path, none: bool) -> io::Result<()> {
+    let (new, file) = (folder.join(NEW_BORDERS), folder.join(BORDERS));
+    if none {
+        fs::remove_file(new)?;
+        return match fs::remove_file(file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+    }
+    fs::rename(new, file)
 }
 
 /// Keeps commits that came, under names that no other can be in the way of.
@@ -407,7 +436,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(here(folder.path()).unwrap(), Here::default());
         let hash = |c: &str| c.repeat(40);
-        write_shallow(folder.path(), &[hash("a"), hash("b")].into()).unwrap();
+        let shallow = [hash("a"), hash("b")].into();
+        write_borders(folder.path(), &shallow).unwrap();
+        place_borders(folder.path(), false).unwrap();
         keep(folder.path(), &[hash("a")]).unwrap();
         fs::write(folder.path().join("refs/kept/x.lock"), "").unwrap();
         let packed = format!("{} refs/kept/{}\n", hash("b"), hash("b"));
@@ -415,7 +446,9 @@ mod tests {
         let found = here(folder.path()).unwrap();
         assert_eq!(found.haves, [hash("a"), hash("b")]);
         assert_eq!(found.shallow.len(), 2);
-        write_shallow(folder.path(), &BTreeSet::new()).unwrap();
+        write_borders(folder.path(), &BTreeSet::new()).unwrap();
+        place_borders(folder.path(), true).unwrap();
+        assert!(!folder.path().join(NEW_BORDERS).exists());
         assert!(!folder.path().join("shallow").exists());
     }
 }

@@ -18,12 +18,16 @@ pub(crate) const HEADS: &str = "refs/heads/";
 
 /// `HEAD`, branches and tags with the commits (rarely: other objects) they stand for; sorted by name.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Refs(Vec<(Box<str>, Box<str>)>);
+pub(crate) struct Refs(Vec<(Box<str>, Box<str>)>, TagObjects);
+
+/// The objects of annotated tags, with the full names of the tags; sorted.
+type TagObjects = Vec<(Box<str>, Box<str>)>;
 
 /// Reads the lines of `ls-remote` as they come.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
     refs: Vec<(Box<str>, Box<str>)>,
+    tag_objects: TagObjects,
     bytes: usize,
 }
 
@@ -51,7 +55,10 @@ impl Reader {
         // An annotated tag comes twice, behind itself as `NAME^{}` with what it is about.
         if let Some(name) = name.strip_suffix("^{}") {
             match self.refs.last_mut() {
-                Some((last, object)) if &**last == name => *object = hash.into(),
+                Some((last, object)) if &**last == name => {
+                    let tag = std::mem::replace(object, hash.into());
+                    self.tag_objects.push((tag, name.into()));
+                }
                 _ => self.refs.push((name.into(), hash.into())),
             }
         } else {
@@ -63,7 +70,8 @@ impl Reader {
     pub(crate) fn finish(mut self) -> Refs {
         self.refs.sort();
         self.refs.dedup_by(|b, a| a.0 == b.0);
-        Refs(self.refs)
+        self.tag_objects.sort();
+        Refs(self.refs, self.tag_objects)
     }
 }
 
@@ -93,6 +101,22 @@ impl Refs {
         others.all(|(_, other)| other != hash).then_some(hash)
     }
 
+    /// The full name of an annotated tag by the beginning of its own hash, not that of its commit; `Err` if that is the
+    /// beginning of several.
+    pub(crate) fn tag_object(&self, beginning: &str) -> Result<Option<&str>, ()> {
+        let from = self.1.partition_point(|(hash, _)| **hash < *beginning);
+        let mut found = self.1[from..]
+            .iter()
+            .take_while(|(hash, _)| hash.starts_with(beginning));
+        let Some((hash, name)) = found.next() else {
+            return Ok(None);
+        };
+        if found.any(|(other, _)| other != hash) {
+            return Err(());
+        }
+        Ok(Some(name))
+    }
+
     /// The tags with this prefix, without `refs/tags/`, sorted.
     pub(crate) fn tags<'a>(
         &'a self,
@@ -108,8 +132,9 @@ impl Refs {
 
     /// What they take in memory, in bytes.
     pub(crate) fn bytes(&self) -> u64 {
-        let texts = self.0.iter().map(|(name, hash)| name.len() + hash.len());
-        let places = self.0.len() * size_of::<(Box<str>, Box<str>)>();
+        let all = || self.0.iter().chain(&self.1);
+        let texts = all().map(|(name, hash)| name.len() + hash.len());
+        let places = all().count() * size_of::<(Box<str>, Box<str>)>();
         (texts.sum::<usize>() + places) as u64
     }
 
@@ -259,6 +284,18 @@ mod tests {
             ("e", "refs/tags/other"),
         ]);
         assert_eq!(refs.tag("v1.0.0"), Some(&*"d".repeat(40)));
+        assert_eq!(refs.tag_object("ccccccc"), Ok(Some("refs/tags/v1.0.0")));
+        assert_eq!(refs.tag_object("ddddddd"), Ok(None));
+        let two = read(&[
+            ("c", "refs/tags/v1"),
+            ("d", "refs/tags/v1^{}"),
+            ("c", "refs/tags/v2"),
+            ("d", "refs/tags/v2^{}"),
+            ("b", "refs/tags/v3"),
+            ("d", "refs/tags/v3^{}"),
+        ]);
+        assert_eq!(two.tag_object("c"), Ok(Some("refs/tags/v1")));
+        assert_eq!(two.tag_object(""), Err(()));
         assert_eq!(refs.get("refs/pull/1/head"), None);
         let names = |prefix: &str| {
             refs.tags(prefix)

@@ -82,7 +82,7 @@ impl GitRepository {
             if whole {
                 allowed(line)?;
             }
-            if let Some((entry, hash)) = entry(line) {
+            if let Some((entry, hash)) = entry(line)? {
                 bytes += entry.name.len() + hash.len();
                 entries.push(entry);
                 hashes.push(hash);
@@ -90,7 +90,7 @@ impl GitRepository {
             if entries.len() > MAX_FILES || bytes > MAX_BYTES {
                 let text =
                     format!("more than {MAX_FILES} files, or names of more than {MAX_BYTES} bytes");
-                return Err(DirectError::too_large(text));
+                return Err(DirectError::too_large(text).into());
             }
             Ok(())
         };
@@ -103,7 +103,7 @@ impl GitRepository {
         &self,
         args: &[&str],
         tree: &str,
-        mut take: impl FnMut(&[u8]) -> Result<(), DirectError>,
+        mut take: impl FnMut(&[u8]) -> Result<(), Trouble>,
     ) -> Result<(), Trouble> {
         let what = "git ls-tree";
         let mut git = command::local(&self.mirror.folder);
@@ -115,7 +115,9 @@ impl GitRepository {
             let mut stdout = running.take_stdout()?;
             let mut line = Vec::new();
             while let Ok(1..) = (&mut stdout).take(MAX_LINE).read_until(0, &mut line).await {
-                take(line.strip_suffix(b"\0").unwrap_or(&line))?;
+                if let Err(trouble) = take(line.strip_suffix(b"\0").unwrap_or(&line)) {
+                    return Ok(Err(trouble));
+                }
                 line.clear();
             }
             let exit = running.finish().await?;
@@ -175,41 +177,48 @@ impl GitRepository {
 }
 
 /// Refuses names that git makes no archive of.
-fn allowed(line: &[u8]) -> Result<(), DirectError> {
+fn allowed(line: &[u8]) -> Result<(), Trouble> {
     let name = line.splitn(2, |byte| *byte == b'\t').nth(1).unwrap_or(b"");
     if names::is_allowed(name, line.starts_with(LINK)) {
         return Ok(());
     }
     let name = String::from_utf8_lossy(name).into_owned();
     let text = format!("{name:?} in the repository is a name that git does not take");
-    Err(DirectError::invalid(text).hint("the go command makes no zip of it either"))
+    Err(DirectError::invalid(text)
+        .hint("the go command makes no zip of it either")
+        .into())
 }
 
-/// Reads `MODE KIND HASH SIZE\tNAME`.
-fn entry(line: &[u8]) -> Option<(Entry, String)> {
-    let tab = line.iter().position(|byte| *byte == b'\t')?;
-    let mut fields = std::str::from_utf8(&line[..tab])
-        .ok()?
-        .split_ascii_whitespace();
-    let (mode, kind, hash, size) = (
-        fields.next()?,
-        fields.next()?,
-        fields.next()?,
-        fields.next()?,
-    );
-    if kind != "blob" {
-        return None;
+/// Reads `MODE KIND HASH SIZE\tNAME`; nothing, if it is no file. Of one that is lost, git says no size.
+fn entry(line: &[u8]) -> Result<Option<(Entry, String)>, Trouble> {
+    let unreadable = || {
+        let line = String::from_utf8_lossy(line);
+        Trouble::Mirror(format!("git lists {line:?}: the file is missing"))
+    };
+    let tab = line.iter().position(|byte| *byte == b'\t');
+    let (head, name) = line.split_at(tab.ok_or_else(unreadable)?);
+    let head = std::str::from_utf8(head).map_err(|_| unreadable())?;
+    let fields: Vec<&str> = head.split_ascii_whitespace().collect();
+    let [mode, kind, hash, size] = fields[..] else {
+        return Err(unreadable());
+    };
+    // A submodule.
+    if kind == "commit" {
+        return Ok(None);
     }
+    let (Ok(size), "blob") = (size.parse(), kind) else {
+        return Err(unreadable());
+    };
     let entry = Entry {
-        name: line[tab + 1..].to_owned(),
+        name: name[1..].to_owned(),
         kind: if mode.as_bytes() == LINK {
             Kind::Symlink
         } else {
             Kind::Regular
         },
-        size: size.parse().ok()?,
+        size,
     };
-    Some((entry, hash.to_owned()))
+    Ok(Some((entry, hash.to_owned())))
 }
 
 impl Blobs {

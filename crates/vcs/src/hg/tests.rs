@@ -154,6 +154,35 @@ async fn a_repository_of_the_real_program() {
 }
 
 #[tokio::test]
+async fn tags_that_are_lost_are_no_lack_of_tags() {
+    let dir = tempfile::tempdir().unwrap();
+    let origin = dir.path().join("origin");
+    std::fs::create_dir(&origin).unwrap();
+    hg(&origin, &["init"]);
+    std::fs::write(origin.join("go.mod"), "module h.example/m\n").unwrap();
+    hg(&origin, &["commit", "-A", "-m", "one"]);
+    let folder = dir.path().join("mirror");
+    let url = origin.to_str().unwrap();
+    let mut untagged = repository(&folder, way(url));
+    assert_eq!(untagged.tags("").await.unwrap(), []);
+    hg(&origin, &["tag", "v1.0.0"]);
+    let mut tagged = repository(&folder, way(url));
+    let tip = tagged.latest().await.unwrap();
+    assert_eq!(tagged.merged_tags(&tip, "v").await.unwrap(), ["v1.0.0"]);
+    let clone = folder.join("clone.hg/.hg");
+    std::fs::remove_file(clone.join("store/data/~2ehgtags.i")).unwrap();
+    let _ = std::fs::remove_dir_all(clone.join("cache"));
+    let mut damaged = repository(&folder, way(url));
+    for trouble in [
+        damaged.merged_tags(&tip, "v").await.unwrap_err(),
+        damaged.tags("").await.unwrap_err(),
+        damaged.stat("v1.0.0").await.unwrap_err(),
+    ] {
+        assert!(matches!(trouble, Trouble::Mirror(_)), "{trouble:?}");
+    }
+}
+
+#[tokio::test]
 async fn failures() {
     let dir = tempfile::tempdir().unwrap();
     let mut nobody = repository(dir.path(), way("http://127.0.0.1:1/x"));

@@ -96,6 +96,12 @@ impl Module {
         if query::is_of_list(query) {
             return self.pick(query).await;
         }
+        // With `+meta` behind it too it must be true, even if it is the name of a tag.
+        let plain = gomod::semver::canonical(query).filter(|_| Version::parse(query).is_err());
+        let is_pseudo = |plain: &String| Version::parse(plain).is_ok_and(|v| v.is_pseudo());
+        if let Some(plain) = plain.filter(is_pseudo) {
+            return Ok(self.stat(&plain).await?.revision);
+        }
         match self.stat(query).await {
             Ok(found) => Ok(found.revision),
             Err(trouble) => {
@@ -196,6 +202,7 @@ impl Module {
             Some(pseudo) => pseudo.rev.to_owned(),
             None => self.tag_of(asked),
         };
+        let by_hash = pseudo.is_some();
         let canonical = Version::parse(asked).is_ok();
         // Only what is no version yet may turn out to be a retracted one.
         let also: Vec<String> = if canonical {
@@ -213,6 +220,7 @@ impl Module {
         let plan = Plan {
             also: &also,
             ancestry,
+            by_hash,
         };
         let commit = self.repository.stat(&revision, plan).await;
         let commit = commit.map_err(|trouble| self.named(asked, trouble))?;
@@ -227,8 +235,8 @@ impl Module {
         let commit = self
             .repository
             .latest(Plan {
-                also: &[],
                 ancestry,
+                ..Plan::default()
             })
             .await;
         let commit = commit.map_err(|trouble| self.named("latest", trouble))?;

@@ -90,6 +90,9 @@ async fn a_repository_of_the_real_program() {
     for missing in ["none", "lib", "none/go.mod"] {
         assert_eq!(trunk.read("1", missing, 100).await.unwrap(), None);
     }
+    // Where there is nothing at all, nothing is said of a file.
+    let nowhere = repository("/none").read("1", "go.mod", 100).await;
+    assert!(nowhere.is_err(), "{nowhere:?}");
     let files = repository("/trunk").files("2", "").await.unwrap();
     let shown: Vec<_> = files
         .entries
