@@ -262,9 +262,10 @@ async fn single_objects_are_lost() {
             println!("{name} {how}");
             let _ = fs::remove_dir_all(&mirror);
             copy(&kept, &mirror);
-            let full = match name.starts_with('v') {
-                true => format!("{name}^{{commit}}"),
-                false => format!("v1.5.0{name}"),
+            let full = if name.starts_with('v') {
+                format!("{name}^{{commit}}")
+            } else {
+                format!("v1.5.0{name}")
             };
             let hash = String::from_utf8(git(&built.folder, &["rev-parse", &full])).unwrap();
             let file = object(&mirror, hash.trim());
@@ -317,7 +318,9 @@ async fn files_are_lost_while_a_zip_streams() {
     let mut all = stream.next().await.unwrap().unwrap().to_vec();
     let mut lost = Vec::new();
     files(&mirror.join("objects"), &mut lost);
-    lost.iter().for_each(|file| fs::remove_file(file).unwrap());
+    for file in lost.iter() {
+        fs::remove_file(file).unwrap();
+    }
     while let Some(part) = stream.next().await {
         all.extend_from_slice(&part.unwrap());
     }
