@@ -318,7 +318,7 @@ async fn files_are_lost_while_a_zip_streams() {
     let mut all = stream.next().await.unwrap().unwrap().to_vec();
     let mut lost = Vec::new();
     files(&mirror.join("objects"), &mut lost);
-    for file in lost.iter() {
+    for file in &lost {
         fs::remove_file(file).unwrap();
     }
     while let Some(part) = stream.next().await {

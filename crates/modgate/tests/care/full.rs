@@ -25,7 +25,7 @@ async fn full(server: bool) -> (SmallDisk, Site) {
 }
 
 /// What makes room works without any, and what must be noted at once is noted.
-async fn commands_work(site: &Site) {
+fn commands_work(site: &Site) {
     let retired = site.run(&["retire", "lab.example/a@v1.0.0", "--reason", "bad"]);
     assert!(retired.status.success(), "{}", said(&retired));
     let listed = site.run(&["retired"]);
@@ -60,7 +60,7 @@ async fn commands_work(site: &Site) {
 #[tokio::test(flavor = "multi_thread")]
 async fn gc_makes_room_on_a_full_disk() {
     let (disk, site) = full(false).await;
-    commands_work(&site).await;
+    commands_work(&site);
     // The room is held back again for the next time.
     disk.make_room();
     assert!(site.run(&["retired"]).status.success());
@@ -72,7 +72,7 @@ async fn gc_makes_room_on_a_full_disk() {
 #[tokio::test(flavor = "multi_thread")]
 async fn gc_makes_room_on_a_full_disk_beside_a_server() {
     let (_disk, site) = full(true).await;
-    commands_work(&site).await;
+    commands_work(&site);
     site.serves_again("a", "mod", 410).await;
     site.serves_again("b", "zip", 404).await;
 }
