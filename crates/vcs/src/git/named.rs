@@ -112,6 +112,6 @@ mod tests {
             assert_eq!(found(none), None, "{none}");
         }
         assert_eq!(find(b"100644 a", b"a", 20), None);
-        assert_eq!(find(b"100644 a\0123", b"a", 20), None);
+        assert_eq!(find(b"100644 a\x00123", b"a", 20), None);
     }
 }
