@@ -120,9 +120,12 @@ async fn other_methods_are_told_which_there_are() {
     assert_eq!(lab.requests().len(), 0);
 }
 
-/// The lines of requests, once the last of them is there.
-async fn lines(gate: &Modgate, last: &str) -> Vec<Value> {
-    let logs = gate.logged(last, 1).await;
+/// The lines of requests, once there are so many of each kind: threads write theirs by themselves, the last one perhaps first.
+async fn lines(gate: &Modgate, kinds: &[(&str, usize)]) -> Vec<Value> {
+    let mut logs = String::new();
+    for (kind, count) in kinds {
+        logs = gate.logged(&format!("\"kind\":\"{kind}\""), *count).await;
+    }
     let lines = logs.lines().map(|line| serde_json::from_str(line).unwrap());
     lines
         .filter(|line: &Value| line["message"] == "request")
@@ -168,7 +171,8 @@ async fn each_request_is_one_line() {
     assert_eq!(gate.get(&mod_file).await.status, 200);
     assert_eq!(gate.get("/lab.example/a/@v/v1.9.0.info").await.status, 502);
 
-    let seen = lines(&gate, "\"kind\":\"info\"").await;
+    let kinds = [("zip", 2), ("mod", 2), ("list", 2), ("info", 1)];
+    let seen = lines(&gate, &kinds).await;
     let of = |kind: &str| -> Vec<&Value> {
         let lines = seen.iter().filter(|line| line["kind"] == kind);
         lines.collect()
