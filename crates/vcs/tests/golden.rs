@@ -496,6 +496,10 @@ fn revision(query: &str, version: &str, time: Option<String>, mut origin: Value)
         // It depends on the order in which hg has its branches in memory, and modgate gives none.
         fields.remove("RepoSum");
     }
+    if let ("HEAD", Some(fields)) = (query, origin.as_object_mut()) {
+        // go names it only if it had the commit before it asked, by another question; modgate always does.
+        fields.remove("Ref");
+    }
     let chosen = query == "latest"
         || (version != query && query.starts_with('v') && query.matches('.').count() < 2);
     if let (true, Some(fields)) = (chosen, origin.as_object_mut()) {
