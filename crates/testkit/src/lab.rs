@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::fixture::{Huge, Module};
+use crate::port::HeldPort;
 pub use crate::tls::Certificate;
 pub use dark::DarkPort;
 pub use hold::Hold;
@@ -133,17 +133,16 @@ impl Lab {
     }
 
     async fn start_with(tls: Option<crate::tls::Tls>) -> Lab {
-        let listener = TcpListener::bind(("127.0.0.1", 0))
-            .await
-            .expect("a port can be opened");
-        let addr = listener.local_addr().expect("a listener has an address");
+        let port = HeldPort::take().expect("a port can be taken");
+        let addr = port.addr();
+        let listener = port.listen().expect("a port can be opened");
         let shared = Arc::new(Shared::new());
         let (switch, switched) = mpsc::channel(1);
         let (acceptor, ca_pem) = match tls {
             Some(tls) => (Some(tls.acceptor), Some(tls.ca_pem)),
             None => (None, None),
         };
-        let server = server::serve(addr, listener, acceptor, Arc::clone(&shared), switched);
+        let server = server::serve(port, listener, acceptor, Arc::clone(&shared), switched);
         Lab {
             addr,
             ca_pem,

@@ -6,6 +6,7 @@ pub mod forward;
 pub mod gate;
 pub mod go;
 pub mod lab;
+mod port;
 pub mod services;
 pub mod small_disk;
 pub mod sumdb;

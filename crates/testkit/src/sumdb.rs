@@ -25,6 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::escape;
+use crate::port::HeldPort;
 
 /// The hash that forked records have for their zip and their go.mod.
 const FORKED_H1: &str = "h1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
@@ -87,8 +88,8 @@ impl LabSumDb {
     /// # Errors
     /// The port could not be opened, or the name cannot be that of a key.
     pub async fn start(name: &str) -> io::Result<LabSumDb> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        let addr = listener.local_addr()?;
+        let port = HeldPort::take()?;
+        let (addr, listener) = (port.addr(), port.listen()?);
         let key = |seed| SignerKey::from_seed(name, [seed; 32]).map_err(io::Error::other);
         let database = Arc::new(Mutex::new(Database {
             name: name.to_owned(),
@@ -101,7 +102,7 @@ impl LabSumDb {
             requests: BTreeMap::new(),
         }));
         let (switch, switched) = mpsc::channel(1);
-        let server = tokio::spawn(serve(addr, listener, Arc::clone(&database), switched));
+        let server = tokio::spawn(serve(port, listener, Arc::clone(&database), switched));
         Ok(LabSumDb {
             addr,
             database,
@@ -204,7 +205,7 @@ fn lock(database: &Mutex<Database>) -> MutexGuard<'_, Database> {
 
 /// Accepts connections, and stops and starts listening as it is told. All connections end with this future.
 async fn serve(
-    addr: SocketAddr,
+    port: HeldPort,
     listener: TcpListener,
     database: Arc<Mutex<Database>>,
     mut switched: mpsc::Receiver<(bool, oneshot::Sender<()>)>,
@@ -233,7 +234,7 @@ async fn serve(
                     listener = None;
                     connections.shutdown().await;
                 } else if listener.is_none() {
-                    listener = TcpListener::bind(addr).await.ok();
+                    listener = port.listen().ok();
                 }
                 let _ = done.send(());
             }

