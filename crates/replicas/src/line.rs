@@ -7,13 +7,18 @@ use object_store::{
 };
 use records::{ChangeKind, LEASES_CHANNEL, Records, Ring};
 use serde::{Deserialize, Serialize};
+use store::tier::is_absent;
 use tokio::{
     sync::{Notify, broadcast, mpsc},
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{Coordinate, ReplicasError, Told, redis::Connection, storage::failed};
+use crate::{
+    Coordinate, ReplicasError, Told,
+    redis::Connection,
+    storage::{failed, is_other},
+};
 
 mod by_redis;
 
@@ -240,7 +245,8 @@ impl Board {
                 ..GetOptions::default()
             };
             let got = match self.store.get_opts(&self.path, options).await {
-                Err(Error::NotFound { .. } | Error::NotModified { .. }) => return Ok(None),
+                Err(Error::NotModified { .. }) => return Ok(None),
+                Err(error) if is_absent(&error) => return Ok(None),
                 got => got.map_err(|error| failed(&error))?,
             };
             if got.meta.size > MAX_BYTES {
@@ -300,21 +306,23 @@ impl Board {
         match timeout(self.timeout, put).await {
             Err(_) => Err(ReplicasError::timeout("telling")),
             Ok(Ok(_)) => Ok(true),
-            Ok(Err(
-                Error::AlreadyExists { .. } | Error::Precondition { .. } | Error::NotFound { .. },
-            )) => Ok(false),
+            Ok(Err(error)) if is_other(&error) => Ok(false),
             Ok(Err(error)) => Err(failed(&error)),
         }
     }
 }
 
 async fn hear_storage(board: Board, speaker: mpsc::Sender<Told>, holder: String) {
-    let mut known = None;
+    // Known is a version that was seen twice: while it is being written, a service may give the version of one state with
+    // the content of another, and who believed that would not see the new one.
+    let (mut known, mut unsure) = (None, None);
     let mut seen: Option<u64> = None;
     loop {
         match board.read(known.as_ref()).await {
             Ok(Some((messages, version))) => {
-                known = Some(version);
+                known = unsure
+                    .replace(version.clone())
+                    .filter(|last| *last == version);
                 let newest = messages.back().map_or(0, |last| last.seq);
                 let oldest = messages.front().map_or(0, |first| first.seq);
                 let missed = seen.is_some_and(|seen| newest < seen || oldest > seen + 1);

@@ -16,6 +16,7 @@ use object_store::{
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use store::tier::is_absent;
 use tokio::time::{Instant, timeout};
 
 use crate::{ReplicasError, leases::Held};
@@ -143,7 +144,8 @@ impl StorageLeases {
             }
             let deleted = self.within(self.store.delete(&self.path(&held.key))).await;
             failure = match deleted {
-                Ok(Ok(()) | Err(Error::NotFound { .. })) => return Ok(()),
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) if is_absent(&error) => return Ok(()),
                 Ok(Err(error)) => Some(failed(&error)),
                 Err(slow) => Some(slow),
             };
@@ -154,7 +156,8 @@ impl StorageLeases {
     async fn is_ours(&self, held: &Held) -> Result<bool, ReplicasError> {
         let got = match self.within(self.store.get(&self.path(&held.key))).await? {
             Ok(got) if got.meta.size <= MAX_BYTES => got,
-            Ok(_) | Err(Error::NotFound { .. }) => return Ok(false),
+            Ok(_) => return Ok(false),
+            Err(error) if is_absent(&error) => return Ok(false),
             Err(error) => return Err(failed(&error)),
         };
         let bytes = self.within(got.bytes()).await?;
@@ -168,7 +171,7 @@ impl StorageLeases {
     pub(crate) async fn left(&self, key: &str) -> Result<Option<Duration>, ReplicasError> {
         let got = match self.within(self.store.get(&self.path(key))).await? {
             Ok(got) => got,
-            Err(Error::NotFound { .. }) => {
+            Err(error) if is_absent(&error) => {
                 self.seen().remove(key);
                 return Ok(None);
             }
@@ -249,10 +252,7 @@ impl StorageLeases {
             .put_opts(&path, content.into(), PutOptions::from(mode));
         match self.within(put).await? {
             Ok(put) => Ok(Some(put.into())),
-            // Removed meanwhile is as good as changed.
-            Err(
-                Error::AlreadyExists { .. } | Error::Precondition { .. } | Error::NotFound { .. },
-            ) => Ok(None),
+            Err(error) if is_other(&error) => Ok(None),
             Err(error) => Err(failed(&error)),
         }
     }
@@ -283,6 +283,15 @@ fn held(key: &str, token: u64, version: UpdateVersion) -> Held {
         token,
         version: Some(version),
     }
+}
+
+/// Whether a conditional write was refused because what is there is not what was known. Removed meanwhile is as good as
+/// changed; that the bucket is gone is not.
+pub(crate) fn is_other(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::AlreadyExists { .. } | Error::Precondition { .. }
+    ) || is_absent(error)
 }
 
 /// The kind of trouble alone: the rest of the text has the address in it.

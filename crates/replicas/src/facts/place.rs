@@ -6,10 +6,15 @@ use std::{fmt, sync::Arc, time::Duration};
 use object_store::{
     Error, GetOptions, ObjectStore, PutMode, PutOptions, UpdateVersion, path::Path,
 };
+use store::tier::is_absent;
 use tokio::time::timeout;
 
 use super::document::{Document, FORM};
-use crate::{Coordinate, ReplicasError, redis::Connection, storage::failed};
+use crate::{
+    Coordinate, ReplicasError,
+    redis::Connection,
+    storage::{failed, is_other},
+};
 
 const DOING: &str = "the shared list of retired versions and tree heads";
 /// Far more than administrators retire.
@@ -142,11 +147,7 @@ impl Place {
                 match timeout(*limit, put).await {
                     Err(_) => Err(ReplicasError::timeout(DOING)),
                     Ok(Ok(_)) => Ok(true),
-                    Ok(Err(
-                        Error::AlreadyExists { .. }
-                        | Error::Precondition { .. }
-                        | Error::NotFound { .. },
-                    )) => Ok(false),
+                    Ok(Err(error)) if is_other(&error) => Ok(false),
                     Ok(Err(error)) => Err(failed(&error)),
                 }
             }
@@ -181,8 +182,8 @@ async fn get(
         ..GetOptions::default()
     };
     let got = match store.get_opts(path, options).await {
-        Err(Error::NotFound { .. }) => return Ok(Found::Absent),
         Err(Error::NotModified { .. }) => return Ok(Found::Same),
+        Err(error) if is_absent(&error) => return Ok(Found::Absent),
         got => got.map_err(|error| failed(&error))?,
     };
     if got.meta.size > MAX_BYTES as u64 {
