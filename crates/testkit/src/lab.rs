@@ -132,6 +132,10 @@ impl Lab {
         Lab::start_with(Some(tls.expect("a certificate can be made"))).await
     }
 
+    #[expect(
+        clippy::unused_async,
+        reason = "whoever can await has the runtime that it spawns on"
+    )]
     async fn start_with(tls: Option<crate::tls::Tls>) -> Lab {
         let port = HeldPort::take().expect("a port can be taken");
         let addr = port.addr();

@@ -87,6 +87,10 @@ impl LabSumDb {
     ///
     /// # Errors
     /// The port could not be opened, or the name cannot be that of a key.
+    #[expect(
+        clippy::unused_async,
+        reason = "whoever can await has the runtime that it spawns on"
+    )]
     pub async fn start(name: &str) -> io::Result<LabSumDb> {
         let port = HeldPort::take()?;
         let (addr, listener) = (port.addr(), port.listen()?);
