@@ -1,6 +1,6 @@
 //! Real services for tests, each with its data in a temporary folder and on a free port of 127.0.0.1: Redis, PostgreSQL
 //! and object storage. They can be killed, paused and started anew, and end with the value that holds them, with the
-//! test that panics, and with the test program that is killed.
+//! test that panics, and with the test program that is killed. For Google's and Azure's storage there is a stand-in.
 
 /// What every service can do.
 macro_rules! service_methods {
@@ -58,12 +58,14 @@ macro_rules! service_methods {
     };
 }
 
+mod cloud;
 mod family;
 mod postgres;
 mod process;
 mod redis;
 mod s3;
 
+pub use cloud::{Cloud, Interface};
 pub use postgres::Postgres;
 pub use redis::Redis;
 pub use s3::S3;
