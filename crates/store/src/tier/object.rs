@@ -14,7 +14,7 @@ mod upload;
 use std::{
     fmt,
     ops::Range,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -47,6 +47,9 @@ const MOST_BAD: u64 = 10_000;
 const BAD_LIFE: Duration = Duration::from_hours(1);
 /// How long a bad object is not read again.
 const BAD_REST: Duration = Duration::from_secs(15);
+/// Longest that the signing of an address may take, and how long none is asked for after one failed.
+const SIGN_LIMIT: Duration = Duration::from_secs(2);
+const SIGN_REST: Duration = Duration::from_secs(30);
 /// Uploads in parts at a time: with the parts of each a bound for the pages they touch.
 const UPLOADS_AT_ONCE: usize = 4;
 /// Payloads up to this length are hashed and signed where they are, longer ones on a thread for it.
@@ -61,6 +64,8 @@ pub struct ObjectTier {
     bad: Cache<Key, Bad>,
     /// Objects that were compared.
     known: Arc<Known>,
+    /// When no address could be signed.
+    unsigned: Mutex<Option<Instant>>,
     place: Arc<str>,
     settings: ObjectSettings,
 }
@@ -95,6 +100,7 @@ impl ObjectTier {
                 .time_to_live(BAD_LIFE)
                 .build(),
             known: Arc::default(),
+            unsigned: Mutex::default(),
             place: settings.place().into(),
             settings: settings.clone(),
         })
@@ -254,13 +260,22 @@ impl ObjectTier {
     }
 
     async fn delete(&self, path: &Path) -> Result<(), TierError> {
-        // S3 does not say so of objects, whatever else it is that is not found.
-        let may_say_so = self.settings.service != Service::S3;
         let delete = async {
-            match self.client.store.delete(path).await {
-                Ok(()) => Ok(()),
-                Err(error) if may_say_so && is_absent(&error) => Ok(()),
-                Err(error) => Err(map(&self.gate, error)),
+            let store = &self.client.store;
+            match (store.delete(path).await, self.settings.service) {
+                (Ok(()), _) => Ok(()),
+                (Err(error), Service::Gcs) if is_absent(&error) => Ok(()),
+                // Azure's answer does not say what is not there, the object or its container.
+                (Err(Error::NotFound { .. }), Service::Azure) => match store.get(path).await {
+                    Err(error) if is_absent(&error) => Ok(()),
+                    Err(error) => Err(map(&self.gate, error)),
+                    Ok(_) => Err(self.gate.error(
+                        TierErrorKind::Unavailable,
+                        "what was not there to be removed is there",
+                    )),
+                },
+                // S3 does not say so of objects, whatever else it is that is not found.
+                (Err(error), _) => Err(map(&self.gate, error)),
             }
         };
         self.gate.run(self.settings.timeout, delete).await
@@ -312,16 +327,23 @@ impl ObjectTier {
             return Ok(None);
         };
         let path = self.path(key)?;
-        let signed = async {
-            let signed = self
-                .client
-                .signer
-                .signed_url(Method::GET, &path, life)
-                .await;
-            signed.map_err(|error| map(&self.gate, error))
+        let failed_at = || self.unsigned.lock().unwrap_or_else(PoisonError::into_inner);
+        if failed_at().is_some_and(|failed| failed.elapsed() < SIGN_REST) {
+            return Ok(None);
+        }
+        // Who has no key of its own has it signed by another service. Whether that answers says nothing of the bucket.
+        let signing = self.client.signer.signed_url(Method::GET, &path, life);
+        let error = match timeout(SIGN_LIMIT.min(self.settings.timeout), signing).await {
+            Ok(Ok(url)) => {
+                *failed_at() = None;
+                return Ok(Some(url.into()));
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("not signed within {SIGN_LIMIT:?}"),
         };
-        let url = self.gate.run(self.settings.timeout, signed).await?;
-        Ok(Some(url.into()))
+        *failed_at() = Some(Instant::now());
+        tracing::warn!(tier = %self.settings.name, error, "cannot sign addresses: clients are not sent to the bucket");
+        Ok(None)
     }
 
     /// Asks for an object that need not be there.

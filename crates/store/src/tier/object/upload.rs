@@ -14,8 +14,8 @@ use object_store::{
 use tokio::{runtime::Handle, task::spawn_blocking, time::timeout};
 
 use super::{
-    Gate, Head, ObjectTier, SIGN_INLINE, Source, TierError, TierErrorKind, count, hash_stream,
-    is_timeout, map,
+    Gate, Head, ObjectTier, SIGN_INLINE, Source, TierError, TierErrorKind, code_in, count,
+    hash_stream, is_timeout, map,
 };
 use crate::{Committed, Digest, Key, digest::checked_h1};
 
@@ -25,6 +25,9 @@ const PART_BYTES: u64 = 8 << 20;
 const PARTS_AT_ONCE: usize = 2;
 /// A claim that is older by the storage's clock was left behind by a writer that ended.
 const CLAIM_LIFE_SECS: i64 = 24 * 3600;
+/// What Azure says when parts that are to be put together are not there: whoever finishes an object clears away the parts
+/// of all others.
+const PARTS_GONE: &str = "InvalidBlockList";
 /// Tries where the storage says both that there is an object and that there is none.
 const TRIES: u32 = 4;
 
@@ -194,13 +197,21 @@ impl ObjectTier {
         digest: &Digest,
     ) -> Result<(), TierError> {
         let attributes = attributes(key, digest);
-        if source.len() > PART_BYTES {
-            return self.upload(path, source, attributes).await;
+        if source.len() <= PART_BYTES {
+            let written = self
+                .write(path, source.clone(), attributes, PutMode::Overwrite)
+                .await;
+            return written.map(drop);
         }
-        let written = self
-            .write(path, source.clone(), attributes, PutMode::Overwrite)
-            .await;
-        written.map(drop)
+        for _ in 0..TRIES {
+            if let Created::Yes = self.upload(path, source, attributes.clone()).await? {
+                return Ok(());
+            }
+        }
+        Err(self.gate.error(
+            TierErrorKind::Unavailable,
+            "others write the same object again and again",
+        ))
     }
 
     /// One request.
@@ -269,9 +280,9 @@ impl ObjectTier {
             self.unclaim(&claim).await;
             return Ok(Created::Taken);
         }
-        self.upload(path, source, attributes(key, digest)).await?;
+        let uploaded = self.upload(path, source, attributes(key, digest)).await?;
         self.unclaim(&claim).await;
-        Ok(Created::Yes)
+        Ok(uploaded)
     }
 
     /// Takes the right to write bytes with this digest. A claim of the same digest is as good as an own one.
@@ -296,7 +307,11 @@ impl ObjectTier {
                 continue;
             };
             let age = unix_now() - got.meta.last_modified.timestamp();
-            let e_tag = got.meta.e_tag.clone();
+            // Google goes by the version, the others by the tag.
+            let seen = UpdateVersion {
+                e_tag: got.meta.e_tag.clone(),
+                version: got.meta.version.clone(),
+            };
             let there = self
                 .gate
                 .watch(self.settings.timeout, short(self.steps(got)))
@@ -307,8 +322,7 @@ impl ObjectTier {
             if age <= CLAIM_LIFE_SECS {
                 return Err(self.differs(key));
             }
-            let version = None;
-            if let Created::Yes = write(PutMode::Update(UpdateVersion { e_tag, version })).await? {
+            if let Created::Yes = write(PutMode::Update(seen)).await? {
                 return Ok(());
             }
         }
@@ -323,12 +337,13 @@ impl ObjectTier {
         let _ = self.delete(claim).await;
     }
 
+    /// In parts. [`Created::Taken`] if another writer finished meanwhile and so took our parts away, as Azure has it.
     async fn upload(
         &self,
         path: &Path,
         source: &Source,
         attributes: Attributes,
-    ) -> Result<(), TierError> {
+    ) -> Result<Created, TierError> {
         let _upload = self.uploads.acquire().await;
         let _slot = self.gate.enter(self.settings.timeout).await?;
         let limit = self.settings.idle_timeout;
@@ -383,12 +398,18 @@ impl ObjectTier {
         let done = match sent {
             Ok(()) => {
                 let complete = async {
-                    let complete = upload.complete().await;
-                    complete.map(drop).map_err(|error| map(&self.gate, error))
+                    match upload.complete().await {
+                        Ok(_) => Ok(Created::Yes),
+                        // Also when our own list was taken, and the answer lost.
+                        Err(error) if code_in(&error.to_string()) == Some(PARTS_GONE) => {
+                            Ok(Created::Taken)
+                        }
+                        Err(error) => Err(map(&self.gate, error)),
+                    }
                 };
                 self.gate.watch(limit, complete).await
             }
-            failed => failed,
+            Err(error) => Err(error),
         };
         if done.is_err() {
             // Best effort: a bucket should have a rule that removes old parts.
