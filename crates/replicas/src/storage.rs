@@ -298,6 +298,7 @@ pub(crate) fn is_other(error: &Error) -> bool {
 pub(crate) fn failed(error: &Error) -> ReplicasError {
     let text = match error {
         Error::Generic { .. } => "it cannot be reached, or answered amiss",
+        Error::NotFound { .. } => "there is no such bucket",
         Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => "it refuses the key",
         Error::NotImplemented { .. } | Error::NotSupported { .. } => "it has no conditional writes",
         _ => "it failed",

@@ -165,6 +165,28 @@ pub(crate) async fn who_was_away_undoes_nothing_and_says_what_it_said_meanwhile(
     assert_eq!(third.reason, "bad", "what was agreed stands");
 }
 
+pub(crate) async fn a_bucket_that_is_gone_is_no_empty_one(world: World) {
+    let (one, other) = (start(&world, "one").await, start(&world, "other").await);
+    one.retire("v1").await;
+    other.has(&["v1"]).await;
+    let Service::Cloud(cloud) = &world.service else {
+        unreachable!("only those can lose it")
+    };
+    cloud.remove_bucket();
+    for replica in [&one, &other] {
+        replica.reaches(false).await;
+    }
+    one.retire("v2").await;
+    let told = one.facts.tell().await.unwrap_err();
+    assert!(told.to_string().contains("no such bucket"), "{told}");
+    other.has(&["v1"]).await;
+    cloud.make_bucket();
+    for replica in [&one, &other] {
+        replica.reaches(true).await;
+        replica.has(&["v1", "v2"]).await;
+    }
+}
+
 pub(crate) async fn a_lost_document_comes_back(world: World) {
     let (one, other) = (start(&world, "one").await, start(&world, "other").await);
     for version in ["v1", "v2"] {
@@ -214,6 +236,7 @@ async fn lose(world: &World) {
             let flush = redis::Cmd::new().arg("FLUSHALL").clone();
             let () = flush.query_async(&mut connection).await.unwrap();
         }
+        Service::Cloud(_) => unreachable!("it loses its bucket"),
         Service::Storage(s3) => {
             let path = Path::from("go-modules/_modgate/facts");
             bucket(s3).delete(&path).await.unwrap();

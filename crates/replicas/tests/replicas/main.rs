@@ -13,8 +13,9 @@ use std::{sync::Arc, time::Duration};
 use object_store::{ObjectStore, aws::AmazonS3Builder, path::Path};
 use records::{Records, RecordsSettings};
 use replicas::{Coordinate, Replicas};
+use store::tier::{ObjectSettings, Secret};
 use tempfile::TempDir;
-use testkit::services::{Postgres, Redis, S3};
+use testkit::services::{Cloud, Interface, Postgres, Redis, S3};
 
 /// Far more than anything here takes.
 const SOON: Duration = Duration::from_secs(30);
@@ -23,6 +24,7 @@ enum Service {
     Postgres(Postgres),
     Redis(Redis),
     Storage(S3),
+    Cloud(Cloud),
 }
 
 /// Replicas over one service, each with what it needs of its own.
@@ -51,6 +53,10 @@ impl World {
         Self::of(Service::Storage(S3::start().await))
     }
 
+    async fn cloud(interface: Interface) -> Self {
+        Self::of(Service::Cloud(Cloud::start(interface).await))
+    }
+
     fn of(service: Service) -> Self {
         Self {
             service,
@@ -67,11 +73,8 @@ impl World {
                 prefix: "test:".to_owned(),
                 timeout,
             },
-            Service::Storage(s3) => Coordinate::Storage {
-                store: bucket(s3),
-                prefix: Path::from("go-modules"),
-                timeout,
-            },
+            Service::Storage(s3) => by_storage(bucket(s3), timeout),
+            Service::Cloud(cloud) => by_storage(container(cloud), timeout),
         }
     }
 
@@ -102,6 +105,7 @@ impl World {
             Service::Postgres(service) => service.pause(),
             Service::Redis(service) => service.pause(),
             Service::Storage(service) => service.pause(),
+            Service::Cloud(_) => unreachable!("it is in this process"),
         }
     }
 
@@ -110,6 +114,7 @@ impl World {
             Service::Postgres(service) => service.resume(),
             Service::Redis(service) => service.resume(),
             Service::Storage(service) => service.resume(),
+            Service::Cloud(_) => unreachable!("it is in this process"),
         }
     }
 
@@ -118,8 +123,34 @@ impl World {
             Service::Postgres(service) => service.restart().await,
             Service::Redis(service) => service.restart().await,
             Service::Storage(service) => service.restart().await,
+            Service::Cloud(_) => unreachable!("it is in this process"),
         }
     }
+}
+
+fn by_storage(store: Arc<dyn ObjectStore>, timeout: Duration) -> Coordinate {
+    Coordinate::Storage {
+        store,
+        prefix: Path::from("go-modules"),
+        timeout,
+    }
+}
+
+fn container(cloud: &Cloud) -> Arc<dyn ObjectStore> {
+    use store::tier::Service;
+    let secret = Secret::new(cloud.secret_key());
+    let (service, access_key, secret_key) = match cloud.interface() {
+        Interface::Google => (Service::Gcs, secret, None),
+        Interface::Azure => (Service::Azure, Secret::new(Cloud::BUCKET), Some(secret)),
+    };
+    let settings = ObjectSettings {
+        endpoint: Some(cloud.endpoint()),
+        access_key: Some(access_key),
+        secret_key,
+        allow_http: true,
+        ..ObjectSettings::new(service, Cloud::BUCKET)
+    };
+    settings.storage().unwrap()
 }
 
 fn bucket(s3: &S3) -> Arc<dyn ObjectStore> {
@@ -199,4 +230,35 @@ all_but_postgres! {
     facts::while_the_service_is_away_words_wait
     facts::many_that_say_something_at_once_are_all_heard
     facts::heads_go_forward_and_a_fork_is_known_until_it_is_cleared
+}
+
+/// What rests on conditional writes, over those whose conditions are others than those of S3.
+macro_rules! in_clouds {
+    ($($module:ident::$test:ident)*) => {
+        mod google {
+            $(#[tokio::test]
+            async fn $test() {
+                let world = crate::World::cloud(crate::Interface::Google).await;
+                crate::$module::$test(world).await;
+            })*
+        }
+
+        mod azure {
+            $(#[tokio::test]
+            async fn $test() {
+                let world = crate::World::cloud(crate::Interface::Azure).await;
+                crate::$module::$test(world).await;
+            })*
+        }
+    };
+}
+
+in_clouds! {
+    leases::of_many_one_holds
+    leases::a_lease_is_renewed_for_as_long_as_it_is_held
+    leases::a_dead_holder_costs_its_lease
+    announcements::a_change_reaches_the_others_within_two_seconds
+    facts::what_one_retires_all_have_within_two_seconds
+    facts::many_that_say_something_at_once_are_all_heard
+    facts::a_bucket_that_is_gone_is_no_empty_one
 }
