@@ -494,6 +494,10 @@ fn what_works_but_surprises_is_noted() {
             "without `redirect = true`",
         ),
         (
+            "[[storage]]\ntier = \"gcs\"\nbucket = \"b\"\nredirect = true\nendpoint = \"https://gcs.corp.example\"".to_owned(),
+            "holds for https://storage.googleapis.com alone",
+        ),
+        (
             format!("{s3}[replicas]\ncoordinate = \"storage\""),
             "without PostgreSQL",
         ),
@@ -511,6 +515,8 @@ fn what_works_but_surprises_is_noted() {
     }
     let quiet = format!("{s3}endpoint = \"http://[::1]:9000\"");
     assert_eq!(notices(&quiet), "");
+    let quiet = "[[storage]]\ntier = \"gcs\"\nbucket = \"b\"\nredirect = true\nendpoint = \"https://storage.googleapis.com/\"";
+    assert_eq!(notices(quiet), "");
 }
 
 #[test]

@@ -23,6 +23,9 @@ const BUCKETS: &[&str] = &["s3", "gcs", "azure"];
 /// Tiers behind a network.
 const REMOTE: &[&str] = &["redis", "s3", "gcs", "azure"];
 
+/// The only address at which objects can be read by what is signed for `gcs`.
+const GOOGLE: &str = "https://storage.googleapis.com";
+
 /// Longest object of a bucket in memory unless it is set, in bytes.
 const MEMORY_MAX_ENTRY: u64 = 16 << 20;
 
@@ -256,6 +259,20 @@ fn bucket(
         &["redirect_life"],
         "redirect = true",
     );
+    let own_address = match &endpoint {
+        Some(url) => url.expose().trim_end_matches('/') == GOOGLE,
+        None => true,
+    };
+    let signs = service != ObjectService::Gcs || own_address;
+    if redirects
+        && !signs
+        && let Some(node) = item.node("redirect")
+    {
+        let origin = Origin::of(node);
+        reader.notices.push(format!(
+            "`redirect` ({origin}) has no effect with this `endpoint`: what Google signs holds for {GOOGLE} alone"
+        ));
+    }
     Some(Tier::Object(Box::new(ObjectTier {
         service,
         bucket: name?,
@@ -271,7 +288,7 @@ fn bucket(
         timeout,
         idle_timeout,
         concurrency,
-        redirect: redirects.then_some(life),
+        redirect: (redirects && signs).then_some(life),
     })))
 }
 
