@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod balanced;
+mod clouds;
 #[path = "../front_door/common.rs"]
 #[expect(dead_code, reason = "what the front door's tests need more of")]
 mod common;
