@@ -30,6 +30,8 @@ const CLAIM_LIFE_SECS: i64 = 24 * 3600;
 const PARTS_GONE: &str = "InvalidBlockList";
 /// Tries where the storage says both that there is an object and that there is none.
 const TRIES: u32 = 4;
+/// Between two of them.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// How a single write went.
 enum Created {
@@ -74,7 +76,7 @@ impl ObjectTier {
                 }
                 Some(there) => return self.compare(key, &path, there, source, digest).await,
                 // Another writer is just about to finish, or somebody removed it.
-                None => tokio::time::sleep(Duration::from_millis(100)).await,
+                None => tokio::time::sleep(PAUSE).await,
             }
         }
         Err(self.gate.error(
@@ -304,6 +306,8 @@ impl ObjectTier {
                 }
             };
             let Some(got) = self.gate.run(self.settings.timeout, asked).await? else {
+                // Another writer is just about to have it, or gave it back.
+                tokio::time::sleep(PAUSE).await;
                 continue;
             };
             let age = unix_now() - got.meta.last_modified.timestamp();
