@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use redis::{
-    Client, FromRedisValue, Script,
+    Client, ErrorKind, FromRedisValue, Script,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
 use tokio::{sync::Mutex, time::timeout};
@@ -11,6 +11,7 @@ use tokio::{sync::Mutex, time::timeout};
 use crate::{ReplicasError, leases::Held};
 
 const DOING: &str = "Redis";
+const REFUSED: &str = "it refuses the user or the password";
 
 /// Tokens grow with Redis' clock, and if that jumps back, from the last one on.
 const TAKE: &str = r"
@@ -207,9 +208,21 @@ fn is_broken(error: &redis::RedisError) -> bool {
     !error.is_timeout() && (error.is_connection_dropped() || error.is_io_error())
 }
 
-/// What kind it is, and no more: the rest may repeat an address.
+/// The service's own word for it, or what kind it is, and no more: the rest may repeat an address.
 fn said(error: &redis::RedisError) -> ReplicasError {
-    ReplicasError::new(DOING, format!("{:?}", error.kind()))
+    let text = match error.code() {
+        Some("OOM") => "it is full, and its `maxmemory-policy` makes no room".to_owned(),
+        Some("NOAUTH" | "WRONGPASS" | "NOPERM") => REFUSED.to_owned(),
+        Some("WRONGTYPE") => {
+            "something else than modgate wrote stands under one of its keys".to_owned()
+        }
+        Some(code) => format!("it answers {code}"),
+        None if error.is_timeout() => return ReplicasError::timeout(DOING),
+        None if error.is_io_error() => "it cannot be reached".to_owned(),
+        None if error.kind() == ErrorKind::AuthenticationFailed => REFUSED.to_owned(),
+        None => format!("{:?}", error.kind()),
+    };
+    ReplicasError::new(DOING, text)
 }
 
 async fn within<T>(

@@ -269,6 +269,42 @@ pub(crate) async fn while_the_service_is_away_words_wait(mut world: World) {
     }
 }
 
+pub(crate) async fn what_is_wrong_with_the_service_is_said(world: World) {
+    let one = start(&world, "one").await;
+    one.retire("v1").await;
+    one.facts.tell().await.unwrap();
+    let said = match &world.service {
+        Service::Postgres(_) => unreachable!("all share the records"),
+        Service::Redis(redis) => {
+            let client = redis::Client::open(redis.url()).unwrap();
+            let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+            let key = "test:{modgate}:facts";
+            let mut other = redis::pipe();
+            other.cmd("DEL").arg(key).cmd("LPUSH").arg(key).arg("x");
+            let () = other.query_async(&mut connection).await.unwrap();
+            "something else than modgate wrote stands under one of its keys"
+        }
+        Service::Storage(s3) => {
+            std::fs::rename(s3.bucket_dir(), s3.bucket_dir().with_extension("gone")).unwrap();
+            "there is no such bucket"
+        }
+    };
+    let error = one.facts.tell().await.unwrap_err().to_string();
+    assert!(error.contains(said), "{error}");
+    one.retire("v2").await;
+    assert_eq!(one.retired().await.len(), 2);
+    // Nor is a lease to be waited for that nobody can have.
+    if let Service::Storage(s3) = &world.service {
+        one.replicas.leases.acquire("go/x", SOON).await.unwrap_err();
+        std::fs::rename(s3.bucket_dir().with_extension("gone"), s3.bucket_dir()).unwrap();
+    } else {
+        lose(&world).await;
+    }
+    one.reaches(true).await;
+    let late = start(&world, "late").await;
+    late.has(&["v1", "v2"]).await;
+}
+
 pub(crate) async fn many_that_say_something_at_once_are_all_heard(world: World) {
     let mut replicas = Vec::new();
     for name in ["one", "two", "three"] {

@@ -228,6 +228,7 @@ all_but_postgres! {
     facts::who_was_away_undoes_nothing_and_says_what_it_said_meanwhile
     facts::a_lost_document_comes_back
     facts::while_the_service_is_away_words_wait
+    facts::what_is_wrong_with_the_service_is_said
     facts::many_that_say_something_at_once_are_all_heard
     facts::heads_go_forward_and_a_fork_is_known_until_it_is_cleared
 }
