@@ -64,8 +64,7 @@ impl Notes {
 
     /// Opens a file so that this is no use of it.
     pub(crate) fn open(&self, path: &Path) -> io::Result<File> {
-        // A pipe that somebody put there must not be waited for.
-        open_with(path, OFlags::NONBLOCK | self.flags())
+        open_with(path, self.flags())
     }
 
     /// The file is new.
@@ -88,6 +87,8 @@ pub(crate) fn open_unused(path: &Path) -> io::Result<File> {
 
 fn open_with(path: &Path, flags: OFlags) -> io::Result<File> {
     let open = |flags: OFlags| {
+        // A pipe that somebody put there must not be waited for.
+        let flags = OFlags::NONBLOCK | flags;
         let flags = i32::try_from(flags.bits()).map_err(io::Error::other)?;
         let mut options = OpenOptions::new();
         options.read(true).custom_flags(flags).open(path)

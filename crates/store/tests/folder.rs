@@ -2,11 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{fs, sync::Arc};
+use std::{fs, io::Read as _, sync::Arc};
 
 use bytes::Bytes;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
-use store::{Committed, Key, Store, StoreSettings};
+use store::{Committed, Folder, Key, Store, StoreSettings};
 
 fn open(folder: &tempfile::TempDir) -> Arc<Store> {
     let settings = StoreSettings {
@@ -42,4 +42,9 @@ async fn a_pipe_is_no_file_and_not_waited_for() {
     mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
     assert!(store.at_hand("go/pipe".to_owned()).is_none());
     assert!(store.get(&key("go/pipe")).await.unwrap().is_none());
+    // Nor by those who work beside the owner.
+    let beside = Folder::new(folder.path());
+    let mut read = Vec::new();
+    let mut opened = beside.open(&key("go/pipe")).unwrap().unwrap();
+    assert_eq!(opened.read_to_end(&mut read).unwrap(), 0);
 }
