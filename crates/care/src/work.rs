@@ -1,5 +1,5 @@
-//! Folders for temporary files, in `care/` of the data folder. Each is locked by the one who made it, so that what the
-//! killed left is known as such, and goes with the next one who comes.
+//! Folders for temporary files, in `care/` of the data folder. Each is locked by the one who made it, as single files there
+//! are, so that what the killed left is known as such, and goes with the next one who comes.
 
 use std::{
     fs::{self, File},
@@ -67,6 +67,9 @@ fn take_turn(parent: &Path) -> io::Result<File> {
 }
 
 fn remove_left(parent: &Path) {
+    if let Err(error) = store::folder::remove_left(parent) {
+        tracing::debug!(%error, folder = %parent.display(), "not swept");
+    }
     let Ok(entries) = fs::read_dir(parent) else {
         return;
     };
@@ -125,5 +128,19 @@ mod tests {
         sweep(parent.path());
         assert!(!killed.exists());
         sweep(&parent.path().join("absent"));
+    }
+
+    #[test]
+    fn a_file_that_is_being_made_stays_and_one_that_was_left_goes() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = store::Folder::new(data.path());
+        let made = folder.temp().unwrap();
+        let left = folder.work().unwrap().join(format!("{:032x}.tmp", 1));
+        fs::write(&left, "half").unwrap();
+        sweep(&folder.work_path());
+        assert!(made.path().unwrap().exists() && !left.exists());
+        let path = made.path().unwrap().to_owned();
+        drop(made);
+        assert!(!path.exists());
     }
 }

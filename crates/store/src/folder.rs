@@ -12,6 +12,8 @@ use std::{
     time::SystemTime,
 };
 
+use rustix::fs::{FlockOperation, flock};
+
 use crate::{
     Committed, Digest, Key,
     journal::waiting,
@@ -24,6 +26,8 @@ use crate::{
 
 /// Temporary files are in here, since the owner's start empties `tmp/`.
 const WORK: &str = "care";
+/// How their names end.
+const TEMP: &str = "tmp";
 
 /// A data folder without its lock.
 #[derive(Clone, Debug)]
@@ -143,21 +147,28 @@ impl Folder {
         absent_is_fine(fs::remove_file(self.at(key)))
     }
 
-    /// A new file, outside of what is kept.
+    /// A new file, outside of what is kept. It is locked for as long as it is open: what nobody holds was left by a killed
+    /// process.
     pub fn temp(&self) -> io::Result<Temp> {
-        let mut name = [0; 16];
-        getrandom::fill(&mut name).map_err(|error| io::Error::other(error.to_string()))?;
-        let name = format!("{:032x}.tmp", u128::from_le_bytes(name));
-        let path = self.work()?.join(name);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&path)?;
-        Ok(Temp {
-            file,
-            path: TempPath(Some(path)),
-        })
+        let work = self.work()?;
+        loop {
+            let mut name = [0; 16];
+            getrandom::fill(&mut name).map_err(|error| io::Error::other(error.to_string()))?;
+            let name = format!("{:032x}.{TEMP}", u128::from_le_bytes(name));
+            let path = work.join(name);
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .open(&path)?;
+            // Where files cannot be locked, nobody can lock them, and what is left stays.
+            let _ = flock(&file, FlockOperation::LockExclusive);
+            // Before it was locked it may have been taken for a left one.
+            if file.metadata()?.nlink() > 0 {
+                let path = TempPath(Some(path));
+                return Ok(Temp { file, path });
+            }
+        }
     }
 
     /// Keeps a file under `key`, with its digest noted at it. What is there already stays.
@@ -184,11 +195,7 @@ impl Folder {
     /// journal.
     pub fn partial(&self, before: SystemTime) -> io::Result<Vec<PathBuf>> {
         let mut partial = Vec::new();
-        for (folder, ending) in [
-            ("tmp", None),
-            (WORK, Some("tmp")),
-            ("journal", Some("data")),
-        ] {
+        for (folder, ending) in [("tmp", None), (WORK, Some(TEMP)), ("journal", Some("data"))] {
             let entries = match fs::read_dir(self.0.join(folder)) {
                 Ok(entries) => entries,
                 Err(error) if is_absent(&error) => continue,
@@ -225,6 +232,25 @@ impl Folder {
     pub fn waiting(&self) -> io::Result<HashSet<(String, Key)>> {
         waiting(&self.0)
     }
+}
+
+/// Removes from the folder of such work what killed processes left of the files that they made. Waits for the disk.
+pub fn remove_left(work: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(work)? {
+        let entry = entry?;
+        let path = entry.path();
+        if path.extension().is_none_or(|ending| ending != TEMP) || !entry.file_type()?.is_file() {
+            continue;
+        }
+        // It may be gone by now.
+        let Ok(file) = OpenOptions::new().write(true).open(&path) else {
+            continue;
+        };
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            absent_is_fine(fs::remove_file(&path))?;
+        }
+    }
+    Ok(())
 }
 
 fn absent_is_fine(done: io::Result<()>) -> io::Result<()> {
