@@ -186,7 +186,7 @@ impl Journal {
                             lost.push(entry);
                         }
                     }
-                    tracing::error!(path = %path.display(), ?key, "SECURITY: an entry of the journal is not what it should be; moved to quarantine");
+                    tracing::error!(path = %path.display(), key = key.as_ref().map(Key::as_str), "SECURITY: an entry of the journal is not what it should be; moved to quarantine");
                     aside(path, data)?;
                 }
             }
