@@ -353,7 +353,7 @@ impl Gateway {
         let key = artifact::key(listed.key(), || listed.name())?;
         let known = self.known(&listed, &key).await?;
         let fresh = known
-            .filter(|known| known.is_of(&wanted.route) && known.age() <= self.life(&What::List));
+            .filter(|known| known.is_of(&wanted.route) && known.age() < self.life(&What::List));
         let raw = if let Some(known) = fresh {
             known
         } else {

@@ -44,7 +44,7 @@ impl Gateway {
 
     async fn fresh_shared(self: &Arc<Self>, wanted: &Wanted, key: &Key) -> Option<Arc<Changeable>> {
         let known = self.load_shared(wanted, key).await?;
-        (known.age() <= self.life(&wanted.what)).then_some(known)
+        (known.age() < self.life(&wanted.what)).then_some(known)
     }
 
     /// What upstream last said to any replica.

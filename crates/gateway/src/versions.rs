@@ -80,7 +80,7 @@ impl Gateway {
     /// Whether an answer of that age may be said while upstream fails.
     pub(crate) fn may_be_stale(&self, age: Duration, life: Duration) -> bool {
         let limit = self.settings.load().freshness.stale_if_error;
-        limit.is_none_or(|limit| age <= life + limit)
+        limit.is_none_or(|limit| age < life + limit)
     }
 
     /// A changeable answer that is fresh and in memory.
@@ -203,7 +203,7 @@ impl Gateway {
             if may_fetch.is_err() {
                 return Ok(answer(served, Duration::ZERO, Outcome::Stale));
             }
-            if own && age <= life + freshness.stale_while_revalidate {
+            if own && age < life + freshness.stale_while_revalidate {
                 let mut stale = answer(served, Duration::ZERO, Outcome::Stale);
                 let last = self.negatives.last(&wanted.asking());
                 stale.warning = last.is_some_and(|last| trouble(&last)).then_some(STALE);

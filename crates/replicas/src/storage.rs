@@ -17,7 +17,7 @@ use object_store::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use store::tier::is_absent;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{ReplicasError, leases::Held};
 
@@ -28,7 +28,9 @@ const MAX_SEEN: usize = 10_000;
 const MAX_TTL: Duration = Duration::from_mins(1);
 const MAX_BYTES: u64 = 64 << 10;
 /// How often a lease is written that was in the way, and is not there.
-const CREATES: usize = 3;
+const CREATES: u32 = 5;
+/// Between two of them, times how many there were.
+const PAUSE: Duration = Duration::from_millis(20);
 /// How often a lease is given back that the storage does not take back at once.
 const RELEASES: usize = 3;
 
@@ -90,7 +92,8 @@ impl StorageLeases {
         ttl: Duration,
     ) -> Result<Option<Held>, ReplicasError> {
         let mut left = None;
-        for _ in 0..CREATES {
+        for again in 0..CREATES {
+            sleep(PAUSE * again).await;
             let created = self.put(key, 1, ttl, PutMode::Create).await?;
             if let Some(version) = created {
                 return Ok(Some(held(key, 1, version)));
@@ -100,9 +103,10 @@ impl StorageLeases {
                 break;
             }
         }
-        // Given back between the two, again and again: whoever asks once more may have it.
+        // Given back between the two, so often? The storage says both of it, and nobody is to wait for who does not exist.
         let Some(left) = left else {
-            return Ok(None);
+            let text = "it says of a lease that it is there and that it is not";
+            return Err(ReplicasError::new(DOING, text));
         };
         let over = left.is_zero();
         let seen = self

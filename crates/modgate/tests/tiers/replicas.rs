@@ -179,7 +179,7 @@ async fn what_one_replica_learns_the_others_know_within_two_seconds() {
         })
         .await;
     }
-    println!("retired everywhere after {:?}", told.elapsed());
+    eprintln!("retired everywhere after {:?}", told.elapsed());
 }
 
 #[tokio::test]

@@ -1,9 +1,6 @@
 //! What is retired on one replica is retired on all, though each has records of its own.
 
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{path::Path, time::Instant};
 
 use tempfile::TempDir;
 use testkit::gate::Modgate;

@@ -1,6 +1,6 @@
 //! What replicas tell each other besides what is kept: how upstreams fare, and that one took another configuration.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use testkit::{gate::Modgate, lab::Lab};
 
@@ -14,7 +14,7 @@ use crate::{
 async fn known_soon(what: &str, so: impl AsyncFn() -> bool) {
     let told = Instant::now();
     eventually(what, so).await;
-    println!("{what} after {:?}", told.elapsed());
+    eprintln!("{what} after {:?}", told.elapsed());
 }
 
 async fn breaker_is(gate: &Modgate, lab: &Lab, state: &str) -> bool {

@@ -1,6 +1,6 @@
 //! What is one database's own.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use records::{
     ChangeKind, LEASES_CHANNEL, PostgresUrl, Records, RecordsErrorKind, RecordsSettings, Ring,
@@ -42,7 +42,8 @@ async fn a_file_that_is_none_is_refused() {
         .await
         .unwrap_err();
     assert_eq!(error.kind, RecordsErrorKind::Corrupt, "{error}");
-    let path = Path::new("/nonexistent/records.db").to_owned();
+    // No folder can be made below a file.
+    let path = folder.path().join("records.db/records.db");
     let records = Records::open(&RecordsSettings::Sqlite { path })
         .await
         .unwrap();

@@ -288,6 +288,7 @@ pub(crate) async fn what_is_wrong_with_the_service_is_said(world: World) {
             std::fs::rename(s3.bucket_dir(), s3.bucket_dir().with_extension("gone")).unwrap();
             "there is no such bucket"
         }
+        Service::Cloud(_) => unreachable!("it loses its bucket elsewhere"),
     };
     let error = one.facts.tell().await.unwrap_err().to_string();
     assert!(error.contains(said), "{error}");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use replicas::Waited;
 use tokio::time::timeout;
 
-use super::{SOON, World};
+use super::{SOON, Service, World};
 
 const LONG: Duration = Duration::from_mins(1);
 
@@ -47,8 +47,7 @@ pub(crate) async fn of_many_one_holds(mut world: World) {
             .collect();
         assert_eq!(held.len(), 1, "round {round}");
         let lease = held.remove(0);
-        use super::Service::{Cloud, Storage};
-        if !matches!(world.service, Storage(_) | Cloud(_)) {
+        if !matches!(world.service, Service::Storage(_) | Service::Cloud(_)) {
             assert!(lease.token() > last);
         }
         last = lease.token();
