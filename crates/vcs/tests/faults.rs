@@ -97,6 +97,14 @@ async fn an_outage_is_not_absence() {
         assert_eq!(error.kind, ErrorKind::Unavailable, "{status} {error:?}");
     }
     lab.forge.fault(URL, None);
+    // Many servers of git have no page at a repository's address.
+    let asked = format!("{URL}/info");
+    for status in [500, 503, 429] {
+        lab.forge.fault(&asked, Some(Fault::Status(status)));
+        let error = list(&lab.direct(), MODULE).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unavailable, "{status} {error:?}");
+    }
+    lab.forge.fault(&asked, None);
     assert_eq!(list(&lab.direct(), MODULE).await.unwrap().len(), 2);
 }
 

@@ -62,6 +62,11 @@ const DELIBERATE: &[Deliberate] = &[
         why: "a folder outside of the repository is refused at once; go finds nothing in it",
     },
     Deliberate {
+        module: "golden.test/no500",
+        what: "info latest",
+        why: "a server in trouble says nothing of what it has; go takes the missing page at the repository's address for an answer",
+    },
+    Deliberate {
         module: "golden.test/big",
         what: "info v1.2.0",
         why: "a go.mod of more than 16 MiB is not read; go refuses it when it makes the zip",

@@ -113,6 +113,7 @@ impl Page {
         let status = self.egress.open(ask).await.map(|answer| answer.status());
         match (status, error.kind) {
             (Ok(404 | 410), ErrorKind::NotFound) => error,
+            (Ok(404 | 410), ErrorKind::Unavailable) if !is_denial(&error) => error,
             (Ok(status @ (404 | 410)), _) => DirectError {
                 kind: ErrorKind::NotFound,
                 text: format!("{} answered {status} ({})", way.url, error.text),
@@ -136,6 +137,16 @@ impl Page {
 pub(crate) fn is_redirect(error: &DirectError) -> bool {
     let is = |status: &&str| error.text.contains(&format!("returned error: {status}"));
     ["301", "302", "303", "307", "308"].iter().any(is)
+}
+
+/// Whether git was refused, or told something that is no repository's. A server in trouble, and one that broke off, says
+/// nothing of what it has, though it may have no page at a repository's address.
+fn is_denial(error: &DirectError) -> bool {
+    let says = |words: &str| error.text.contains(words);
+    let for_now = ["408", "425", "429"].iter();
+    let mut for_now = for_now.map(|status| format!("returned error: {status}"));
+    says("is this a git repository")
+        || says("returned error: 4") && !for_now.any(|words| says(&words))
 }
 
 /// Whether a server said of a commit that it lists itself that it has it not: git's words and JGit's.
