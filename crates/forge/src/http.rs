@@ -119,6 +119,12 @@ pub(crate) async fn answer(
             {
                 body = filtered(&body, filter);
             }
+            if matches!(fault, Some((_, Fault::HalfHistory)))
+                && objects
+                && let Some(answer) = half_history(&body)
+            {
+                return answer;
+            }
             let limit = match fault {
                 Some((_, Fault::StallPack)) if objects => std::future::pending().await,
                 Some((_, Fault::CutPack(bytes))) if objects => Limit::Cut(bytes),
@@ -174,6 +180,53 @@ fn filtered(body: &[u8], filter: &str) -> Bytes {
     let line = format!("{:04x}{line}0000", line.len() + 4);
     let asked = body.strip_suffix(b"0000").unwrap_or(body);
     [asked, line.as_bytes()].concat().into()
+}
+
+/// The answer to who asks for all history and has some commits: it goes on where it ended, and there is nothing to send.
+fn half_history(asked: &[u8]) -> Option<Response<Body>> {
+    // The mark of its one band, and no objects with their sum.
+    const NOTHING: &[u8] = b"\x01PACK\0\0\0\x02\0\0\0\0\
+        \x02\x9d\x08\x82\x3b\xd8\xa8\xea\xb5\x10\xad\x6a\xc7\x5c\x82\x3c\xfd\x3e\xd3\x1e";
+    let asked = String::from_utf8_lossy(asked);
+    let hashes = |word: &str| {
+        let at = asked.match_indices(word);
+        let hashes = at.map(|(at, _)| asked[at + word.len()..][..40].to_owned());
+        hashes.collect::<Vec<_>>()
+    };
+    let haves = hashes("have ");
+    if haves.is_empty() || !asked.contains("deepen 2147483647") {
+        return None;
+    }
+    let mut body = Vec::new();
+    let line = |body: &mut Vec<u8>, content: &[u8]| {
+        body.extend_from_slice(format!("{:04x}", content.len() + 4).as_bytes());
+        body.extend_from_slice(content);
+    };
+    if !asked.contains("0009done") {
+        line(&mut body, b"acknowledgments\n");
+        for have in haves {
+            line(&mut body, format!("ACK {have}\n").as_bytes());
+        }
+        line(&mut body, b"ready\n");
+        body.extend_from_slice(b"0001");
+    }
+    line(&mut body, b"shallow-info\n");
+    for hash in hashes("shallow ") {
+        line(&mut body, format!("unshallow {hash}\n").as_bytes());
+    }
+    body.extend_from_slice(b"0001");
+    line(&mut body, b"packfile\n");
+    line(&mut body, NOTHING);
+    body.extend_from_slice(b"0000");
+    let mut answer = Response::new(
+        Full::new(Bytes::from(body))
+            .map_err(|never| match never {})
+            .boxed_unsync(),
+    );
+    let kind = "application/x-git-upload-pack-result";
+    let kind = kind.parse().expect("plain");
+    answer.headers_mut().insert(CONTENT_TYPE, kind);
+    Some(answer)
 }
 
 /// References in protocol version 0, in which they come with the first answer.

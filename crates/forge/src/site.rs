@@ -15,6 +15,8 @@ pub enum Fault {
     StallPack,
     /// Objects that this filter of git's (`blob:none`) leaves out are not sent, though nobody asked for that.
     Filter(&'static str),
+    /// Where history is asked for beside commits that are here without it, it is said to go on there, and nothing of it is sent.
+    HalfHistory,
     /// The connection is cut after so many bytes of the answer that has the objects.
     CutPack(usize),
     /// After so many bytes of it, nothing more comes.

@@ -331,3 +331,19 @@ async fn files_are_lost_while_a_zip_streams() {
         "{posts:?}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_leaves_out_what_was_before_kept_commits() {
+    let lab = Lab::start().await;
+    let built = add(&lab, &history());
+    let truth = told(&lab.direct(), &built).await;
+    let mut settings = lab.settings();
+    settings.folder = lab.folder.path().join("other");
+    let direct = Direct::new(settings, Egress::new(lab.network(), Credentials::default()));
+    for at in ["v1.1.0", "v1.3.0"] {
+        zip(&direct, MODULE, at).await.unwrap();
+    }
+    lab.forge.fault(URL, Some(Fault::HalfHistory));
+    info(&direct, MODULE, "main").await.unwrap();
+    assert_eq!(told(&direct, &built).await, truth);
+}

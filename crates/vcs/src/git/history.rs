@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt};
 
-use super::failure::says_missing;
+use super::failure::{is_incomplete, says_missing};
 use super::refs::{HEADS, Refs, TAGS};
 use super::remote::Wanted;
 use super::{GitRepository, NO_SHALLOW, command};
@@ -63,7 +63,13 @@ impl GitRepository {
                 if names.is_empty() {
                     continue;
                 }
-                if let Err(error) = self.fetch(&mut disk, Wanted::History(&names)).await {
+                // JGit leaves out some of what was before commits that it is told of, where these are here without it.
+                let wanted = if is_incomplete(&error) {
+                    Wanted::Anew(&names)
+                } else {
+                    Wanted::History(&names)
+                };
+                if let Err(error) = self.fetch(&mut disk, wanted).await {
                     return Err(self.suspect(error).await);
                 }
             }

@@ -43,6 +43,8 @@ pub(crate) enum Wanted<'a> {
     Commits(&'a [(String, String)]),
     /// References with all of their history; or a pattern of them, with where they go.
     History(&'a [String]),
+    /// The same, and the server is told of nothing that is here.
+    Anew(&'a [String]),
 }
 
 /// Bounds of what a fetch may take.
@@ -126,9 +128,12 @@ pub(crate) async fn fetch(
                 command.arg(format!("{source}:refs/kept/{hash}"));
             }
         }
-        Wanted::History(names) => {
+        Wanted::History(names) | Wanted::Anew(names) => {
             if mirror.is_shallow().await {
                 command.arg("--unshallow");
+            }
+            if matches!(wanted, Wanted::Anew(_)) {
+                command.arg("--refetch");
             }
             command.args(["--", &way.url]);
             command.args(names);
