@@ -134,11 +134,14 @@ pub(crate) async fn answer(
             let files = matches!(fault, Some((_, Fault::Files)));
             let query = if files { "" } else { &query };
             let mut headers = head.headers;
-            if matches!(fault, Some((_, Fault::OldProtocol))) {
+            if matches!(fault, Some((_, Fault::OldProtocol | Fault::Unpeeled))) {
                 headers.remove("git-protocol");
             }
             let backend = backend(&folder, &rest, query, &head.method, &headers);
             match run(backend, body, limit).await {
+                Ok(answer) if !pack && matches!(fault, Some((_, Fault::Unpeeled))) => {
+                    unpeeled(answer).await
+                }
                 Ok(answer) => answer,
                 Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
             }
@@ -227,6 +230,28 @@ fn half_history(asked: &[u8]) -> Option<Response<Body>> {
     let kind = kind.parse().expect("plain");
     answer.headers_mut().insert(CONTENT_TYPE, kind);
     Some(answer)
+}
+
+/// The references without those of what annotated tags are about.
+async fn unpeeled(answer: Response<Body>) -> Response<Body> {
+    let (head, body) = answer.into_parts();
+    let body = body
+        .collect()
+        .await
+        .expect("git tells references")
+        .to_bytes();
+    let (mut rest, mut left) = (&body[..], Vec::new());
+    while let Some(digits) = rest.get(..4) {
+        let digits = std::str::from_utf8(digits).expect("a length");
+        let length = usize::from_str_radix(digits, 16).expect("a length");
+        let (line, others) = rest.split_at(length.max(4));
+        if !line.ends_with(b"^{}\n") {
+            left.extend_from_slice(line);
+        }
+        rest = others;
+    }
+    let body = Full::new(Bytes::from(left));
+    Response::from_parts(head, body.map_err(|never| match never {}).boxed_unsync())
 }
 
 /// References in protocol version 0, in which they come with the first answer.

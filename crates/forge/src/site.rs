@@ -29,6 +29,8 @@ pub enum Fault {
     ManyRefs(usize),
     /// It knows protocol version 0 alone.
     OldProtocol,
+    /// As `OldProtocol`, and of an annotated tag it is not told what it is about.
+    Unpeeled,
     /// Nobody is let in but git, as it calls itself.
     OnlyGit,
     /// As a server of files alone: whatever is asked behind a `?` is not seen.

@@ -170,10 +170,24 @@ impl GitRepository {
         tag: Option<String>,
         tip: bool,
     ) -> Result<Commit, Trouble> {
-        let content = self.objects()?.contents(hash, "commit", MAX_COMMIT).await?;
+        let (listed, mut hash) = (hash, hash.to_owned());
+        let mut content = self
+            .objects()?
+            .contents(&hash, "commit", MAX_COMMIT)
+            .await?;
+        if content.is_none()
+            && let Some(commit) = self.objects()?.commit_of(&hash).await?
+        {
+            // Not every server tells what an annotated tag is about.
+            content = self
+                .objects()?
+                .contents(&commit, "commit", MAX_COMMIT)
+                .await?;
+            hash = commit;
+        }
         let Some(content) = content else {
             // It was there.
-            return Err(match self.objects()?.info(hash).await? {
+            return Err(match self.objects()?.info(&hash).await? {
                 Some(_) => DirectError::not_found(format!("{hash} is no commit")).into(),
                 None => Trouble::Mirror(format!("{hash} is missing")),
             });
@@ -181,12 +195,12 @@ impl GitRepository {
         let time = committed(&content).ok_or_else(|| {
             DirectError::invalid(format!("commit {hash} has no time that can be read"))
         })?;
-        let tags = refs.tags("").filter(|(_, on)| *on == hash);
+        let tags = refs.tags("").filter(|(_, on)| *on == hash || *on == listed);
         Ok(Commit {
-            hash: hash.to_owned(),
-            short: hash[..SHORT].to_owned(),
-            time,
             tags: tags.map(|(tag, _)| tag.to_owned()).collect(),
+            short: hash[..SHORT].to_owned(),
+            hash,
+            time,
             tag,
             reference,
             tip,

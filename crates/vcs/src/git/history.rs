@@ -76,11 +76,16 @@ impl GitRepository {
         }
         // One that moved since it was listed did not come.
         let here = self.here(refs).await?;
-        let lines = refs
-            .iter()
-            .filter(|(name, hash)| *name != "HEAD" && here.contains(hash))
-            .map(|(name, hash)| format!("{hash} {name}\n"))
-            .collect();
+        let mut lines = Vec::new();
+        for (name, hash) in refs.iter().filter(|(name, _)| *name != "HEAD") {
+            if here.contains(hash) {
+                lines.push(format!("{hash} {name}\n"));
+            } else if name.starts_with(TAGS)
+                && let Some(commit) = self.objects()?.commit_of(hash).await?
+            {
+                lines.push(format!("{hash} {name}\n^{commit}\n"));
+            }
+        }
         mirror.completed(&mut disk, lines, sum).await?;
         Ok(())
     }

@@ -76,6 +76,12 @@ impl Objects {
         .await
     }
 
+    /// The commit that an annotated tag is about, or that is of this hash itself; `None` if there is none.
+    pub(crate) async fn commit_of(&mut self, hash: &str) -> Result<Option<String>, Trouble> {
+        let info = self.info(&format!("{hash}^{{commit}}")).await?;
+        Ok(info.map(|info| info.hash))
+    }
+
     /// The content of a blob or commit up to `max` bytes; `None` if there is none of that kind.
     pub(crate) async fn contents(
         &mut self,
