@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use common::{Lab, MODULE, URL, add, go_mod, info, list, module, small, version, zip};
 use egress::{Credentials, Egress};
-use forge::{Fault, History, change};
+use forge::{Fault, History, Pages, change};
 use vcs::{Direct, DirectSettings, ErrorKind};
 
 /// The processes that speak of the mirrors, and their command lines.
@@ -106,6 +106,38 @@ async fn an_outage_is_not_absence() {
     }
     lab.forge.fault(&asked, None);
     assert_eq!(list(&lab.direct(), MODULE).await.unwrap().len(), 2);
+    // What has references has commits.
+    let asked = format!("{URL}/git-upload-pack");
+    lab.forge.fault(&asked, Some(Fault::Status(404)));
+    for query in ["v1.0.0", "main"] {
+        let error = info(&lab.direct(), MODULE, query).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unavailable, "{error:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_in_place_of_references_is_no_empty_repository() {
+    let lab = Lab::start().await;
+    add(&lab, &small());
+    lab.forge.forget(URL);
+    for body in [
+        "<html>Who are you?</html>",
+        "<html>\nWho are you?\n</html>\n",
+        "",
+    ] {
+        let page = Pages {
+            body: body.to_owned(),
+            status: 200,
+            below: true,
+        };
+        lab.forge.page(URL, page);
+        let error = list(&lab.direct(), MODULE).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unavailable, "{body:?} {error:?}");
+        let error = info(&lab.direct(), MODULE, "v1.0.0").await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unavailable, "{body:?} {error:?}");
+        let hint = error.hint.unwrap_or_default();
+        assert!(hint.contains("no git repository"), "{body:?} {hint}");
+    }
 }
 
 /// The references by one request, the commit by another, which is told what is here already.

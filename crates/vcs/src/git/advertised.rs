@@ -24,15 +24,25 @@ const KIND: &str = "application/x-git-upload-pack-advertisement";
 /// The line in front.
 const SERVICE: &[u8] = b"# service=git-upload-pack";
 
-/// Asks for the references. `None`: git is to ask for them.
+/// What came of the question.
+#[derive(Debug)]
+pub(crate) enum Advertised {
+    Refs(Refs),
+    /// A page for people. git is to ask; it takes some of these for a repository without references.
+    Page,
+    /// git is to ask.
+    Nothing,
+}
+
+/// Asks for the references.
 pub(crate) async fn advertised(
     page: &Page,
     way: &Way,
     limit: Duration,
-) -> Result<Option<Refs>, DirectError> {
+) -> Result<Advertised, DirectError> {
     let what = format!("the references of {}", way.url);
     let Some(url) = service_url(&way.url, "info/refs?service=git-upload-pack") else {
-        return Ok(None);
+        return Ok(Advertised::Nothing);
     };
     let ask = Ask {
         plain_http: url.scheme() == "http",
@@ -43,9 +53,13 @@ pub(crate) async fn advertised(
     within(limit, &what, async {
         // git follows no redirect either; where one leads is found out elsewhere.
         match page.egress.open_here(ask, None).await {
-            Ok(answer) if answer.status() == 200 && is_smart(&answer) => Ok(read(answer).await?),
+            Ok(answer) if answer.status() == 200 && is_smart(&answer) => {
+                let refs = read(answer).await?;
+                Ok(refs.map_or(Advertised::Nothing, Advertised::Refs))
+            }
+            Ok(answer) if answer.status() == 200 && is_page(&answer) => Ok(Advertised::Page),
             Err(error) if error.kind == EgressErrorKind::Timeout => Err(from_egress(&what, error)),
-            Ok(_) | Err(_) => Ok(None),
+            Ok(_) | Err(_) => Ok(Advertised::Nothing),
         }
     })
     .await
@@ -66,6 +80,15 @@ pub(super) fn service_url(repository: &str, question: &str) -> Option<Url> {
 fn is_smart(answer: &Answer) -> bool {
     let kind = answer.headers().get(CONTENT_TYPE);
     kind.is_some_and(|kind| kind == KIND)
+}
+
+fn is_page(answer: &Answer) -> bool {
+    let kind = answer.headers().get(CONTENT_TYPE);
+    kind.is_some_and(|kind| {
+        kind.as_bytes()
+            .to_ascii_lowercase()
+            .starts_with(b"text/html")
+    })
 }
 
 /// Reads lines until the end; `None` if it is not what it should be, or ends too early.

@@ -45,6 +45,9 @@ const MEANINGS: &[(&str, ErrorKind)] = &[
     ("connection timed out", ErrorKind::Timeout),
 ];
 
+/// What it means that something answers, and is no git.
+const PAGE: &str = "there is a page at this address, but no git repository";
+
 /// Words about certificates that are not trusted, of OpenSSL and GnuTLS.
 const CERTIFICATES: [&str; 3] = [
     "ssl certificate problem",
@@ -73,6 +76,7 @@ pub(crate) fn failed(what: &str, way: &Way, exit: &Exit) -> DirectError {
         ErrorKind::Unavailable if CERTIFICATES.iter().any(|words| says(words)) => {
             error.hint("add the authority of the server's certificate to network.ca_file")
         }
+        ErrorKind::Unavailable if says("is this a git repository?") => error.hint(PAGE),
         _ => error,
     }
 }
@@ -122,7 +126,7 @@ impl Page {
             (Ok(status), ErrorKind::NotFound) => DirectError {
                 kind: ErrorKind::Unavailable,
                 text: format!("{}, though {} answered {status}", error.text, way.url),
-                hint: Some("there is a page at this address, but no git repository".to_owned()),
+                hint: Some(PAGE.to_owned()),
             },
             (Err(_), ErrorKind::NotFound) => DirectError {
                 kind: ErrorKind::Unavailable,
@@ -131,6 +135,12 @@ impl Page {
             _ => error,
         }
     }
+}
+
+/// The error of an address that answers with a page what git asks.
+pub(crate) fn page_only(way: &Way) -> DirectError {
+    let text = format!("the references of {}: a page of HTML came", way.url);
+    DirectError::new(ErrorKind::Unavailable, text).hint(PAGE)
 }
 
 /// Whether git was redirected, which it does not follow.

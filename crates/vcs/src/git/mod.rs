@@ -30,6 +30,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use self::advertised::Advertised;
 pub(crate) use self::archive::Archive;
 use self::failure::says_missing;
 pub(crate) use self::failure::{Page, is_redirect};
@@ -171,10 +172,15 @@ impl GitRepository {
             let _ = self.objects();
         }
         let limit = self.bounds.time.min(REFS_WITHIN);
-        match advertised::advertised(&self.page, &self.way, limit).await? {
-            Some(refs) => Ok(refs),
-            None => ls_remote(&self.mirror, &self.way, limit).await,
+        let told = advertised::advertised(&self.page, &self.way, limit).await?;
+        if let Advertised::Refs(refs) = told {
+            return Ok(refs);
         }
+        let refs = ls_remote(&self.mirror, &self.way, limit).await?;
+        if matches!(told, Advertised::Page) && refs.iter().next().is_none() {
+            return Err(failure::page_only(&self.way));
+        }
+        Ok(refs)
     }
 
     /// Whether what was believed of the references can be asked for anew; from here on it is not believed.
@@ -432,7 +438,13 @@ impl GitRepository {
         // Until it ended by itself, it may have been killed half-way.
         disk.clean = false;
         let before = self.mirror.packs().await?;
-        let done = fetch(&self.mirror, &self.way, wanted, self.bounds).await;
+        let mut done = fetch(&self.mirror, &self.way, wanted, self.bounds).await;
+        if let Err(error) = &mut done
+            && error.kind == ErrorKind::NotFound
+        {
+            // It told its references. Whether it went since is for these to say.
+            error.kind = ErrorKind::Unavailable;
+        }
         if done.as_ref().is_err_and(failure::is_incomplete) {
             // git leaves what came.
             self.mirror.keep_packs(before).await?;
