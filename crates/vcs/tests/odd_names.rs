@@ -5,10 +5,12 @@
 mod common;
 
 use std::process::Command;
+use std::sync::Arc;
 
-use common::{Lab, MODULE, add, info, zip};
-use forge::{History, change};
-use vcs::ErrorKind;
+use common::{Lab, MODULE, URL, add, info, small, zip};
+use egress::{Credentials, Egress};
+use forge::{Fault, History, change};
+use vcs::{Direct, ErrorKind};
 
 /// What is older than what came before it hides no tag.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -93,4 +95,28 @@ async fn hashes_that_are_no_commits_and_names_that_look_like_hashes() {
         let error = info(&direct, MODULE, none).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::NotFound, "{none}: {error:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_does_not_tell_what_annotated_tags_are_about() {
+    let lab = Lab::start().await;
+    let mut history = small();
+    history.annotated("v1.1.1", "two");
+    history.annotated("v1.2.0", "three");
+    history.commit("main", "four", [change::file("b.go", "package a\n")]);
+    add(&lab, &history);
+    let told = async |direct: &Arc<Direct>| {
+        let mut told = Vec::new();
+        for query in ["v1.1.1", "v1.2.0", "latest", "main"] {
+            let said = info(direct, MODULE, query).await.unwrap();
+            told.push((said.version, said.time));
+        }
+        (told, zip(direct, MODULE, "v1.2.0").await.unwrap())
+    };
+    let truth = told(&lab.direct()).await;
+    lab.forge.fault(URL, Some(Fault::Unpeeled));
+    let mut settings = lab.settings();
+    settings.folder = lab.folder.path().join("other");
+    let direct = Direct::new(settings, Egress::new(lab.network(), Credentials::default()));
+    assert_eq!(told(&direct).await, truth);
 }
