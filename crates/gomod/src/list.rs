@@ -1,6 +1,6 @@
 //! `list`: the tagged versions of a module (protocol.md 1.2).
 
-use crate::{ModulePath, Version};
+use crate::{ModulePath, Version, semver};
 
 /// What an upstream's list says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,16 +57,16 @@ pub fn latest<'a>(versions: impl Iterator<Item = &'a Version> + Clone) -> Option
         .or_else(|| versions.max())
 }
 
-/// The version that the query `v1` or `v1.2` means: the latest of those with that beginning.
+/// The version that the query `v1` or `v1.2` means: the latest of those with that beginning. Pre-releases of `v1.2.0` are
+/// below `v1.2`, so go does not choose them.
 pub fn latest_with_prefix<'a>(
     prefix: &str,
     versions: impl Iterator<Item = &'a Version> + Clone,
 ) -> Option<&'a Version> {
     let matches = move |version: &&Version| {
-        version
-            .as_str()
-            .strip_prefix(prefix)
-            .is_some_and(|rest| rest.starts_with('.'))
+        let rest = version.as_str().strip_prefix(prefix);
+        rest.is_some_and(|rest| rest.starts_with('.'))
+            && semver::compare(version.as_str(), prefix).is_ge()
     };
     latest(versions.filter(matches))
 }
@@ -111,13 +111,30 @@ mod tests {
             "v1.10.0"
         );
         assert_eq!(latest_with_prefix("v1.1", parsed.versions.iter()), None);
-        assert_eq!(
-            latest_with_prefix("v1.11", parsed.versions.iter())
-                .unwrap()
-                .as_str(),
-            "v1.11.0-rc.1"
-        );
         assert_eq!(parse(b"", &path), ParsedList::default());
+    }
+
+    /// As `go list -m a.com/m@QUERY` says.
+    #[test]
+    fn a_beginning_means_versions_from_its_zero_on() {
+        let path = ModulePath::parse("a.com/m").unwrap();
+        let body = b"v0.1.0-alpha\nv0.1.0\nv1.0.0-rc.1\nv1.1.0-rc.1\nv1.2.1-rc.1\nv2.0.0-pre+incompatible\nv3.0.0-pre+incompatible\nv3.0.1-pre+incompatible\n";
+        let versions = parse(body, &path).versions;
+        for (query, chosen) in [
+            ("v0", Some("v0.1.0")),
+            ("v0.1", Some("v0.1.0")),
+            ("v1", Some("v1.2.1-rc.1")),
+            ("v1.0", None),
+            ("v1.1", None),
+            ("v1.2", Some("v1.2.1-rc.1")),
+            ("v1.21", None),
+            ("v2", None),
+            ("v2.0", None),
+            ("v3", Some("v3.0.1-pre+incompatible")),
+        ] {
+            let found = latest_with_prefix(query, versions.iter()).map(Version::as_str);
+            assert_eq!(found, chosen, "{query}");
+        }
     }
 
     #[test]
