@@ -53,15 +53,19 @@ impl Gateway {
     /// An upstream's list and the versions that are kept. Reads the disk.
     fn united(&self, module: &ModulePath, raw: &[u8], mut kept: Vec<Version>) -> Bytes {
         let mut all = list::parse(raw, module).versions;
-        if !all.is_empty() {
-            // Upstream knows which of these go shows; that somebody asked for another by its name makes it no more visible.
+        // Upstream knows which `+incompatible` versions go shows: that somebody asked for another by its name makes that no
+        // more visible, and what else is kept makes none of them less so.
+        let upstream_knows = !all.is_empty();
+        if upstream_knows {
             kept.retain(|version| !version.is_incompatible());
         }
         all.extend(kept);
         all.sort_unstable();
         all.dedup();
         all.retain(|version| self.tombstones.find(module, version).is_none());
-        self.hide_incompatible(module, &mut all);
+        if !upstream_knows {
+            self.hide_incompatible(module, &mut all);
+        }
         list::format(&all).into()
     }
 
@@ -370,16 +374,24 @@ impl Gateway {
             ..Want::default()
         };
         let versions = list::parse(&raw.served, &wanted.module).versions;
-        let versions = self
-            .go_chooses_from(&wanted.module, versions, &want)
-            .await?;
+        let retracted = self.retracted(&wanted.module, &versions, &want).await;
+        // That they cannot be read now is no reason to have no latest version: who takes it reads them too.
+        let retracted = retracted.unwrap_or_default();
+        let (out, allowed) = versions
+            .into_iter()
+            .partition(|version| retracted.has(version));
+        let allowed = self.go_chooses_from(&wanted.module, allowed, &want).await?;
         let pseudo = list::parse(&raw.raw, &wanted.module).pseudo;
-        let latest = list::latest(versions.iter()).or_else(|| {
-            pseudo
-                .iter()
-                .rev()
-                .find(|version| self.tombstones.find(&wanted.module, version).is_none())
-        });
+        let mut pseudo = pseudo.iter().rev();
+        // Where all are retracted it is still known what was the latest.
+        let latest = list::latest(allowed.iter())
+            .or_else(|| {
+                pseudo.find(|version| {
+                    self.tombstones.find(&wanted.module, version).is_none()
+                        && !retracted.has(version)
+                })
+            })
+            .or_else(|| list::latest(out.iter()));
         let version = latest.ok_or_else(|| {
             Refusal::new(Code::ModuleNotFound, wanted.name(), "no version is listed")
         })?;

@@ -3,7 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use gomod::{ModulePath, Query, QueryKind, Request, Version, gomod_file, info::Info, list};
+use gomod::{
+    ModulePath, Query, QueryKind, Request, Version,
+    gomod_file::{self, Retraction},
+    info::Info,
+    list,
+};
 use store::Key;
 
 use crate::{
@@ -65,6 +70,21 @@ pub(crate) fn key(module: &ModulePath, what: &What) -> String {
         What::Latest => format!("fresh/{module}/@latest"),
         What::Query(query) => format!("fresh/{module}/@v/{}.info", query.escaped()),
     }
+}
+
+/// The versions of a module that are not to be chosen any more.
+#[derive(Debug, Default)]
+pub(crate) struct Retracted(Vec<Retraction>);
+
+impl Retracted {
+    pub(crate) fn has(&self, version: &Version) -> bool {
+        self.0.iter().any(|what| what.covers(version))
+    }
+}
+
+fn none_matches(module: &ModulePath, query: &str) -> Refusal {
+    let what = format!("{module}@{query}");
+    Refusal::new(Code::VersionNotFound, what, "no listed version matches")
 }
 
 impl Gateway {
@@ -356,37 +376,22 @@ impl Gateway {
         let Content::Bytes(body) = &listed.content else {
             return Err(Refusal::new(Code::InternalError, "", "a list that is no text").into());
         };
-        let mut versions = list::parse(body, &module).versions;
-        // The newest of all says which are retracted, itself perhaps among them.
-        let all = self
-            .go_chooses_from(&module, versions.clone(), &want)
-            .await?;
-        if let Some(newest) = list::latest(all.iter()) {
-            let newest = self.go_mod(&module, newest, &want).await?;
-            let retractions = newest.map(|file| gomod_file::retractions(&file));
-            let retractions = retractions.unwrap_or_default();
-            versions.retain(|version| {
-                !retractions
-                    .iter()
-                    .any(|retraction| retraction.covers(version))
-            });
-        }
-        let usable = self.go_chooses_from(&module, versions, &want).await?;
+        let versions = list::parse(body, &module).versions;
+        let retracted = self.retracted(&module, &versions, &want).await?;
+        let allowed = versions.iter().filter(|version| !retracted.has(version));
         let picked = if query.kind() == QueryKind::Latest {
-            list::latest(usable.iter())
+            let allowed = allowed.cloned().collect();
+            let usable = self.go_chooses_from(&module, allowed, &want).await?;
+            list::latest(usable.iter()).cloned()
         } else {
-            list::latest_with_prefix(query.as_str(), usable.iter())
+            // Of one major: what has a go.mod does not matter.
+            list::latest_with_prefix(query.as_str(), allowed).cloned()
         };
-        let Some(version) = picked.cloned() else {
+        let Some(version) = picked else {
             if query.kind() == QueryKind::Latest {
-                return self.latest(module, want).await;
+                return self.latest_unless_retracted(module, retracted, want).await;
             }
-            return Err(Refusal::new(
-                Code::VersionNotFound,
-                format!("{module}@{query}"),
-                "no listed version matches",
-            )
-            .into());
+            return Err(none_matches(&module, query.as_str()).into());
         };
         let mut answer = self
             .artifact(
@@ -400,6 +405,44 @@ impl Gateway {
             .await?;
         answer.life = Life::For(self.life(&What::List));
         Ok(answer)
+    }
+
+    /// `latest` where the list has none: what the chain calls the latest, as long as that is not retracted either.
+    async fn latest_unless_retracted(
+        self: &Arc<Self>,
+        module: ModulePath,
+        retracted: Retracted,
+        want: Want,
+    ) -> Result<Answer, Refused> {
+        let latest = self.latest(module.clone(), want.clone()).await?;
+        let Content::Bytes(said) = &latest.content else {
+            return Ok(latest);
+        };
+        let Ok(Info { version, .. }) = Info::parse(said, &module) else {
+            return Ok(latest);
+        };
+        if retracted.has(&version) {
+            return Err(none_matches(&module, "latest").into());
+        }
+        Ok(latest)
+    }
+
+    /// What the newest of these versions says is retracted, itself perhaps among it.
+    pub(crate) async fn retracted(
+        self: &Arc<Self>,
+        module: &ModulePath,
+        versions: &[Version],
+        want: &Want,
+    ) -> Result<Retracted, Refusal> {
+        let all = self
+            .go_chooses_from(module, versions.to_vec(), want)
+            .await?;
+        let Some(newest) = list::latest(all.iter()) else {
+            return Ok(Retracted::default());
+        };
+        let file = self.go_mod(module, newest, want).await?;
+        let what = file.map(|file| gomod_file::retractions(&file));
+        Ok(Retracted(what.unwrap_or_default()))
     }
 
     /// What the go command chooses from: no `+incompatible` versions if the highest of the others has a go.mod.

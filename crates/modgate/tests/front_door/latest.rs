@@ -3,6 +3,7 @@
 use testkit::{
     fixture::Module,
     gate::{Modgate, Reply},
+    go::Go,
     lab::{Fault, Lab},
 };
 
@@ -36,6 +37,65 @@ async fn keep(gate: &Modgate, module: &Module) {
         assert_eq!(gate.get(&path).await.status, 200, "{path}");
         let kept = gate.data_dir().join("go").join(&path[1..]);
         eventually("it is kept", async || kept.exists()).await;
+    }
+}
+
+/// What go says to a query of what these lists have.
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_are_answered_as_go_answers_them() {
+    let itself = |version: &str| {
+        let file = format!("module lab.example/a\n\ngo 1.21\n\nretract {version}\n");
+        at(version).file("go.mod", file)
+    };
+    let cases = [
+        // Pre-releases of v1.1.0 are below v1.1.
+        (vec![at("v1.0.0"), at("v1.1.0-rc.1")], None, None),
+        (vec![at("v1.0.0-rc.1"), at("v1.1.1-rc.1")], None, None),
+        // All that there is, is retracted.
+        (vec![itself("v1.1.0")], Some("v1.1.0"), None),
+        (vec![itself("v1.1.0")], None, Some("v1.1.0")),
+        // The tags are, and no `@latest` tells of the commits that the list has.
+        (vec![itself("v1.1.0"), at(COMMIT)], None, Some(COMMIT)),
+    ];
+    for (modules, says, latest) in cases {
+        let upstream = tempfile::tempdir().unwrap();
+        let folder = upstream.path().join("lab.example/a/@v");
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut list = String::new();
+        for module in &modules {
+            let version = module.version();
+            list += &format!("{version}\n");
+            let info = format!(r#"{{"Version":"{version}","Time":"2024-01-01T00:00:00Z"}}"#);
+            std::fs::write(folder.join(format!("{version}.info")), info).unwrap();
+            std::fs::write(folder.join(format!("{version}.mod")), module.mod_file()).unwrap();
+            if says == Some(version) {
+                let info = folder.join(format!("{version}.info"));
+                std::fs::copy(info, folder.join("../@latest")).unwrap();
+            }
+        }
+        std::fs::write(folder.join("list"), &list).unwrap();
+        let lab = Lab::start().await;
+        lab.serve_folder(upstream.path());
+        let gate = gate(&lab, "off", "").await;
+        let go = |proxy: &str| Go::new().proxy(proxy).sumdb("off").module("module x\n");
+        for query in ["latest", "v0", "v1", "v1.0", "v1.1", "v2"] {
+            let path = format!("/lab.example/a/@v/{query}.info");
+            let said = said(&gate.get(&path).await);
+            let asked = format!("lab.example/a@{query}");
+            for proxy in [lab.url(), gate.url()] {
+                let go = go(&proxy).run(&["list", "-m", &asked]).await;
+                let chosen = go.stdout.trim().strip_prefix("lab.example/a ");
+                assert_eq!(
+                    chosen.unwrap_or("version_not_found"),
+                    said,
+                    "{query} of {list}: {}",
+                    go.stderr
+                );
+            }
+        }
+        if let Some(latest) = latest {
+            assert_eq!(said(&gate.get(LATEST).await), latest, "{list}");
+        }
     }
 }
 
