@@ -17,7 +17,10 @@ use object_store::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use store::tier::is_absent;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    sync::OnceCell,
+    time::{Instant, sleep, timeout},
+};
 
 use crate::{ReplicasError, leases::Held};
 
@@ -27,6 +30,9 @@ const MAX_SEEN: usize = 10_000;
 /// Longest that is believed of a lease's own word.
 const MAX_TTL: Duration = Duration::from_mins(1);
 const MAX_BYTES: u64 = 64 << 10;
+/// An object that stays beside the leases. Where a bucket is a folder, some services remove the folder with its last object,
+/// and lose the one that is made in it just then: they say ever after that it is there, and that it is not.
+const KEEPER: &str = "keeper";
 /// How often a lease is written that was in the way, and is not there.
 const CREATES: u32 = 5;
 /// Between two of them, times how many there were.
@@ -61,6 +67,8 @@ pub(crate) struct StorageLeases {
     timeout: Duration,
     seen: Mutex<HashMap<String, Seen>>,
     renewals: std::sync::atomic::AtomicU64,
+    /// Whether there is a [`KEEPER`].
+    kept: OnceCell<()>,
 }
 
 impl std::fmt::Debug for StorageLeases {
@@ -83,6 +91,7 @@ impl StorageLeases {
             timeout,
             seen: Mutex::default(),
             renewals: std::sync::atomic::AtomicU64::new(0),
+            kept: OnceCell::new(),
         }
     }
 
@@ -96,6 +105,7 @@ impl StorageLeases {
             sleep(PAUSE * again).await;
             let created = self.put(key, 1, ttl, PutMode::Create).await?;
             if let Some(version) = created {
+                self.keep_folder().await;
                 return Ok(Some(held(key, 1, version)));
             }
             left = self.left(key).await?;
@@ -229,6 +239,16 @@ impl StorageLeases {
         }
         entry.looked = now;
         Ok(Some(entry.ttl.saturating_sub(entry.since.elapsed())))
+    }
+
+    async fn keep_folder(&self) {
+        let keep = async || {
+            let path = self.folder.clone().join(KEEPER);
+            let put = self.store.put(&path, "stays\n".into());
+            // What matters shows at the leases.
+            let _ = self.within(put).await;
+        };
+        self.kept.get_or_init(keep).await;
     }
 
     /// Writes a lease on a condition; none if that does not hold.

@@ -64,7 +64,7 @@ async fn queries_are_answered_as_go_answers_them() {
         let mut list = String::new();
         for module in &modules {
             let version = module.version();
-            list += &format!("{version}\n");
+            list.extend([version, "\n"]);
             let info = format!(r#"{{"Version":"{version}","Time":"2024-01-01T00:00:00Z"}}"#);
             std::fs::write(folder.join(format!("{version}.info")), info).unwrap();
             std::fs::write(folder.join(format!("{version}.mod")), module.mod_file()).unwrap();
