@@ -1,7 +1,7 @@
 //! One line per request, and between them what else the server logs, written in blocks by a thread of its own.
 //!
 //! A request appends its line to the buffer of its thread; the log's thread writes what has gathered every
-//! [`FLUSH`], or sooner when a buffer has [`FLUSH_BYTES`]. So lines of different threads may stand a moment out of order.
+//! [`FLUSH`], or sooner when a buffer has [`FLUSH_BYTES`]. So lines of different threads may stand out of order by as long.
 //! When the output cannot keep up, lines beyond [`MAX_BUFFERED_BYTES`] in all are dropped and counted: a full pipe must not
 //! stop downloads, nor the end of the server.
 
