@@ -2,13 +2,14 @@
 //! an environment of little, and no terminal to ask at.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustix::fs::Access;
 use rustix::process::{Pid, Signal, kill_process_group};
 #[cfg(target_os = "linux")]
 use rustix::process::{PidfdFlags, pidfd_open};
@@ -102,13 +103,15 @@ impl Places {
 
 /// A command with the environment that every child gets. `home` is a folder without configuration.
 pub(crate) fn command(program: &str, home: &Path) -> Command {
-    let mut command = Command::new(program);
-    command.env_clear();
     // Where programs are is the machine's matter, and the one thing that a child needs to know of it.
-    command.env(
-        "PATH",
-        std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/bin:/bin")),
-    );
+    let path = std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/bin:/bin"));
+    // A program that must be looked for is started by a copy of this whole process, which takes milliseconds.
+    let mut command = match found(program, &path) {
+        Some(file) => Command::new(file),
+        None => Command::new(program),
+    };
+    command.env_clear();
+    command.env("PATH", path);
     command
         .env("HOME", home)
         .env("LC_ALL", "C")
@@ -117,6 +120,15 @@ pub(crate) fn command(program: &str, home: &Path) -> Command {
         .env(orphans::MARK, orphans::run());
     command.current_dir(home);
     command
+}
+
+/// The file of a program in the folders of a PATH.
+fn found(program: &str, path: &OsStr) -> Option<PathBuf> {
+    std::env::split_paths(path)
+        // Those named from the present folder mean another one for the child.
+        .filter(|folder| folder.is_absolute())
+        .map(|folder| folder.join(program))
+        .find(|file| rustix::fs::access(file, Access::EXEC_OK).is_ok() && file.is_file())
 }
 
 /// A child that runs; killed with its group when this is dropped.
@@ -189,11 +201,9 @@ impl Running {
         mut command: Command,
         what: impl Into<String>,
     ) -> Result<Self, DirectError> {
-        let program = command
-            .as_std()
-            .get_program()
-            .to_string_lossy()
-            .into_owned();
+        let file = Path::new(command.as_std().get_program());
+        let program = file.file_name().unwrap_or(file.as_os_str());
+        let program = program.to_string_lossy().into_owned();
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -20,6 +20,7 @@ mod posted;
 pub(crate) mod refs;
 pub(crate) mod remote;
 mod tree;
+mod trees;
 pub(crate) mod version;
 
 use std::path::Path;
@@ -246,7 +247,7 @@ impl GitRepository {
 
     fn cat_file(&self) -> Result<Objects, Trouble> {
         let mut command = command::local(&self.mirror.folder);
-        command.args(["cat-file", "--batch-command"]);
+        command.args(["cat-file", "--batch-command", "--buffer"]);
         let running = Running::start(command, "git cat-file")?;
         Ok(Objects::new(running, self.bounds.time)?)
     }

@@ -15,6 +15,9 @@ use crate::{DirectError, ErrorKind};
 /// Longest line that describes an object, in bytes.
 const MAX_LINE: u64 = 16 << 10;
 
+/// How much is asked in one piece, in bytes: git remembers it until it answers.
+const PIECE: usize = 32 << 10;
+
 /// Longest wait for an answer.
 const WITHIN: Duration = Duration::from_mins(2);
 
@@ -22,7 +25,7 @@ const WITHIN: Duration = Duration::from_mins(2);
 #[derive(Debug)]
 pub(crate) struct Cut;
 
-/// A `git cat-file --batch-command`.
+/// A `git cat-file --batch-command --buffer`.
 #[derive(Debug)]
 pub(crate) struct Objects {
     stdin: ChildStdin,
@@ -118,40 +121,100 @@ impl Objects {
         }
     }
 
-    /// Those of these objects that are commits. All are asked for at once: a round of its own for each takes a hundred
-    /// times as long.
+    /// Those of these objects that are commits.
     pub(crate) async fn commits<'a>(
         &mut self,
         hashes: &HashSet<&'a str>,
     ) -> Result<HashSet<&'a str>, Trouble> {
-        self.owes = true;
-        let (stdin, stdout, running) = (&mut self.stdin, &mut self.stdout, &mut self.running);
-        let ask = async {
-            for hash in hashes {
-                let line = format!("info {hash}\n");
-                stdin.write_all(line.as_bytes()).await.map_err(|_| Cut)?;
+        let mut commits = HashSet::new();
+        let names: Vec<&str> = hashes.iter().copied().collect();
+        let take = |hash, info: Option<Info>, _| {
+            if info.is_some_and(|info| info.kind == "commit") {
+                commits.insert(hash);
             }
             Ok(())
         };
-        let read = async {
-            let mut commits = HashSet::new();
-            for hash in hashes {
-                let info = header(stdout).await?;
-                if info.is_some_and(|info| info.kind == "commit") {
-                    commits.insert(*hash);
-                }
-            }
-            Ok::<_, Cut>(commits)
+        self.each("info", &names, 0, take).await?;
+        Ok(commits)
+    }
+
+    /// What these objects are, in their order; an error if one is missing.
+    pub(crate) async fn infos(&mut self, hashes: &[&str]) -> Result<Vec<Info>, Trouble> {
+        let mut infos = Vec::with_capacity(hashes.len());
+        let take = |hash: &str, info: Option<Info>, _| {
+            infos.push(info.ok_or_else(|| missing(hash))?);
+            Ok(())
         };
-        let commits = bounded(self.limit, async {
+        self.each("info", hashes, 0, take).await?;
+        Ok(infos)
+    }
+
+    /// The contents of these trees in their order, at most `max` bytes; an error if one is missing.
+    pub(crate) async fn trees(
+        &mut self,
+        hashes: &[&str],
+        max: usize,
+    ) -> Result<Vec<Vec<u8>>, Trouble> {
+        let mut trees = Vec::with_capacity(hashes.len());
+        let take = |hash: &str, info: Option<Info>, content| {
+            let info = info.ok_or_else(|| missing(hash))?;
+            if info.kind != "tree" {
+                let text = format!("{hash} in the repository is a {}, not a tree", info.kind);
+                return Err(DirectError::invalid(text).into());
+            }
+            trees.push(content);
+            Ok(())
+        };
+        self.each("contents", hashes, max, take).await?;
+        Ok(trees)
+    }
+
+    /// Asks the same of all these objects at once, and takes answer by answer, with contents of at most `max` bytes in all: a
+    /// round of its own for each takes a hundred times as long.
+    async fn each<'a>(
+        &mut self,
+        command: &str,
+        names: &[&'a str],
+        max: usize,
+        mut take: impl FnMut(&'a str, Option<Info>, Vec<u8>) -> Result<(), Trouble>,
+    ) -> Result<(), Trouble> {
+        self.owes = true;
+        let (stdin, stdout, running) = (&mut self.stdin, &mut self.stdout, &mut self.running);
+        let ask = async {
+            let asked = ask_all(stdin, command, names).await;
+            asked.map_err(|Cut| None)
+        };
+        let read = async {
+            let mut room = max;
+            for name in names {
+                let info = header(stdout).await.map_err(|Cut| None)?;
+                let mut content = Vec::new();
+                if let ("contents", Some(info)) = (command, &info) {
+                    let size = usize::try_from(info.size).unwrap_or(usize::MAX);
+                    room = room.checked_sub(size).ok_or_else(|| {
+                        let text = format!("the folders of a commit are larger than {max} bytes");
+                        Some(DirectError::too_large(text).into())
+                    })?;
+                    content.resize(size + 1, 0);
+                    let whole = stdout.read_exact(&mut content).await;
+                    whole.map_err(|_| None)?;
+                    content.pop();
+                }
+                take(name, info, content).map_err(Some)?;
+            }
+            Ok(())
+        };
+        bounded(self.limit, async {
             match tokio::try_join!(ask, read) {
-                Ok(((), commits)) => Ok(commits),
-                Err(Cut) => Err(ended(running).await),
+                Ok(_) => Ok(()),
+                Err(Some(trouble)) => Err(trouble),
+                // It ended before its answers did.
+                Err(None) => Err(ended(running).await),
             }
         })
         .await?;
         self.owes = false;
-        Ok(commits)
+        Ok(())
     }
 
     async fn ask(&mut self, command: &str, name: &str) -> Result<(), Trouble> {
@@ -159,10 +222,9 @@ impl Objects {
             return Err(DirectError::not_found("a name with a newline").into());
         }
         self.owes = true;
-        let line = format!("{command} {name}\n");
-        match self.stdin.write_all(line.as_bytes()).await {
+        match ask_all(&mut self.stdin, command, &[name]).await {
             Ok(()) => Ok(()),
-            Err(_) => Err(ended(&mut self.running).await),
+            Err(Cut) => Err(ended(&mut self.running).await),
         }
     }
 
@@ -177,6 +239,28 @@ impl Objects {
     pub(crate) fn split(self) -> (ChildStdin, BufReader<ChildStdout>, Running) {
         (self.stdin, self.stdout, self.running)
     }
+}
+
+/// Asks the same of all these objects. What is said in one piece is answered in one, not by three writes for each.
+pub(crate) async fn ask_all(
+    stdin: &mut ChildStdin,
+    command: &str,
+    names: &[impl AsRef<str>],
+) -> Result<(), Cut> {
+    let mut lines = String::new();
+    for (at, name) in names.iter().enumerate() {
+        lines.extend([command, " ", name.as_ref(), "\n"]);
+        if lines.len() > PIECE || at + 1 == names.len() {
+            lines.push_str("flush\n");
+            stdin.write_all(lines.as_bytes()).await.map_err(|_| Cut)?;
+            lines.clear();
+        }
+    }
+    Ok(())
+}
+
+fn missing(hash: &str) -> Trouble {
+    Trouble::Mirror(format!("the object {hash} is missing"))
 }
 
 /// Reads `HASH KIND SIZE`; anything else means that there is no such object.

@@ -99,6 +99,9 @@ pub(super) async fn posted(
         headers: vec![("git-protocol", "version=2"), ("accept", TOLD)],
         body: question(&here, hashes).into(),
     };
+    // Starting it takes as long as the server's answer. What is written below is what it will look for: it reads that with the
+    // first commit.
+    let git = index_pack(mirror, bounds)?;
     within(bounds.time, &what, async {
         let answer = match page.egress.open_here(ask, Some(post)).await {
             Ok(answer) if answer.status() == 200 => answer,
@@ -118,7 +121,7 @@ pub(super) async fn posted(
         {
             return Ok(Posted::NotSpoken);
         }
-        take(mirror, here, Told::new(answer, &what), bounds).await
+        take(mirror, here, Told::new(answer, &what), git, bounds).await
     })
     .await
 }
@@ -189,6 +192,7 @@ async fn take(
     mirror: &Mirror,
     here: Here,
     mut told: Told<'_>,
+    git: Running,
     bounds: Bounds,
 ) -> Result<Posted, DirectError> {
     let mut shallow = here.shallow;
@@ -211,8 +215,6 @@ async fn take(
     }
     let (folder, borders) = (mirror.folder.clone(), shallow.clone());
     blocking(move || write_borders(&folder, &borders)).await?;
-    // Starts while the server makes the pack.
-    let git = index_pack(mirror, bounds)?;
     if !index(&mut told, git, bounds).await? {
         return Ok(Posted::Failed);
     }
