@@ -34,12 +34,21 @@ pub(crate) struct Flights<T> {
 
 /// What a fetch tells those who wait, as soon as there is something to tell.
 #[derive(Debug)]
-pub(crate) struct Teller<T>(watch::Sender<Option<Told<T>>>);
+pub(crate) struct Teller<T> {
+    sender: watch::Sender<Option<Told<T>>>,
+    entry: Arc<Entry<T>>,
+}
 
 impl<T: Clone + Send + Sync + 'static> Teller<T> {
     /// Tells; the last word counts.
     pub(crate) fn tell(&self, told: Result<T, Arc<Refusal>>) {
-        self.0.send_replace(Some(told));
+        self.sender.send_replace(Some(told));
+    }
+
+    /// Tells all there is. Whoever asks after having heard it gets a new fetch: things may have changed since.
+    pub(crate) fn tell_last(self, told: Result<T, Arc<Refusal>>) {
+        self.entry.leave();
+        self.tell(told);
     }
 }
 
@@ -71,18 +80,30 @@ fn lost() -> Arc<Refusal> {
     ))
 }
 
-struct Leave<T>(Table<T>, Arc<str>, watch::Receiver<Option<Told<T>>>);
+/// The entry of a fetch, as long as it has one.
+#[derive(Debug)]
+struct Entry<T> {
+    table: Table<T>,
+    key: Arc<str>,
+    told: watch::Receiver<Option<Told<T>>>,
+}
 
-impl<T> Drop for Leave<T> {
-    fn drop(&mut self) {
-        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // One that failed may have been followed by another before it ended.
+impl<T> Entry<T> {
+    fn leave(&self) {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that failed, or told its last, may have been followed by another before it ended.
         if table
-            .get(&self.1)
-            .is_some_and(|entry| entry.same_channel(&self.2))
+            .get(&self.key)
+            .is_some_and(|entry| entry.same_channel(&self.told))
         {
-            table.remove(&self.1);
+            table.remove(&self.key);
         }
+    }
+}
+
+impl<T> Drop for Entry<T> {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
@@ -111,10 +132,17 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         let key: Arc<str> = key.into();
         table.insert(Arc::clone(&key), receiver.clone());
         drop(table);
-        let leave = Leave(Arc::clone(&self.table), key, receiver.clone());
-        let work = fetch(Teller(sender));
+        let entry = Arc::new(Entry {
+            table: Arc::clone(&self.table),
+            key,
+            told: receiver.clone(),
+        });
+        let work = fetch(Teller {
+            sender,
+            entry: Arc::clone(&entry),
+        });
         self.tasks.spawn(async move {
-            let _leave = leave;
+            let _entry = entry;
             work.await;
         });
         (Waiter(receiver), false)
@@ -174,6 +202,26 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+
+    #[tokio::test]
+    async fn who_heard_the_last_word_gets_a_new_fetch() {
+        let flights = Flights::new(Tasks::here());
+        let (open, gate) = oneshot::channel::<()>();
+        let (mut waiter, _) = flights.join("k", |teller| async move {
+            teller.tell_last(Ok(1));
+            // It has something to do still.
+            gate.await.unwrap();
+        });
+        assert_eq!(waiter.told().await.unwrap(), 1);
+        let (mut other, joined) = flights.join("k", |teller| async move {
+            teller.tell_last(Ok(2));
+        });
+        assert!(!joined);
+        assert_eq!(other.told().await.unwrap(), 2);
+        open.send(()).unwrap();
+        assert_eq!(waiter.ended().await.unwrap(), 1);
+        assert!(flights.find("k").is_none());
+    }
 
     #[tokio::test]
     async fn many_askers_one_fetch_and_a_leaver_harms_nobody() {

@@ -235,7 +235,7 @@ impl Gateway {
             // What was retired then may not be any more.
             self.negatives.forget(&wanted.asking());
         }
-        teller.tell(told);
+        teller.tell_last(told);
     }
 
     /// Asks upstream, and keeps what it says. Boxed: the latest version may need a list, which comes here again.
