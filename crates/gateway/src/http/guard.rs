@@ -5,18 +5,15 @@
 
 use std::{
     io,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    task::Poll,
     time::{Duration, Instant},
 };
 
-use hyper::rt::{Read, ReadBufCursor, Write};
-
-use super::socket::{Announced, Socket};
+use super::socket::Announced;
 use crate::record::Recorder;
 
 /// How often connections are looked at: limits are kept to within this.
@@ -150,6 +147,25 @@ impl Pulse {
         id
     }
 
+    /// The end of a write. One task writes, so nothing can come between a load and its store.
+    pub(super) fn wrote(&self, result: &Poll<io::Result<usize>>) {
+        if self.full.load(Ordering::Relaxed) != result.is_pending() {
+            self.full.store(result.is_pending(), Ordering::Relaxed);
+        }
+        if let Poll::Ready(Ok(bytes)) = result {
+            let taken = self.taken.load(Ordering::Relaxed);
+            self.taken.store(taken + *bytes as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Something came: a head, where nothing is under way.
+    pub(super) fn moved(&self) {
+        if self.active.load(Ordering::Relaxed) == 0 && self.head_since.load(Ordering::Relaxed) == 0
+        {
+            self.head_since.store(self.now(), Ordering::Relaxed);
+        }
+    }
+
     /// A request's head is complete.
     pub(crate) fn asked(&self) {
         self.active.fetch_add(1, Ordering::Relaxed);
@@ -276,82 +292,13 @@ impl Drop for ToCome {
     }
 }
 
-/// A connection that notes its movements.
-#[derive(Debug)]
-pub(crate) struct Guarded {
-    socket: Socket,
-    pulse: Arc<Pulse>,
-}
-
-impl Guarded {
-    pub(crate) fn new(socket: Socket, pulse: Arc<Pulse>) -> Self {
-        Self { socket, pulse }
-    }
-
-    /// Notes the end of a write. One task writes, so nothing can come between a load and its store.
-    fn wrote(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        let pulse = &self.pulse;
-        if pulse.full.load(Ordering::Relaxed) != result.is_pending() {
-            pulse.full.store(result.is_pending(), Ordering::Relaxed);
-        }
-        if let Poll::Ready(Ok(bytes)) = &result {
-            let taken = pulse.taken.load(Ordering::Relaxed);
-            pulse.taken.store(taken + *bytes as u64, Ordering::Relaxed);
-        }
-        result
-    }
-}
-
-impl Read for Guarded {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        into: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        let result = self.socket.poll_read(cx, into);
-        let pulse = &self.pulse;
-        if result.is_ready()
-            && pulse.active.load(Ordering::Relaxed) == 0
-            && pulse.head_since.load(Ordering::Relaxed) == 0
-        {
-            pulse.head_since.store(pulse.now(), Ordering::Relaxed);
-        }
-        result
-    }
-}
-
-impl Write for Guarded {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let result = self.socket.poll_write(cx, bytes);
-        self.wrote(result)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.socket.poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.socket.poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let result = this
-            .socket
-            .poll_write_vectored(cx, slices, &this.pulse.announced);
-        this.wrote(result)
+#[cfg(test)]
+impl Pulse {
+    /// Of a connection whose requests are recorded nowhere.
+    pub(super) fn nowhere() -> Self {
+        let log = crate::AccessLog::to(std::io::sink()).unwrap();
+        let recorder = Recorder::new(Arc::default(), Arc::new(log), false);
+        Self::new(Arc::new(recorder))
     }
 }
 
@@ -390,9 +337,7 @@ mod tests {
 
     #[test]
     fn a_client_must_take_its_least() {
-        let log = crate::AccessLog::to(io::sink()).unwrap();
-        let recorder = Recorder::new(Arc::default(), Arc::new(log), false);
-        let pulse = Pulse::new(Arc::new(recorder));
+        let pulse = Pulse::nowhere();
         assert_eq!(
             given_up(&pulse, 0, 1, 0),
             None,

@@ -4,6 +4,7 @@ mod admin;
 mod body;
 pub mod door;
 mod guard;
+mod guarded;
 mod lower;
 mod range;
 mod respond;

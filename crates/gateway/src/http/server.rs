@@ -3,16 +3,17 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    pin::Pin,
     sync::Arc,
     thread,
     time::Duration,
 };
 
-use hyper::service::service_fn;
-use hyper_util::{
-    rt::{TokioExecutor, TokioTimer},
-    server::conn::auto,
+use hyper::{
+    server::conn::{http1, http2},
+    service::service_fn,
 };
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpSocket, TcpStream},
@@ -25,7 +26,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     door::Door,
-    guard::{ConnectionLimits, Guarded, LOOK, Patience, Pulse, Verdict},
+    guard::{ConnectionLimits, LOOK, Patience, Pulse, Verdict},
+    guarded::Guarded,
     socket::Socket,
     tls, unsent,
 };
@@ -62,6 +64,8 @@ pub fn bind(mut address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListen
             socket.set_reuseport(true)?;
         }
         socket.bind(address)?;
+        // What is accepted takes it over. Without it small answers would wait for the client's acknowledgements.
+        socket.set_nodelay(true)?;
         let listener = socket.listen(BACKLOG)?.into_std()?;
         address = listener.local_addr()?;
         listeners.push(listener);
@@ -93,7 +97,8 @@ pub fn serve(
     let worker = Arc::new(Worker {
         door,
         tls: tls.map(TlsAcceptor::from),
-        builder: http_builder(&limits),
+        http1: http1_builder(&limits),
+        http2: http2_builder(&limits),
         places: Arc::new(Semaphore::new(limits.max_connections)),
         limits: limits.connection,
         stop,
@@ -132,7 +137,8 @@ pub fn serve(
 struct Worker {
     door: Arc<Door>,
     tls: Option<TlsAcceptor>,
-    builder: auto::Builder<TokioExecutor>,
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
     places: Arc<Semaphore>,
     limits: ConnectionLimits,
     stop: CancellationToken,
@@ -143,6 +149,7 @@ struct Worker {
 impl Worker {
     async fn serve(self: &Arc<Self>, listener: TcpListener) -> io::Result<()> {
         let listener = tokio::net::TcpListener::from_std(listener)?;
+        let address = listener.local_addr()?;
         let connections = TaskTracker::new();
         loop {
             let accepted = tokio::select! {
@@ -156,15 +163,12 @@ impl Worker {
             let connection = Connection {
                 worker: Arc::clone(self),
                 client,
+                // Where it is not one for all, it is asked for.
+                local: (!address.ip().is_unspecified()).then_some(address),
                 pulse: Arc::new(Pulse::new(recorder)),
+                _place: place,
             };
-            connections.spawn(async move {
-                let metrics = Arc::clone(connection.worker.door.metrics());
-                metrics.connections.inc();
-                connection.run(stream).await;
-                metrics.connections.dec();
-                drop(place);
-            });
+            connections.spawn(connection.run(stream));
         }
         drop(listener);
         connections.close();
@@ -181,8 +185,6 @@ impl Worker {
         match listener.accept().await {
             Ok((stream, client)) => {
                 let place = Arc::clone(&self.places).acquire_owned().await.ok()?;
-                // Without it small answers would wait for the client's acknowledgements. A socket that refuses is gone.
-                let _ = stream.set_nodelay(true);
                 Some((stream, client, place))
             }
             Err(error) => {
@@ -197,15 +199,18 @@ impl Worker {
 
 type Place = tokio::sync::OwnedSemaphorePermit;
 
-fn http_builder(limits: &ServerLimits) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn http1_builder(limits: &ServerLimits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
     // Head and idle times are kept by `guard`, at less cost than a timer per request.
     builder
-        .http1()
         .header_read_timeout(None)
         .max_buf_size(limits.max_header_bytes.max(8192));
     builder
-        .http2()
+}
+
+fn http2_builder(limits: &ServerLimits) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(256)
         .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
@@ -217,19 +222,30 @@ fn http_builder(limits: &ServerLimits) -> auto::Builder<TokioExecutor> {
 struct Connection {
     worker: Arc<Worker>,
     client: SocketAddr,
+    /// The address it came to, if that is known.
+    local: Option<SocketAddr>,
     pulse: Arc<Pulse>,
+    _place: Place,
 }
 
 impl Connection {
-    async fn run(self, stream: TcpStream) {
-        // One that has no address any more is gone.
-        let Ok(local) = stream.local_addr() else {
-            return;
-        };
-        let Some(acceptor) = &self.worker.tls else {
-            let socket = Socket::plain(stream, &self.pulse.announced);
-            return self.http(socket, local, false).await;
-        };
+    async fn run(mut self, stream: TcpStream) {
+        if self.local.is_none() {
+            self.local = stream.local_addr().ok();
+        }
+        self.worker.door.metrics().connections.inc();
+        match &self.worker.tls {
+            None => {
+                let socket = Socket::plain(stream, &self.pulse.announced);
+                self.http(socket, false).await;
+            }
+            // In a box, as is what is large below: a connection is moved a few times before it begins.
+            Some(acceptor) => Box::pin(self.https(acceptor, stream)).await,
+        }
+        self.worker.door.metrics().connections.dec();
+    }
+
+    async fn https(&self, acceptor: &TlsAcceptor, stream: TcpStream) {
         let handshake = async {
             if tls::begins_in_plain(&stream).await? {
                 tls::refuse_plain(stream).await?;
@@ -246,7 +262,7 @@ impl Connection {
                 if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
                     self.pulse.is_shared();
                 }
-                self.http(Socket::tls(stream), local, true).await;
+                self.http(Socket::tls(stream), true).await;
             }
             Ok(Err(error)) => {
                 tracing::debug!(client = %self.client, %error, "TLS handshake failed")
@@ -259,47 +275,70 @@ impl Connection {
         self.worker.door.metrics().connections_cut.count(why);
     }
 
-    async fn http(self, socket: Socket, local: SocketAddr, encrypted: bool) {
-        let service = service_fn(|request| {
-            self.worker
-                .door
-                .answer(request, self.client, encrypted, &self.pulse)
-        });
+    async fn http(&self, socket: Socket, encrypted: bool) {
+        let service = || {
+            service_fn(move |request| {
+                let door = &self.worker.door;
+                door.answer(request, self.client, encrypted, &self.pulse)
+            })
+        };
         self.pulse.ready();
-        let connection = self
-            .worker
-            .builder
-            .serve_connection(Guarded::new(socket, Arc::clone(&self.pulse)), service);
-        tokio::pin!(connection);
+        let socket = Guarded::new(socket, Arc::clone(&self.pulse));
+        let mut connection = Box::new(self.worker.http1.serve_connection(socket, service()));
+        let mut pinned = Pin::new(&mut *connection);
+        let ended = self.watched(pinned.as_mut(), http1::Connection::graceful_shutdown);
+        let Some(Err(error)) = ended.await else {
+            return;
+        };
+        if !error.is_parse_version_h2() {
+            tracing::debug!(client = %self.client, %error, "connection ended");
+            return;
+        }
+        let parts = connection.into_parts();
+        let socket = parts.io.rewound(parts.read_buf);
+        let mut connection = Box::pin(self.worker.http2.serve_connection(socket, service()));
+        let ended = self.watched(connection.as_mut(), http2::Connection::graceful_shutdown);
+        if let Some(Err(error)) = ended.await {
+            tracing::debug!(client = %self.client, %error, "connection ended");
+        }
+    }
+
+    /// Drives a connection to its end, or until its client has stood still for too long, which gives nothing.
+    async fn watched<C: Future>(
+        &self,
+        mut connection: Pin<&mut C>,
+        shut_down: impl Fn(Pin<&mut C>),
+    ) -> Option<C::Output> {
         let mut look = interval_at(Instant::now() + LOOK, LOOK);
         let mut patience = Patience::default();
         let mut stopping = false;
         loop {
             tokio::select! {
                 biased;
-                result = connection.as_mut() => {
-                    if let Err(error) = result {
-                        tracing::debug!(client = %self.client, %error, "connection ended");
-                    }
-                    return;
-                }
+                ended = connection.as_mut() => return Some(ended),
                 _ = look.tick() => {
                     // Looked at now and then, not waited for: all connections would queue for one lock at every request.
                     if self.worker.stop.is_cancelled() && !stopping {
                         stopping = true;
-                        connection.as_mut().graceful_shutdown();
+                        shut_down(connection.as_mut());
                     }
-                    let unsent = || unsent::bytes(local, self.client);
+                    let unsent = || self.local.map_or(0, |local| unsent::bytes(local, self.client));
                     match self.pulse.look(&self.worker.limits, &mut patience, unsent) {
                         Verdict::Fine => {}
-                        Verdict::Idle if stopping => return,
+                        Verdict::Idle if stopping => return None,
                         Verdict::Idle if patience.closing => {}
                         Verdict::Idle => {
                             patience.closing = true;
-                            connection.as_mut().graceful_shutdown();
+                            shut_down(connection.as_mut());
                         }
-                        Verdict::SlowHead => return self.cut(Cut::SlowHead),
-                        Verdict::Stalled => return self.cut(Cut::Stalled),
+                        Verdict::SlowHead => {
+                            self.cut(Cut::SlowHead);
+                            return None;
+                        }
+                        Verdict::Stalled => {
+                            self.cut(Cut::Stalled);
+                            return None;
+                        }
                     }
                 }
             }
