@@ -21,11 +21,13 @@ use vcs::{
 
 use crate::config::{self, Config, LogFormat, LogLevel};
 
+mod records;
 mod storage;
 
-pub use storage::{
-    backups, cared_for, coordinate, has_data, keeps_in_a_bucket, open_records, place, records,
-    shared_facts, store, store_folder, tiers,
+pub use self::records::{await_records, open_records, records};
+pub use self::storage::{
+    backups, cared_for, coordinate, has_data, keeps_in_a_bucket, place, shared_facts, store,
+    store_folder, tiers,
 };
 
 /// The settings of a gateway. `via` is what it writes into `Via`. `before` is the direct fetch of a gateway that runs:

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use modgate::{
@@ -17,6 +17,10 @@ use testkit::{
     gate::{Modgate, Options},
     lab::Lab,
     services::{Postgres, Redis, S3},
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
 };
 
 /// How long what is to come may take.
@@ -122,6 +126,57 @@ async fn replicas_agree_by_postgres() {
         postgres.url()
     ))
     .await;
+}
+
+/// A database that cannot be reached at first: whoever connects is cut off, once.
+async fn behind_a_cut(postgres: &Postgres) -> (SocketAddr, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (front, behind) = (listener.local_addr().unwrap(), postgres.addr());
+    let carrying = tokio::spawn(async move {
+        drop(listener.accept().await.unwrap());
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut server = TcpStream::connect(behind).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+    (front, carrying)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_waits_for_its_database_and_for_no_wrong_one() {
+    let postgres = Postgres::start().await;
+    let start = async |url: &str| {
+        let options = Options {
+            upstream: Some("off".to_owned()),
+            config: Some(format!("[records]\nurl = \"{url}\"\n")),
+            ..Options::default()
+        };
+        Modgate::try_start(Path::new(env!("CARGO_BIN_EXE_modgate")), options).await
+    };
+    let waits = "waiting up to 60 s";
+    let (front, carrying) = behind_a_cut(&postgres).await;
+    let reached = postgres.url();
+    let away = reached.replace(&postgres.addr().to_string(), &front.to_string());
+    let mut gate = start(&away).await.unwrap();
+    let logs = gate.logs();
+    assert!(
+        logs.contains(waits) && logs.contains("the records are there"),
+        "{logs}"
+    );
+    assert_eq!(gate.get("/readyz").await.status, 200);
+    gate.terminate().await;
+    carrying.abort();
+    // Nobody makes it while we wait.
+    let failed = start(&postgres.url_of("nobodys")).await.unwrap_err();
+    assert!(failed.status.is_some_and(|status| !status.success()));
+    assert!(
+        failed.logs.contains("nobodys") && !failed.logs.contains(waits),
+        "{}",
+        failed.logs
+    );
 }
 
 #[tokio::test]

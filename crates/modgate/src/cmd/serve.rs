@@ -84,7 +84,7 @@ async fn serve(
     open_files::allow(config);
     let store = Arc::new(Store::open(&wire::store(config)).map_err(|error| error.to_string())?);
     let tiers = Tiers::open(&wire::tiers(config), store).map_err(|error| error.to_string())?;
-    let records = Arc::new(wire::open_records(config).await.map_err(text)?);
+    let records = Arc::new(wire::await_records(config).await.map_err(text)?);
     // Before what is retired is read, and before anybody is served.
     let facts = wire::shared_facts(config, &records)?;
     if let Some(facts) = &facts {

@@ -1,19 +1,17 @@
 //! The data folder, the tiers beside it, and the records.
 
-use std::{fs, io, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use object_store::path::Path as ObjectPath;
-use records::{PostgresUrl, Records, RecordsSettings};
+use records::Records;
 use replicas::{Coordinate, SharedFacts};
 use store::{
     DiskSettings, Folder, StoreSettings, TiersSettings,
     tier::{ObjectSettings, Persist, RedisSettings, Secret, Service, TierSettings},
 };
 
+use super::records::RECORDS_FILE;
 use crate::config::{self, BackupTarget, Config, ObjectService, ObjectTier, RedisTier, Tier};
-
-/// The file with the records, where they are in no server.
-const RECORDS_FILE: &str = "records.db";
 
 /// The store of what is kept here.
 pub fn store(config: &Config) -> StoreSettings {
@@ -144,25 +142,6 @@ fn object(tier: &ObjectTier, name: String, extra_ca: Vec<Vec<u8>>) -> ObjectSett
     }
 }
 
-/// Where the records are.
-///
-/// # Errors
-/// An address that is none: a defect, since the configuration was checked.
-pub fn records(config: &Config) -> Result<RecordsSettings, String> {
-    match &config.records.postgres {
-        None => Ok(RecordsSettings::Sqlite {
-            path: config.data.join(RECORDS_FILE),
-        }),
-        Some(url) => {
-            let url: PostgresUrl = url
-                .expose()
-                .parse()
-                .map_err(|error: records::RecordsError| error.to_string())?;
-            Ok(RecordsSettings::postgres(url))
-        }
-    }
-}
-
 /// By what replicas agree. Nothing is asked yet.
 ///
 /// # Errors
@@ -230,24 +209,6 @@ pub fn has_data(config: &Config) -> bool {
 pub fn keeps_in_a_bucket(config: &Config) -> bool {
     let bucket = |tier: &Tier| matches!(tier, Tier::Object(_));
     config.storage.iter().any(bucket)
-}
-
-/// The records, open.
-///
-/// # Errors
-/// They cannot be reached, or are not for this version.
-pub async fn open_records(config: &Config) -> io::Result<Records> {
-    let settings = records(config).map_err(io::Error::other)?;
-    if let RecordsSettings::Sqlite { .. } = &settings {
-        fs::create_dir_all(&config.data).map_err(|error| store::at(&config.data, error))?;
-    }
-    Records::open(&settings).await.map_err(|error| {
-        io::Error::other(match &settings {
-            // It names the file.
-            RecordsSettings::Sqlite { .. } => error.to_string(),
-            RecordsSettings::Postgres { url, .. } => format!("{url}: {error}"),
-        })
-    })
 }
 
 /// Everything that is kept, for who cares for it beside a server. Call it within the runtime.
@@ -334,6 +295,8 @@ pub fn backups(config: &Config, target: &BackupTarget) -> Result<care::backup::T
 
 #[cfg(test)]
 mod tests {
+    use ::records::RecordsSettings;
+
     use super::*;
     use crate::config::{Env, Sources};
 
@@ -371,7 +334,7 @@ mod tests {
         assert!(tiers.above.is_empty() && tiers.below.is_empty());
         assert_eq!(tiers.disk.map(|disk| disk.max_size), Some(None));
         assert_eq!(store(&config).folder, Path::new("/d"));
-        let records = records(&config).unwrap();
+        let records = crate::wire::records(&config).unwrap();
         assert!(
             matches!(&records, RecordsSettings::Sqlite { path } if path == Path::new("/d/records.db")),
             "{records:?}"
@@ -432,7 +395,7 @@ mod tests {
     #[test]
     fn records_are_in_the_server_that_is_named() {
         let config = config("[records]\nurl = \"postgres://u:hunter2@h/d\"");
-        let records = records(&config).unwrap();
+        let records = crate::wire::records(&config).unwrap();
         let shown = format!("{records:?}");
         assert!(
             matches!(records, RecordsSettings::Postgres { .. }),
