@@ -48,7 +48,7 @@ macro_rules! codes {
 }
 
 codes! {
-    /// The request cannot be read: bad escapes, control characters.
+    /// The request cannot be read: bad escapes, control characters, not one Host.
     BadRequest = "bad_request", 400, Client;
     /// Anything but GET and HEAD.
     MethodNotAllowed = "method_not_allowed", 405, Client;

@@ -12,7 +12,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 use gomod::Request as Asking;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header::VIA};
+use http::{
+    HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version,
+    header::{HOST, VIA},
+};
 use hyper::body::Incoming;
 
 use super::{
@@ -252,6 +255,13 @@ impl Door {
                 request.method()
             );
             return Err(Refusal::new(Code::MethodNotAllowed, "", why));
+        }
+        // RFC 9112 3.2: of two a gateway in between may have believed the other one.
+        if request.version() == Version::HTTP_11
+            && request.headers().get_all(HOST).iter().take(2).count() != 1
+        {
+            let why = "an HTTP/1.1 request has exactly one Host header";
+            return Err(Refusal::new(Code::BadRequest, path, why));
         }
         let settings = self.settings.load();
         if path.len() > settings.max_path_bytes {

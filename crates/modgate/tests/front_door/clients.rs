@@ -216,3 +216,27 @@ async fn heads_and_paths_have_a_limit() {
     assert!(reply.starts_with("HTTP/1.1 431 "), "{reply}");
     assert_eq!(gate.get("/healthz").await.status, 200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_has_one_host() {
+    let lab = Lab::start().await;
+    let gate = limited(&lab, "", None).await;
+    for (hosts, version, status) in [
+        ("", "1.1", 400),
+        ("Host: a\r\nHost: b\r\n", "1.1", 400),
+        ("Host: a\r\nHost: a\r\n", "1.1", 400),
+        ("Host: a\r\n", "1.1", 200),
+        ("", "1.0", 200),
+    ] {
+        let request = format!("GET /healthz HTTP/{version}\r\n{hosts}Connection: close\r\n\r\n");
+        let reply = gate.raw(request).await;
+        let reply = String::from_utf8_lossy(&reply);
+        let line = format!("HTTP/{version} {status} ");
+        assert!(reply.starts_with(&line), "{hosts:?}: {reply}");
+        assert_eq!(
+            reply.contains("[modgate: bad_request]"),
+            status == 400,
+            "{reply}"
+        );
+    }
+}
