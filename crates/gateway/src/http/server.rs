@@ -358,6 +358,9 @@ mod tests {
         for listener in &listeners {
             assert_eq!(listener.local_addr().unwrap(), address);
         }
+        let _client = std::net::TcpStream::connect(address).unwrap();
+        let accepted = listeners.iter().find_map(|listener| listener.accept().ok());
+        assert!(accepted.unwrap().0.nodelay().unwrap(), "taken over");
         for workers in [1, 3] {
             let other = bind(address, workers).unwrap_err();
             assert_eq!(other.kind(), io::ErrorKind::AddrInUse, "{workers}");
