@@ -103,8 +103,11 @@ async fn a_lying_database_is_found_out() {
         let version = "lab.example/bad@v1.0.0";
         assert!(!go().run(&["mod", "download", version]).await.ok, "{lie:?}");
         assert_eq!(kept_zips(gate.data_dir()), 0, "{lie:?}");
-        let security = gate.logs().contains("SECURITY");
-        assert_eq!(security, wanted == "checksum_database_invalid", "{lie:?}");
+        if wanted == "checksum_database_invalid" {
+            gate.logged("SECURITY", 1).await;
+        } else {
+            assert!(!gate.logs().contains("SECURITY"), "{lie:?}");
+        }
         assert!(gate.metric(&format!("code=\"{wanted}\"")).await >= 2.0);
 
         // Nothing of the lie stays: with an honest database all is well at once.
@@ -380,7 +383,8 @@ async fn a_fork_stays_known_under_load_and_on_a_full_disk() {
         assert!(!evidence.exists());
     }
     let told = "nothing new is verified until an operator acts";
-    assert_eq!(gate.logs().matches(told).count(), 1);
+    let logs = gate.logged(told, 1).await;
+    assert_eq!(logs.matches(told).count(), 1);
     gate.logged("cannot write the evidence", 1).await;
     // An honest database does not make it forgotten; with room the evidence is written.
     sumdb.be_honest().await;

@@ -103,8 +103,8 @@ async fn clients_see_errors(transport: Transport) {
             assert_eq!(kept_zips(gate.data_dir()), kept, "{shown}");
         }
     }
-    let cut = gate.logs().matches("cut a connection").count();
-    assert!(cut >= 10, "most of them stream: {cut} were cut");
+    // Most of them stream.
+    gate.logged("cut a connection", 10).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
