@@ -37,6 +37,9 @@ use crate::{
     uses::NotedUses,
 };
 
+/// Longest wait of `/readyz` for the records: who asks it, Kubernetes for one, often takes no answer within a second for a no.
+const READY_LIMIT: Duration = Duration::from_millis(600);
+
 /// At least so long the index may take at the end.
 const LAST_NOTES: Duration = Duration::from_secs(2);
 
@@ -317,13 +320,16 @@ impl Gateway {
             let ok = tier.up && !tier.refuses;
             checks.push(("storage", ok, format!("{}: {state}", tier.name)));
         }
-        let asked = self.records.probe().await;
+        let asked = timeout(READY_LIMIT, self.records.probe()).await;
+        let asked = match asked {
+            Ok(asked) => asked.map_err(|error| error.to_string()),
+            Err(_) => Err("records: no answer in time".to_owned()),
+        };
         // A file of one's own is named only where something is wrong with it.
         if self.records.shared() || asked.is_err() {
-            let detail = asked
-                .as_ref()
-                .map_or_else(ToString::to_string, |()| self.records.place());
-            checks.push(("records", asked.is_ok(), detail));
+            let ok = asked.is_ok();
+            let detail = asked.err().unwrap_or_else(|| self.records.place());
+            checks.push(("records", ok, detail));
         }
         let replicas = self.replicas.get();
         if let Some(facts) = replicas.and_then(|replicas| replicas.facts.as_ref()) {

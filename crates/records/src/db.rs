@@ -26,6 +26,7 @@ use crate::{
     error::{RecordsError, RecordsErrorKind},
     reserve, schema,
     settings::{PostgresUrl, RecordsSettings},
+    silence::Silence,
     writer::Writer,
 };
 
@@ -66,6 +67,7 @@ pub(crate) enum Db {
         url: PostgresUrl,
         pool: PgPool,
         timeout: Duration,
+        silence: Arc<Silence>,
     },
 }
 
@@ -205,16 +207,43 @@ impl Db {
         }
     }
 
-    /// Runs `work` within the time limit, and says what went wrong without anything secret.
+    /// Runs `work` within the time limit, and says what went wrong without anything secret. A server that is silent is
+    /// not waited for again.
     pub(crate) async fn limited<T>(
         &self,
         doing: &'static str,
         work: impl Future<Output = Result<T, sqlx::Error>>,
     ) -> Result<T, RecordsError> {
-        let limit = match self {
-            Self::Sqlite { .. } => SQLITE_TIMEOUT,
-            Self::Postgres { timeout, .. } => *timeout,
-        };
+        // In a box, since those who ask hold the work of many questions.
+        match self {
+            Self::Sqlite { .. } => Box::pin(self.within(SQLITE_TIMEOUT, doing, work)).await,
+            Self::Postgres {
+                pool,
+                timeout,
+                silence,
+                ..
+            } => {
+                if silence.lasts() {
+                    return Err(RecordsError::silent(doing));
+                }
+                let done = Box::pin(self.within(*timeout, doing, work)).await;
+                match &done {
+                    Err(error) if error.kind == RecordsErrorKind::Timeout => {
+                        silence.begin(pool, *timeout);
+                    }
+                    _ => silence.end(),
+                }
+                done
+            }
+        }
+    }
+
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        doing: &'static str,
+        work: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, RecordsError> {
         match timeout(limit, work).await {
             Err(_) => Err(RecordsError::timeout(doing)),
             Ok(done) => self.unlimited(doing, done),
@@ -417,14 +446,15 @@ async fn open_postgres(
         url: url.clone(),
         pool: pool.clone(),
         timeout: limit,
+        silence: Arc::default(),
     };
     // Known at once, with its reason: a pool would try until its time is over and then only say that it was.
-    let connected = db.limited("connecting", pool.acquire()).await;
+    let connected = db.within(limit, "connecting", pool.acquire()).await;
     match connected {
         Ok(connection) => drop(connection),
         Err(error) if error.kind == RecordsErrorKind::Timeout => {
             let direct = db
-                .limited("connecting", url.options().connect())
+                .within(limit, "connecting", url.options().connect())
                 .await
                 .err()
                 .unwrap_or(error);

@@ -53,6 +53,15 @@ impl RecordsError {
         )
     }
 
+    /// It did not answer in time when it was asked last, and nobody waits for that again.
+    pub(crate) fn silent(doing: &'static str) -> Self {
+        Self::new(
+            RecordsErrorKind::Timeout,
+            doing,
+            "it did not answer in time before; it is asked again in the background".to_owned(),
+        )
+    }
+
     pub(crate) fn from_sql(error: &sqlx::Error, doing: &'static str) -> Self {
         let text = match error {
             // Could repeat a part of the address.

@@ -17,6 +17,7 @@ mod objects;
 mod reserve;
 mod schema;
 mod settings;
+mod silence;
 mod snapshot;
 mod tombstones;
 mod writer;

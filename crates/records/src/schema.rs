@@ -6,6 +6,10 @@
 //!
 //! sqlx's own runner takes no lock on SQLite, and refuses a schema that is newer than it knows; hence this one.
 
+use std::time::Duration;
+
+use tokio::time::sleep;
+
 use crate::{
     db::{Db, read_now, write_now},
     error::{RecordsError, RecordsErrorKind},
@@ -38,6 +42,8 @@ const LOCK: &str = "SELECT pg_advisory_xact_lock(30803245189555301)";
 
 /// How often it is tried while others, who do the same, hold the lock.
 const TRIES: usize = 3;
+/// How long after one that was not answered in time.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// Brings the schema to what this version needs. Many may start at once, on a disk that is slow to sync.
 pub(crate) async fn migrate(db: &Db) -> Result<(), RecordsError> {
@@ -45,6 +51,7 @@ pub(crate) async fn migrate(db: &Db) -> Result<(), RecordsError> {
         match migrate_once(db).await {
             Err(error) if error.kind == RecordsErrorKind::Timeout => {
                 tracing::warn!(%error, "trying again");
+                sleep(AGAIN).await;
             }
             done => return done,
         }

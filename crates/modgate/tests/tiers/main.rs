@@ -9,6 +9,7 @@ mod common;
 mod faults;
 mod matrix;
 mod reads;
+mod records_away;
 mod replicas;
 mod retired;
 mod told;

@@ -1,0 +1,59 @@
+//! The database of the records is away while a server runs.
+
+use std::time::{Duration, Instant};
+
+use testkit::{
+    gate::{Modgate, Options},
+    lab::Lab,
+    services::Postgres,
+};
+
+use crate::common::{self, module};
+
+/// Less than the time limits, of 5 s each, of all questions to the records: some 25.
+const ONCE: Duration = Duration::from_secs(30);
+
+/// Not every one of the questions that an answer takes, and not every answer, waits out the time limit.
+#[tokio::test]
+async fn records_that_do_not_answer_are_waited_for_once() {
+    let (lab, mut records) = tokio::join!(Lab::start(), Postgres::start());
+    let modules = ["one", "two", "three"].map(module);
+    for module in &modules {
+        lab.add(module.clone());
+    }
+    let config = format!(
+        "[records]\nurl = \"{}\"\n[replicas]\ncoordinate = \"postgres\"\n",
+        records.url()
+    );
+    let options = Options {
+        upstream: Some(lab.url()),
+        sumdb: Some("off".to_owned()),
+        config: Some(config),
+        ..Options::default()
+    };
+    let gate = Modgate::start(common::bin(), options).await;
+    records.kill();
+    let began = Instant::now();
+    for module in &modules {
+        let list = format!("/{}/@v/list", module.path());
+        for path in [list, module.url_path("info"), module.url_path("zip")] {
+            let reply = gate.get(&path).await;
+            assert_eq!(reply.status, 200, "{path}: {}", reply.text());
+        }
+    }
+    assert!(began.elapsed() < ONCE, "{:?}", began.elapsed());
+    let asked = Instant::now();
+    let ready = gate.get("/readyz").await;
+    assert!(ready.text().contains("records: "), "{}", ready.text());
+    assert!(asked.elapsed() < Duration::from_secs(4));
+
+    records.restart().await;
+    common::eventually("the records are asked again", async || {
+        let ready = gate.get("/readyz").await.text();
+        ready.contains(&format!(
+            "\"detail\":\"{}\"",
+            records.url().replace("modgate@", "")
+        ))
+    })
+    .await;
+}

@@ -1,0 +1,65 @@
+//! A PostgreSQL that does not answer: it is asked in the background whether it does again, and until then nobody waits
+//! out the same time limit once more.
+
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use sqlx::{Connection as _, PgPool};
+use tokio::time::{sleep, timeout};
+
+use crate::db::Lent;
+
+/// Between two questions.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Whether a server is silent.
+#[derive(Debug, Default)]
+pub(crate) struct Silence(AtomicBool);
+
+impl Silence {
+    pub(crate) fn lasts(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// It answered, with an error perhaps.
+    pub(crate) fn end(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    /// It did not answer within `limit`. One that is well, and was only asked for much, is found to be so at once.
+    pub(crate) fn begin(self: &Arc<Self>, pool: &PgPool, limit: Duration) {
+        if !self.0.swap(true, Ordering::Relaxed) {
+            tokio::spawn(ask_again(Arc::downgrade(self), pool.clone(), limit));
+        }
+    }
+}
+
+async fn ask_again(silence: Weak<Silence>, pool: PgPool, limit: Duration) {
+    loop {
+        let asked = async {
+            let mut lent = Lent::new(pool.acquire().await?);
+            lent.connection().ping().await?;
+            lent.give_back();
+            Ok(())
+        };
+        let answered = match timeout(limit, asked).await {
+            Err(_) | Ok(Err(sqlx::Error::PoolTimedOut)) => false,
+            // An error is for whoever asks next.
+            Ok(Ok(()) | Err(_)) => true,
+        };
+        let Some(silence) = silence.upgrade().filter(|silence| silence.lasts()) else {
+            return;
+        };
+        if answered {
+            silence.end();
+            return;
+        }
+        drop(silence);
+        sleep(PAUSE).await;
+    }
+}
