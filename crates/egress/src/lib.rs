@@ -37,7 +37,14 @@ use network::Network;
 
 /// The way out. Cheap to clone and to make: clients are set up on first use.
 #[derive(Clone)]
-pub struct Egress(Arc<Inner>);
+pub struct Egress(Arc<Inner>, Agent);
+
+/// As what it asks, to those who read the name of a program.
+#[derive(Debug, Clone, Copy)]
+enum Agent {
+    Ours,
+    Git,
+}
 
 struct Inner {
     network: Network,
@@ -57,11 +64,18 @@ impl Egress {
     }
 
     fn make(network: NetworkSettings, credentials: Credentials, lookup: Option<Lookup>) -> Self {
-        Self(Arc::new(Inner {
+        let inner = Inner {
             network: Network::new(network),
             credentials,
             clients: Clients::new(lookup),
-        }))
+        };
+        Self(Arc::new(inner), Agent::Ours)
+    }
+
+    /// The same, for questions in git's own protocol: some hosts answer these only to who begins its name as git does.
+    #[must_use]
+    pub fn as_git(&self) -> Self {
+        Self(Arc::clone(&self.0), Agent::Git)
     }
 
     /// The settings it was made with.

@@ -4,19 +4,22 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, VIA};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT, VIA};
 use reqwest::{Response, Url};
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::{EgressError, EgressErrorKind, explain};
 use crate::redirect::{MAX_REDIRECTS, redirect};
-use crate::{Egress, Grant};
+use crate::{Agent, Egress, Grant};
 
 /// Longest wait for a connection to an address that a stranger named.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
 /// Longest wait for the end of a body that has come.
 const END_WITHIN: Duration = Duration::from_millis(50);
+
+/// Who asks in git's own protocol: the oldest git that does it as well, which nobody answers otherwise than a new one.
+const GIT: &str = concat!("git/2.37.0 (modgate/", env!("CARGO_PKG_VERSION"), ")");
 
 /// What is asked, and how.
 #[derive(Debug, Clone)]
@@ -212,6 +215,9 @@ impl Egress {
                     request.body(post.body.clone())
                 }
             };
+            if matches!(self.1, Agent::Git) {
+                request = request.header(USER_AGENT, GIT);
+            }
             if let Some((name, value)) = granted.and_then(Grant::header) {
                 request = request.header(name, value);
             }

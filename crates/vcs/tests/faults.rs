@@ -253,6 +253,11 @@ async fn a_server_that_lets_only_git_in() {
     assert_eq!(list(&direct, MODULE).await.unwrap().len(), 2);
     zip(&direct, MODULE, "v1.0.0").await.unwrap();
     info(&direct, MODULE, "main").await.unwrap();
+    // Also where it is tried out whether the repository that a path names answers.
+    let named = "git.golden.test/small";
+    lab.forge.alias(named, "small");
+    lab.forge.fault(named, Some(Fault::OnlyGit));
+    assert_eq!(list(&direct, URL).await.unwrap().len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

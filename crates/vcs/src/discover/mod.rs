@@ -320,6 +320,7 @@ impl Discovery {
         // Only the status counts, the list of refs may be long.
         let answer = self
             .egress
+            .as_git()
             .open(ask)
             .await
             .map_err(|error| page::from_egress(&what, error))?;

@@ -52,7 +52,7 @@ pub(crate) async fn advertised(
     };
     within(limit, &what, async {
         // git follows no redirect either; where one leads is found out elsewhere.
-        match page.egress.open_here(ask, None).await {
+        match page.egress.as_git().open_here(ask, None).await {
             Ok(answer) if answer.status() == 200 && is_smart(&answer) => {
                 let refs = read(answer).await?;
                 Ok(refs.map_or(Advertised::Nothing, Advertised::Refs))

@@ -103,7 +103,7 @@ pub(super) async fn posted(
     // first commit.
     let git = index_pack(mirror, bounds)?;
     within(bounds.time, &what, async {
-        let answer = match page.egress.open_here(ask, Some(post)).await {
+        let answer = match page.egress.as_git().open_here(ask, Some(post)).await {
             Ok(answer) if answer.status() == 200 => answer,
             // Of these it will say the same tomorrow; others may be the login's or the hour's.
             Ok(answer) if matches!(answer.status(), 400 | 404 | 405 | 406 | 411 | 415 | 501) => {
