@@ -72,11 +72,14 @@ impl BzrRepository {
         }
     }
 
-    /// The tags with a prefix, sorted by name.
+    /// The tags with a prefix, sorted by name. Those that a merge brought along are left out: the revisions of other branches
+    /// have no plain number (`4.1.1`), and cannot be asked for.
     pub(crate) async fn tags(&mut self, prefix: &str) -> Result<Vec<Tag>, Trouble> {
         self.pull(false).await?;
         let tags = self.all_tags().await?.into_iter();
-        let named = tags.filter(|(name, _)| name.starts_with(prefix));
+        let named = tags
+            .filter(|(name, _)| name.starts_with(prefix))
+            .filter(|(_, number)| number.parse::<u64>().is_ok());
         let mut tags: Vec<Tag> = named.map(|(name, hash)| Tag { name, hash }).collect();
         tags.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(tags)

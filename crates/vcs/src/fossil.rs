@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::git::mirror::blocking;
 use crate::process::{self, Exit};
 use crate::program::{Scratch, failed, http_proxy, unpacked, usable};
-use crate::repository::{Commit, Trouble};
+use crate::repository::{Commit, Tag, Trouble};
 use crate::whole::{Whole, is_plain};
 use crate::zip::Files;
 use crate::{DirectError, ErrorKind};
@@ -61,6 +61,12 @@ impl FossilRepository {
             max_bytes,
             scratch,
         })
+    }
+
+    /// None, as for the go command, which lists none either; but only of a repository that answers.
+    pub(crate) async fn tags(&mut self) -> Result<Vec<Tag>, Trouble> {
+        self.pull(false).await?;
+        Ok(Vec::new())
     }
 
     /// The commit that a revision names. What is not known is looked for after a pull.

@@ -193,6 +193,10 @@ impl HgRepository {
         let (Some(hash), Some(time)) = (hash, time) else {
             return Err(Trouble::Mirror(format!("hg log said {head:?}")));
         };
+        // What hg has before the first commit, and takes for the newest where there is none, is no commit.
+        if hash.bytes().all(|digit| digit == b'0') {
+            return Err(unknown().into());
+        }
         let mut tags: Vec<String> = tags
             .lines()
             .filter(|tag| *tag != "tip")

@@ -76,7 +76,27 @@ async fn what_names_a_commit_of_mercurial() {
     hg(&lab, &["bookmark", "-r", "0", "v1.5.0"]);
     let at = lab.query("vcs.example/h", "@").await.unwrap();
     assert_eq!(at, "v1.2.0", "the tag of that commit");
-    for none in ["v1.5.0", "ffffffff", &"f".repeat(40), "-@"] {
+    for none in [
+        "v1.5.0",
+        "ffffffff",
+        &"f".repeat(40),
+        "-@",
+        "null",
+        "0000000",
+    ] {
+        let error = lab.query("vcs.example/h", none).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::NotFound, "{none}: {error}");
+    }
+}
+
+/// hg itself takes what is before all commits for the newest one, and archives nothing of it.
+#[tokio::test]
+async fn a_mercurial_repository_without_commits() {
+    let lab = lab(Kind::Hg, Duration::from_mins(1));
+    std::fs::create_dir(lab.folder.path().join("h")).unwrap();
+    hg(&lab, &["init"]);
+    assert!(lab.versions("vcs.example/h").await.is_empty());
+    for none in ["latest", "tip", "v0.0.0-19700101000000-000000000000"] {
         let error = lab.query("vcs.example/h", none).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::NotFound, "{none}: {error}");
     }
@@ -201,6 +221,9 @@ async fn a_fossil_repository() {
     std::fs::rename(top.join("h"), top.join("away")).unwrap();
     let error = lab.query(path, "trunk").await.unwrap_err();
     assert_ne!(error.kind, ErrorKind::NotFound, "{error}");
+    let module = crate::fixture::module(path);
+    let error = lab.direct.versions(&module).await.unwrap_err();
+    assert_ne!(error.kind, ErrorKind::NotFound, "{error}");
     assert_eq!(lab.query(path, "v1.1.0").await.unwrap(), "v1.1.0");
     std::fs::rename(top.join("away"), top.join("h")).unwrap();
     // A clone that is damaged is made anew.
@@ -241,6 +264,21 @@ async fn a_bazaar_branch() {
         let error = lab.query(path, bad).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::NotFound, "{bad}: {error}");
     }
+    // What was tagged in a branch before it was merged is no version here, and hides none.
+    let side = lab.folder.path().join("side");
+    let bzr_side = |args: &[&str]| run(&side, "bzr", args);
+    bzr(&["branch", "-q", ".", "../side"]);
+    std::fs::write(side.join("b.go"), "package h\n").unwrap();
+    bzr_side(&["add", "-q"]);
+    bzr_side(&["commit", "-q", "-m", "x"]);
+    bzr_side(&["tag", "-q", "v1.6.0"]);
+    std::fs::write(work.join("a.go"), "package h // 3\n").unwrap();
+    commit("02");
+    bzr(&["merge", "-q", "../side"]);
+    commit("03");
+    bzr(&["tag", "-q", "v2.0.0"]);
+    assert_eq!(lab.versions(path).await, ["v1.0.0", "v1.1.0"]);
+    assert_eq!(lab.query(path, "latest").await.unwrap(), "v1.1.0");
     std::fs::rename(&work, lab.folder.path().join("away")).unwrap();
     assert_eq!(lab.query(path, "v1.1.0").await.unwrap(), "v1.1.0");
     assert!(lab.query(path, "latest").await.is_err());

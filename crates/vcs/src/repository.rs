@@ -204,8 +204,7 @@ impl Repository {
             Self::Hg(hg) => hg.tags(prefix).await,
             Self::Svn(svn) => svn.tags(prefix).await,
             Self::Bzr(bzr) => bzr.tags(prefix).await,
-            // Nor does the go command list them.
-            Self::Fossil(_) => Ok(Vec::new()),
+            Self::Fossil(fossil) => fossil.tags().await,
         }
     }
 
@@ -247,10 +246,11 @@ impl Repository {
         }
     }
 
-    /// The tags with a prefix that are on the commit or its ancestors.
+    /// The tags with a prefix that are on the commit or its ancestors. Those that are on the commit itself, though the
+    /// server did not tell, are noted in it.
     pub(crate) async fn merged_tags(
         &mut self,
-        commit: &Commit,
+        commit: &mut Commit,
         prefix: &str,
     ) -> Result<Vec<String>, Trouble> {
         match self {

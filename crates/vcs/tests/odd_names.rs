@@ -104,10 +104,12 @@ async fn a_server_that_does_not_tell_what_annotated_tags_are_about() {
     history.annotated("v1.1.1", "two");
     history.annotated("v1.2.0", "three");
     history.commit("main", "four", [change::file("b.go", "package a\n")]);
-    add(&lab, &history);
+    history.reference("refs/heads/tagged", "three");
+    let built = add(&lab, &history);
+    let three = built.hash("three");
     let told = async |direct: &Arc<Direct>| {
         let mut told = Vec::new();
-        for query in ["v1.1.1", "v1.2.0", "latest", "main"] {
+        for query in ["v1.1.1", "v1.2.0", "latest", "main", "tagged", three] {
             let said = info(direct, MODULE, query).await.unwrap();
             told.push((said.version, said.time));
         }

@@ -125,10 +125,11 @@ impl GitRepository {
         self.objects()?.commits(&hashes).await
     }
 
-    /// The tags with a prefix that are on the commit or its ancestors.
+    /// The tags with a prefix that are on the commit or its ancestors. Those that are on the commit itself, though the
+    /// server did not tell, are noted in it: not every server tells what annotated tags are about.
     pub(crate) async fn merged_tags(
         &mut self,
-        commit: &Commit,
+        commit: &mut Commit,
         prefix: &str,
     ) -> Result<Vec<String>, Trouble> {
         let refs = self.refs().await?;
@@ -140,7 +141,7 @@ impl GitRepository {
         let what = "git for-each-ref";
         let mut git = command::local(&self.mirror.folder);
         // With a pattern, git may stop at commits that are older than what is before them, and miss tags.
-        git.args(["for-each-ref", "--format=%(refname)"]);
+        git.args(["for-each-ref", "--format=%(*objectname) %(refname)"]);
         git.arg(format!("--merged={}", commit.hash));
         let limit = self.bounds.time;
         within(limit, what, async {
@@ -154,13 +155,19 @@ impl GitRepository {
                 .read_until(b'\n', &mut line)
                 .await
             {
-                let tag = line
+                let told = line
                     .strip_suffix(b"\n")
-                    .and_then(|line| line.strip_prefix(TAGS.as_bytes()));
-                let tag = tag.and_then(|tag| std::str::from_utf8(tag).ok());
-                let tag = tag.filter(|tag| tag.starts_with(&like_version));
+                    .and_then(|line| std::str::from_utf8(line).ok())
+                    .and_then(|line| line.split_once(' '))
+                    .and_then(|(about, name)| Some((about, name.strip_prefix(TAGS)?)));
+                let told = told.filter(|(_, tag)| tag.starts_with(&like_version));
                 // What is gone from the repository may still be here.
-                merged.extend(tag.filter(|tag| refs.tag(tag).is_some()).map(str::to_owned));
+                if let Some((about, tag)) = told.filter(|(_, tag)| refs.tag(tag).is_some()) {
+                    if about == commit.hash && !commit.tags.iter().any(|seen| seen == tag) {
+                        commit.tags.push(tag.to_owned());
+                    }
+                    merged.push(tag.to_owned());
+                }
                 line.clear();
             }
             let exit = running.finish().await?;

@@ -13,10 +13,10 @@ impl Module {
     /// The version of a commit. `asked` is the query that led to it, or nothing for the tip of the default branch.
     pub(super) async fn convert(
         &mut self,
-        commit: Commit,
+        mut commit: Commit,
         asked: &str,
     ) -> Result<Located, Trouble> {
-        let (version, folder, go_mod) = self.version_for(&commit, asked).await?;
+        let (version, folder, go_mod) = self.version_for(&mut commit, asked).await?;
         let mut origin = Origin {
             vcs: self.repository.vcs().to_owned(),
             url: self.root.url.clone(),
@@ -54,7 +54,7 @@ impl Module {
         })
     }
 
-    async fn version_for(&mut self, commit: &Commit, asked: &str) -> Result<Checked, Trouble> {
+    async fn version_for(&mut self, commit: &mut Commit, asked: &str) -> Result<Checked, Trouble> {
         if let Some(version) = Version::parse(asked).ok().filter(Version::is_pseudo) {
             let checked = self.check(commit, asked, asked).await?;
             self.prove(commit, &version).await?;
@@ -102,10 +102,15 @@ impl Module {
             };
         }
         if base.is_none() {
+            let seen = commit.tags.len();
             let merged = self
                 .repository
                 .merged_tags(commit, &self.tag_prefix)
                 .await?;
+            if commit.tags.len() > seen {
+                // With all of its tags it may be a version.
+                return Box::pin(self.version_for(commit, asked)).await;
+            }
             let versions = merged
                 .iter()
                 .filter_map(|tag| Some(self.version_of(tag)?.0.to_owned()));
