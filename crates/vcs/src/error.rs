@@ -79,8 +79,16 @@ impl DirectError {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::DiskFull,
             _ => ErrorKind::Disk,
         };
-        Self::new(kind, format!("{what}: {error}"))
-            .hint("check the folder of mirrors: free space, permissions")
+        // Nothing heals this by itself: folders are made wherever there is nothing.
+        let in_the_way = matches!(
+            error.kind(),
+            io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory
+        );
+        Self::new(kind, format!("{what}: {error}")).hint(if in_the_way {
+            "something that is no folder is in the place of vcs/ in the data folder, or of a mirror in it: move it away"
+        } else {
+            "check the folder of mirrors (vcs/ in the data folder): free space, permissions"
+        })
     }
 }
 

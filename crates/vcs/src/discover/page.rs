@@ -55,6 +55,18 @@ pub(crate) async fn imports(
             ErrorKind::NotFound,
             &format!("the page is in {}, not in UTF-8", charset.0),
         ),
+        (200, Ok(_)) if page.cut => DirectError {
+            hint: Some(format!(
+                "the tags must stand near the beginning; where the repository is can be said in [[vcs]] prefix = \"{path}\" too"
+            )),
+            ..unknown(
+                ErrorKind::NotFound,
+                &format!(
+                    "the first {} KiB of the page, which is longer, have no go-import meta tags",
+                    MAX_PAGE_BYTES / 1024
+                ),
+            )
+        },
         (200, Ok(_)) => unknown(ErrorKind::NotFound, "the page has no go-import meta tags"),
         (status, _) => unknown(ErrorKind::NotFound, &format!("{host} answered {status}")),
     })

@@ -170,7 +170,7 @@ async fn pages_are_believed_where_they_may_be() {
         ),
         (
             "a.example/late",
-            "NotFound: unrecognized import path \"a.example/late\": the page has no go-import meta tags",
+            "NotFound: unrecognized import path \"a.example/late\": the first 64 KiB of the page, which is longer, have no go-import meta tags",
         ),
         ("a.example/404", "git a.example/404 https://a.example/r"),
         (
