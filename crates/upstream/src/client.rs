@@ -37,6 +37,27 @@ impl SendError {
             reset: false,
         }
     }
+
+    /// The same, of the host that a redirect led to: else the upstream itself would be looked at.
+    fn at(self, url: &Url) -> Self {
+        Self {
+            text: tidy(&format!(
+                "redirected to {}: {}",
+                host_and_port(url),
+                self.text
+            )),
+            ..self
+        }
+    }
+}
+
+/// Where a URL leads, without the rest of it: there may be a signature in that.
+fn host_and_port(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
 }
 
 impl From<EgressError> for SendError {
@@ -65,6 +86,8 @@ pub(crate) struct Sent {
     pub(crate) user: Option<String>,
     /// Whether it, or a redirect on the way to it, came from a gateway of this kind.
     pub(crate) from_gateway: bool,
+    /// Who answered, where a redirect led to another host or port.
+    pub(crate) elsewhere: Option<String>,
 }
 
 /// The coding of an answer, such as `gzip`, if it has one: its bytes are not those of the file then.
@@ -138,7 +161,8 @@ pub(crate) async fn get_path(
         }
         let response = request.send().await.map_err(|error| {
             let error = explain(&error, settings.connect_timeout);
-            if named { error.into() } else { astray(error) }
+            let error = if named { error.into() } else { astray(error) };
+            if at_home { error } else { error.at(&url) }
         })?;
         let mut via = response.headers().get_all(VIA).iter();
         from_gateway |= via.any(|via| via.to_str().is_ok_and(names_gateway));
@@ -158,6 +182,7 @@ pub(crate) async fn get_path(
                 grant,
                 user,
                 from_gateway,
+                elsewhere: (!at_home).then(|| host_and_port(&url)),
             });
         };
         url = next;

@@ -323,6 +323,7 @@ impl Peer {
             grant,
             user,
             from_gateway,
+            elsewhere,
         } = match tokio::time::timeout(limit, sent).await {
             Ok(Ok(sent)) => sent,
             Ok(Err(error)) => {
@@ -389,8 +390,13 @@ impl Peer {
         }
         self.health.count(STATUS);
         let mut text = format!("answered {}", actual.as_u16());
+        if let Some(host) = &elsewhere {
+            text = format!("redirected to {host}, which {text}");
+        }
         let with_credential = user.is_some();
-        if matches!(actual, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        // Elsewhere nobody is ever asked with one.
+        if elsewhere.is_none() && matches!(actual, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+        {
             text = match user {
                 Some(user) => format!("{text} to {user}"),
                 None => format!("{text} without a credential"),

@@ -124,6 +124,27 @@ async fn redirects_do_not_lead_inside() {
     assert_eq!(line(&listed, &elsewhere).await, "secret");
 }
 
+/// What fails behind a redirect is said of the host that it led to: the upstream is well.
+#[tokio::test]
+async fn what_fails_behind_a_redirect_is_named() {
+    let refuses = Server::always(Reply::Status(403));
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let dead = nobody.local_addr().unwrap();
+    drop(nobody);
+    for (to, want) in [
+        (
+            refuses.addr,
+            "Status: redirected to HOST, which answered 403",
+        ),
+        (dead, "Connect: redirected to HOST: connection refused"),
+    ] {
+        let signed = format!("http://{to}/a.zip?signature=s3cret");
+        let redirects = Server::start(move |_, _| Reply::Redirect(signed.clone()));
+        let got = line(&upstreams(quick()), &redirects.url()).await;
+        assert_eq!(got, want.replace("HOST", &to.to_string()));
+    }
+}
+
 /// What the administrator named may be inside: the upstream's own host, on another port too, and other upstreams.
 #[tokio::test]
 async fn redirects_lead_to_what_the_administrator_named() {
