@@ -10,6 +10,7 @@ mod background;
 mod below;
 mod changeable;
 mod check_zip;
+mod choose;
 mod denials;
 mod epoch;
 mod failure;

@@ -134,7 +134,7 @@ async fn a_commit_that_somebody_asked_for_is_not_the_latest() {
     // What the chain itself called the latest stays so while it is kept, whatever becomes of the repository.
     lab.heal();
     lab.remove("lab.example/a", LATER);
-    assert_eq!(latest().await, COMMIT);
+    assert_eq!(said(&gate.get(LATEST).await), COMMIT);
     lab.fault("/@latest", Fault::Status(404), None);
     assert_eq!(latest().await, "module_not_found", "nothing of it is kept");
     keep(&gate, &at(COMMIT)).await;
@@ -152,6 +152,30 @@ async fn a_commit_that_somebody_asked_for_is_not_the_latest() {
         said(&gate.get(LATEST).await) == "v0.1.0"
     })
     .await;
+}
+
+/// As go, which finds no matching version then: `@latest` still says what there is, for go to read its go.mod.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_retracts_itself_is_not_the_latest() {
+    let lab = Lab::start().await;
+    let retracting = "module lab.example/a\n\ngo 1.21\n\nretract [v0.0.0-0, v0.0.1]\n";
+    lab.add(at(COMMIT).file("go.mod", retracting));
+    let gate = gate(&lab, "off", ANEW).await;
+    let latest = "/lab.example/a/@v/latest.info";
+    lab.fault(".mod", Fault::Status(503), None);
+    assert_eq!(said(&gate.get(latest).await), "upstream_unavailable");
+    lab.heal();
+    assert_eq!(said(&gate.get(latest).await), "version_not_found");
+    assert_eq!(said(&gate.get(LATEST).await), COMMIT);
+    let go = Go::new()
+        .proxy(&gate.url())
+        .sumdb("off")
+        .module("module x\n");
+    let none = go.run(&["list", "-m", "lab.example/a@latest"]).await;
+    assert!(
+        !none.ok && none.stderr.contains("no matching versions"),
+        "{none:?}"
+    );
 }
 
 /// Nobody can be asked: then the newest of what is kept is the best that can be said.
