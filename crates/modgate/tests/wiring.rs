@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, process::Stdio, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use modgate::{
@@ -21,6 +21,7 @@ use testkit::{
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinHandle,
+    time::timeout,
 };
 
 /// How long what is to come may take.
@@ -176,6 +177,39 @@ async fn a_server_waits_for_its_database_and_for_no_wrong_one() {
         failed.logs.contains("nobodys") && !failed.logs.contains(waits),
         "{}",
         failed.logs
+    );
+}
+
+/// As the first process of a container, which no signal ends that it does not listen for.
+#[tokio::test]
+async fn a_server_that_waits_for_its_database_can_be_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    // It takes connections, and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!(
+        "postgres://m@{}/m?sslmode=disable",
+        silent.local_addr().unwrap()
+    );
+    let file = folder.path().join("modgate.toml");
+    let toml = format!("listen = \"127.0.0.1:0\"\nchain = \"off\"\n[records]\nurl = \"{url}\"\n");
+    std::fs::write(&file, toml).unwrap();
+    let mut server = tokio::process::Command::new(env!("CARGO_BIN_EXE_modgate"));
+    server.arg("serve").arg("--config").arg(&file).arg("--data");
+    server.arg(folder.path().join("data"));
+    server.env_remove("MODGATE_TEST_OFFLINE").kill_on_drop(true);
+    let mut server = server.stderr(Stdio::piped()).spawn().unwrap();
+    silent.accept().await.unwrap();
+    let pid = server.id().unwrap().to_string();
+    let mut kill = tokio::process::Command::new("kill");
+    let told = kill.args(["-TERM", &pid]).status();
+    assert!(told.await.unwrap().success());
+    let done = timeout(LIMIT, server.wait_with_output()).await.unwrap();
+    let done = done.unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{said}");
+    assert!(
+        said.contains("told to stop before the records could be reached"),
+        "{said}"
     );
 }
 

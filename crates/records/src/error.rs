@@ -30,6 +30,13 @@ pub enum RecordsErrorKind {
     Other,
 }
 
+impl RecordsErrorKind {
+    /// Whether it may be over soon, with nothing changed here.
+    pub fn passes(self) -> bool {
+        matches!(self, Self::Unavailable | Self::Timeout)
+    }
+}
+
 /// Why a database did not do what it was asked.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("records: {doing}: {text}")]

@@ -84,7 +84,21 @@ async fn serve(
     open_files::allow(config);
     let store = Arc::new(Store::open(&wire::store(config)).map_err(|error| error.to_string())?);
     let tiers = Tiers::open(&wire::tiers(config), store).map_err(|error| error.to_string())?;
-    let records = Arc::new(wire::await_records(config).await.map_err(text)?);
+    // Before anything is waited for, and before anybody can know that it runs, so that none is lost.
+    let mut signals = (
+        signal(SignalKind::terminate()).map_err(text)?,
+        signal(SignalKind::interrupt()).map_err(text)?,
+        signal(SignalKind::hangup()).map_err(text)?,
+    );
+    let opened = tokio::select! {
+        opened = wire::await_records(config) => Some(opened.map_err(text)?),
+        _ = signals.0.recv() => None,
+        _ = signals.1.recv() => None,
+    };
+    let Some(records) = opened.map(Arc::new) else {
+        tracing::info!("told to stop before the records could be reached");
+        return Ok(());
+    };
     // Before what is retired is read, and before anybody is served.
     let facts = wire::shared_facts(config, &records)?;
     if let Some(facts) = &facts {
@@ -133,12 +147,6 @@ async fn serve(
         .map_err(|error| error.to_string())?;
     let listeners = server::bind(config.listen, workers())
         .map_err(|error| cannot_listen(config.listen, &error))?;
-    // Before anybody can know that it runs, so that none is lost.
-    let signals = (
-        signal(SignalKind::terminate()).map_err(text)?,
-        signal(SignalKind::interrupt()).map_err(text)?,
-        signal(SignalKind::hangup()).map_err(text)?,
-    );
     let address = listeners
         .first()
         .map_or(Ok(config.listen), TcpListener::local_addr);
@@ -155,6 +163,7 @@ async fn serve(
     .map_err(text)?;
     let running = Running {
         sources,
+        started: loaded.clone(),
         loaded,
         gateway: Arc::clone(&gateway),
         door,
@@ -291,6 +300,8 @@ fn instance() -> String {
 /// What must be at hand to take changes while serving.
 struct Running {
     sources: Sources,
+    /// What the process began with: settings that it takes at its start are still those.
+    started: Loaded,
     loaded: Loaded,
     gateway: Arc<Gateway>,
     door: Arc<Door>,
@@ -400,8 +411,12 @@ impl Running {
                 return Err(loaded.watched_files);
             }
         };
+        // What is again as this process began with it waits for nothing.
+        let waiting = changes_needing_restart(&self.started, &loaded);
         for name in changes_needing_restart(&self.loaded, &loaded) {
-            tracing::warn!("{name} changed: it takes effect at the next start");
+            if waiting.contains(&name) {
+                tracing::warn!("{name} changed: it takes effect at the next start");
+            }
         }
         if let (Some(certificate), Some(tls)) = (&self.certificate, &loaded.config.tls) {
             certificate.set(tls.pair.clone());

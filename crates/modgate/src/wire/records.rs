@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ::records::{PostgresUrl, Records, RecordsError, RecordsErrorKind, RecordsSettings};
+use ::records::{PostgresUrl, Records, RecordsError, RecordsSettings};
 use tokio::time::sleep;
 
 use crate::config::Config;
@@ -66,10 +66,7 @@ pub async fn await_records(config: &Config) -> io::Result<Records> {
             }
             Err(error) => error,
         };
-        let away = matches!(
-            error.kind,
-            RecordsErrorKind::Unavailable | RecordsErrorKind::Timeout
-        );
+        let away = error.kind.passes();
         let postgres = matches!(settings, RecordsSettings::Postgres { .. });
         let error = not_open(&settings, &error);
         if !away || !postgres || begin.elapsed() > RECORDS_PATIENCE {

@@ -247,6 +247,19 @@ async fn a_new_configuration_is_taken_without_dropping_a_connection() {
     assert!(going.bytes().await.unwrap() == big.zip());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_the_next_start_is_said() {
+    let gate = with_config(in_file("off", "")).await;
+    for (n, more) in ["[cache]\nmemory = \"1MiB\"\n", ""].iter().enumerate() {
+        gate.rewrite_config(&in_file("off", more));
+        gate.logged("configuration read again", n + 1).await;
+    }
+    // It is as it was: nothing waits.
+    let logs = gate.logged("takes effect at the next start", 1).await;
+    let said = logs.matches("takes effect at the next start").count();
+    assert_eq!(said, 1, "{logs}");
+}
+
 /// As when a `ConfigMap` comes before the `Secret` that it names.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_configuration_is_tried_again_when_the_file_it_lacks_is_there() {
