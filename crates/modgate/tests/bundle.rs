@@ -531,6 +531,14 @@ async fn a_version_of_the_graph_that_is_gone_is_left_out_if_that_is_said() {
     let done = command(&what, &folders.at("none"), &from);
     assert_eq!(done.status.code(), Some(1), "{}", said(&done));
     assert!(!said(&done).contains("hint: --allow-missing"));
+    // Where nobody is, is said without the password.
+    let nobody = [&what[..], &["--from", "http://me:s3cret@127.0.0.1:9"]].concat();
+    let done = command(&nobody, &folders.at("none"), &from);
+    let told = said(&done);
+    assert!(
+        told.contains("http://127.0.0.1:9 cannot be asked") && !told.contains("s3cret"),
+        "{told}"
+    );
 
     let done = command(
         &["export", "--out", &bundle, "lab.example/used@v9.0.0"],

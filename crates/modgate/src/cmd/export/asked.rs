@@ -221,8 +221,14 @@ impl Asked {
 
     async fn send(&self, url: &str) -> Result<Response, Miss> {
         let sent = timeout(ANSWER, self.client.get(url).send()).await;
-        let sent = sent.map_err(|_| Miss::Trouble("the gateway does not answer".to_owned()))?;
-        sent.map_err(|error| trouble(&error))
+        let sent = sent.map_err(|_| Miss::Trouble(format!("{} does not answer", host(url))))?;
+        sent.map_err(|error| {
+            let mut why = format!("{} cannot be asked: {}", host(url), deepest(&error));
+            if error.is_connect() {
+                why += "; if the gateway listens elsewhere, say where by --from URL";
+            }
+            Miss::Trouble(why)
+        })
     }
 }
 
@@ -241,19 +247,27 @@ pub(super) async fn off<T: Send + 'static>(
     spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
-/// An error, without the address: there may be a password in it.
-fn trouble(error: &reqwest::Error) -> Miss {
+/// Where a URL leads, without the rest of it: there may be a password or a signature in that.
+fn host(url: &str) -> String {
+    url.parse().map_or_else(
+        |_| "the gateway".to_owned(),
+        |url: Url| url.origin().ascii_serialization(),
+    )
+}
+
+/// What is at the bottom of an error: above it the whole address is named.
+fn deepest(error: &reqwest::Error) -> String {
     let mut deepest: &dyn std::error::Error = error;
     while let Some(next) = deepest.source() {
         deepest = next;
     }
-    Miss::Trouble(format!("the gateway cannot be asked: {deepest}"))
+    deepest.to_string()
 }
 
 async fn next(answer: &mut Response) -> Result<Option<Bytes>, Miss> {
     let block = timeout(SILENCE, answer.chunk()).await;
     let block = block.map_err(|_| Miss::Trouble("the answer stopped".to_owned()))?;
-    block.map_err(|error| trouble(&error))
+    block.map_err(|error| Miss::Trouble(format!("the answer broke off: {}", deepest(&error))))
 }
 
 async fn good(mut answer: Response) -> Result<Response, Miss> {
