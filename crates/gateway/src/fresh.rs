@@ -18,7 +18,7 @@ use store::{
     Folder, Key,
     folder::{Entry, Filed},
 };
-use tokio::time::sleep;
+use tokio::{task::spawn_blocking, time::sleep};
 
 use crate::{gateway::Gateway, keep::now_ms, refresh::kept_folder};
 
@@ -62,7 +62,8 @@ impl Gateway {
             tracing::warn!(%error, "cannot look through the answers in the records; they stay for now");
         }
         // What was there before the records were shared goes too.
-        let tidied = self.on_disk(move |gateway| {
+        let gateway = Arc::clone(self);
+        let tidied = spawn_blocking(move || {
             let folder = Folder::new(gateway.store.folder());
             tidy_folder(&folder, MAX_ANSWERS, before_ms, |key| {
                 let module = module_of(key).filter(|_| !gateway.has_in_memory(key));
@@ -78,7 +79,9 @@ impl Gateway {
             Ok(Err(error)) => {
                 tracing::warn!(%error, "cannot look through `fresh/`; it stays as it is for now");
             }
-            Err(refusal) => tracing::error!(%refusal, "looking through `fresh/`"),
+            // The process ends, perhaps because it could not even start.
+            Err(error) if error.is_cancelled() => {}
+            Err(error) => tracing::error!(%error, "looking through `fresh/`"),
         }
     }
 
