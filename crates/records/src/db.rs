@@ -44,7 +44,7 @@ const POSTGRES_SESSION: &str =
 
 /// Fails if a table is not there, and reads none.
 const TABLES: &str = "SELECT CAST(count(*) AS BIGINT) FROM schema_versions, objects, tombstones, tree_heads, \
-     answers, facts, changes, leases WHERE FALSE";
+     answers, facts, changes, leases, removals WHERE FALSE";
 
 /// The records.
 #[derive(Debug)]
@@ -226,10 +226,11 @@ impl Db {
                 if silence.lasts() {
                     return Err(RecordsError::silent(doing));
                 }
+                let answered = silence.answered();
                 let done = Box::pin(self.within(*timeout, doing, work)).await;
                 match &done {
                     Err(error) if error.kind == RecordsErrorKind::Timeout => {
-                        silence.begin(pool, *timeout);
+                        silence.begin(answered, pool, *timeout);
                     }
                     _ => silence.end(),
                 }

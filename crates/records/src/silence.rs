@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -19,21 +19,31 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// Whether a server is silent.
 #[derive(Debug, Default)]
-pub(crate) struct Silence(AtomicBool);
+pub(crate) struct Silence {
+    lasts: AtomicBool,
+    answered: AtomicU64,
+}
 
 impl Silence {
     pub(crate) fn lasts(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.lasts.load(Ordering::Relaxed)
+    }
+
+    /// How many questions were answered so far.
+    pub(crate) fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
     }
 
     /// It answered, with an error perhaps.
     pub(crate) fn end(&self) {
-        self.0.store(false, Ordering::Relaxed);
+        self.answered.fetch_add(1, Ordering::Relaxed);
+        self.lasts.store(false, Ordering::Relaxed);
     }
 
-    /// It did not answer within `limit`. One that is well, and was only asked for much, is found to be so at once.
-    pub(crate) fn begin(self: &Arc<Self>, pool: &PgPool, limit: Duration) {
-        if !self.0.swap(true, Ordering::Relaxed) {
+    /// It did not answer within `limit`, and had answered so many questions before that. If it answered others since, it
+    /// was only asked for much.
+    pub(crate) fn begin(self: &Arc<Self>, answered: u64, pool: &PgPool, limit: Duration) {
+        if self.answered() == answered && !self.lasts.swap(true, Ordering::Relaxed) {
             tokio::spawn(ask_again(Arc::downgrade(self), pool.clone(), limit));
         }
     }
