@@ -16,6 +16,7 @@ use crate::{
     fresh,
     gateway::Gateway,
     pipeline::Want,
+    removals,
     results::Commit,
     settings::{Mode, Route},
     uses,
@@ -68,6 +69,9 @@ impl Background {
             tokio::spawn(compare_heads(Arc::downgrade(gateway)));
         }
         if gateway.tiers.keeps_elsewhere() {
+            if gateway.records.shared() {
+                tokio::spawn(removals::follow(Arc::downgrade(gateway)));
+            }
             tokio::spawn(uses::note_all(Arc::downgrade(gateway)));
         }
         tokio::spawn(fresh::tidy(Arc::downgrade(gateway)));

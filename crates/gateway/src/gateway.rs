@@ -11,7 +11,10 @@ use records::Records;
 use replicas::Replicas;
 use serde_json::json;
 use store::{Store, Tiers};
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 use vcs::Direct;
 
@@ -107,6 +110,8 @@ pub struct Gateway {
     pub(crate) unverified: Unverified,
     pub(crate) noted_uses: NotedUses,
     pub(crate) epoch: Epoch,
+    /// Told when something may have been missed of what others removed.
+    pub(crate) missed: Arc<Notify>,
     /// Zips that may be checked at once: each takes memory for its names.
     pub(crate) zip_checks: Semaphore,
     /// Fetches and commits; waited for before the process ends.
@@ -171,6 +176,7 @@ impl Gateway {
             unverified: Unverified::load(Arc::clone(&store)),
             noted_uses: NotedUses::default(),
             epoch: Epoch::default(),
+            missed: Arc::default(),
             zip_checks: Semaphore::new(
                 std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             ),

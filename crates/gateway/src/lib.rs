@@ -33,6 +33,7 @@ mod pipeline;
 mod record;
 mod refresh;
 mod refusal;
+mod removals;
 mod results;
 pub mod settings;
 mod shared;

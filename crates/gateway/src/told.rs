@@ -49,13 +49,16 @@ impl Gateway {
     async fn apply(self: &Arc<Self>, told: Told) {
         match told {
             Told::Everything => {
+                self.missed.notify_one();
                 self.reload_tombstones().await;
                 // Small, and the part of memory that may hold what was removed.
                 self.changeables.recompose();
                 self.compare_heads().await;
             }
             Told::Change(ChangeKind::Tombstones, _) => self.reload_tombstones().await,
-            Told::Change(ChangeKind::Forget, key) => self.forget(&key).await,
+            Told::Change(ChangeKind::Forget, key) => {
+                self.forget(&key).await;
+            }
             Told::Change(ChangeKind::Answer, key) => self.changeables.forget(&key),
             // Of a process that is alone, nobody else changes these.
             Told::Change(ChangeKind::Head, _) => self.compare_heads().await,
@@ -65,28 +68,27 @@ impl Gateway {
         }
     }
 
-    /// Another process removed a kept file, or put another one in its place.
-    async fn forget(self: &Arc<Self>, key: &str) {
+    /// Another process removed a kept file, or put another one in its place. Returns whether it is known what became of it.
+    pub(crate) async fn forget(self: &Arc<Self>, key: &str) -> bool {
         self.store.let_go(key);
-        if self.tiers.keeps_elsewhere() {
-            self.follow_removal(key).await;
-        }
+        let followed = !self.tiers.keeps_elsewhere() || self.follow_removal(key).await;
         let Some(artifact) = artifact_of(key) else {
-            return;
+            return followed;
         };
         self.list_changed(&artifact.module);
         let relisted = self.on_disk(move |gateway| gateway.relist(vec![artifact.module]));
         if let Err(refusal) = relisted.await {
             tracing::error!(%refusal, "cannot write a list");
         }
+        followed
     }
 }
 
 impl Gateway {
     /// What is on the disk and in the journal here goes with what all share, or it would come back from here.
-    async fn follow_removal(self: &Arc<Self>, key: &str) {
+    async fn follow_removal(self: &Arc<Self>, key: &str) -> bool {
         let Ok(key) = Key::new(key.to_owned()) else {
-            return;
+            return true;
         };
         // The hash beside a zip is in no index and in no bucket.
         let zip = key.as_str().strip_suffix(".ziphash");
@@ -101,7 +103,7 @@ impl Gateway {
                 Ok(Some(row)) => Said::Kept(row.sha256),
                 Err(error) => {
                     tracing::error!(%key, %error, "cannot ask whether it was removed: it stays here");
-                    return;
+                    return false;
                 }
             }
         } else {
@@ -116,9 +118,11 @@ impl Gateway {
             }
             Ok(_) => {}
             Err(error) => {
-                tracing::error!(%key, %error, "cannot remove what was removed elsewhere: it stays here")
+                tracing::error!(%key, %error, "cannot remove what was removed elsewhere: it stays here");
+                return false;
             }
         }
+        true
     }
 }
 

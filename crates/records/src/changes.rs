@@ -1,6 +1,6 @@
 //! Changes that other processes must hear of: written in the transaction of what changed, read in order.
 
-use std::future::Future;
+use std::{fmt, future::Future, num::ParseIntError, str::FromStr};
 
 use sqlx::{PgConnection, SqliteConnection, postgres::PgListener};
 
@@ -79,13 +79,32 @@ pub struct Change {
     pub key: String,
 }
 
-/// The change that was read last; the default is the place before all. It must still be there when more is asked for: a
+/// The change, or the removal, that was read last; the default is the place before all. It must still be there when more is asked for: a
 /// database that came back with less (a standby that lagged, a copy that was put back, a new one) gives the same
 /// numbers to other changes, at other times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
-    seq: i64,
-    at_ms: i64,
+    pub(crate) seq: i64,
+    pub(crate) at_ms: i64,
+}
+
+/// What [`FromStr`] reads.
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_fmt(format_args!("{} {}", self.seq, self.at_ms))
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        let (seq, at_ms) = text.trim().split_once(' ').unwrap_or_default();
+        Ok(Self {
+            seq: seq.parse()?,
+            at_ms: at_ms.parse()?,
+        })
+    }
 }
 
 /// What was new.

@@ -14,6 +14,7 @@ mod facts;
 mod heads;
 mod leases;
 mod objects;
+mod removals;
 mod reserve;
 mod schema;
 mod settings;

@@ -8,6 +8,7 @@ use crate::{
     changes::{Announce as _, ChangeKind},
     db::{Db, Records, read, write},
     error::RecordsError,
+    removals::Remove as _,
 };
 
 /// Rows in one statement.
@@ -251,13 +252,14 @@ impl Records {
         })
     }
 
-    /// The same for several at once.
+    /// The same for several at once, which were removed on purpose: replicas that do not run hear of it later.
     pub async fn forget_all(&self, keys: &[&str]) -> Result<(), RecordsError> {
         write!(&self.db, "forgetting objects", tx => {
             for key in keys {
                 let delete = sqlx::query("DELETE FROM objects WHERE key = $1").bind(key);
                 delete.execute(&mut *tx).await?;
                 tx.announce(ChangeKind::Forget, key).await?;
+                tx.note_removal(key).await?;
             }
         })
     }

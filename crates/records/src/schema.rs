@@ -25,12 +25,20 @@ struct Migration {
     postgres: &'static str,
 }
 
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    compatible_from: 1,
-    sqlite: include_str!("../migrations/sqlite/0001_records.sql"),
-    postgres: include_str!("../migrations/postgres/0001_records.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        compatible_from: 1,
+        sqlite: include_str!("../migrations/sqlite/0001_records.sql"),
+        postgres: include_str!("../migrations/postgres/0001_records.sql"),
+    },
+    Migration {
+        version: 2,
+        compatible_from: 1,
+        sqlite: include_str!("../migrations/sqlite/0002_removals.sql"),
+        postgres: include_str!("../migrations/postgres/0002_removals.sql"),
+    },
+];
 
 const DOING: &str = "bringing the schema up to date";
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_versions (

@@ -15,9 +15,11 @@ use tokio::{
 };
 
 use crate::{
+    changes,
     db::{Db, Records},
     error::RecordsError,
     objects::{self, Object},
+    removals,
 };
 
 /// Notes that wait at most.
@@ -174,11 +176,17 @@ async fn write_all(db: Arc<Db>, mut notes: mpsc::Receiver<Note>, counts: Arc<Cou
         }
         batches = batches.wrapping_add(1);
         if batches.is_multiple_of(PRUNE_EVERY)
-            && let Err(error) = crate::changes::prune(&db).await
+            && let Err(error) = prune(&db).await
         {
             tracing::warn!(%error, "cannot prune old changes");
         }
     }
+}
+
+async fn prune(db: &Db) -> Result<(), RecordsError> {
+    changes::prune(db).await?;
+    removals::prune(db).await?;
+    Ok(())
 }
 
 async fn write_batch(db: &Db, kept: &[Object], used: &[(String, i64)]) -> Result<(), RecordsError> {

@@ -294,6 +294,11 @@ async fn a_replica_that_dies_while_it_fetches_costs_seconds_and_nothing_else() {
 
 /// Runs a command with the configuration of the replicas, beside one of them.
 fn beside(site: &Site, replica: &Modgate, config: &str, arguments: &[&str]) {
+    printed(site, replica, config, arguments);
+}
+
+/// The same, and what it printed.
+fn printed(site: &Site, replica: &Modgate, config: &str, arguments: &[&str]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("modgate.toml");
     std::fs::write(&file, config).unwrap();
@@ -309,6 +314,7 @@ fn beside(site: &Site, replica: &Modgate, config: &str, arguments: &[&str]) {
         .env("S3_SECRET", site.bucket.secret_key());
     let done = command.output().unwrap();
     assert!(done.status.success(), "{done:?}");
+    String::from_utf8(done.stdout).unwrap()
 }
 
 async fn removed_by_one(site: &Site, config: &str) {
@@ -376,4 +382,52 @@ async fn what_is_removed_by_one_is_on_no_disk_and_does_not_come_back() {
 async fn what_is_removed_by_one_is_on_no_disk_where_the_index_is_not_shared() {
     let site = Site::start().await;
     removed_by_one(&site, &site.own_records("redis")).await;
+}
+
+/// More than an hour may lie between, after which what changed is told to nobody any more.
+#[tokio::test]
+async fn what_was_removed_while_a_replica_did_not_run_goes_from_its_disk() {
+    let site = Site::start().await;
+    let config = site.config("postgres");
+    let (gone, again) = (large("gone"), large("again"));
+    site.lab.add(gone.clone());
+    site.lab.add(again.clone());
+    let folder = tempfile::tempdir().unwrap();
+    let data = || Some(folder.path().join("data"));
+    let on_disk = |module: &Module, ending: &str| {
+        let path = module.url_path(ending);
+        let path = path.trim_start_matches('/');
+        folder.path().join("data/go").join(path)
+    };
+    let running = gate(&site.lab, &site.bucket, &config, None).await;
+    let mut away = gate(&site.lab, &site.bucket, &config, data()).await;
+    for module in [&gone, &again] {
+        all_right(&away, module).await;
+    }
+    away.terminate().await;
+    assert!(on_disk(&gone, "zip").exists() && on_disk(&again, "zip").exists());
+    for module in [&gone, &again] {
+        let gc = ["gc", "--match", module.path(), "--yes"];
+        beside(&site, &running, &config, &gc);
+        assert!(!in_bucket(&site.bucket, module, "zip").exists());
+    }
+    all_right(&running, &again).await;
+    eventually("it is in the index", async || {
+        let dry = ["gc", "--match", again.path()];
+        printed(&site, &running, &config, &dry).contains("would remove 1 versions")
+    })
+    .await;
+    site.records.run_sql(&["DELETE FROM changes"]).await;
+
+    let away = gate(&site.lab, &site.bucket, &config, data()).await;
+    eventually("it is not on the disk", async || {
+        let left = |ending: &&str| on_disk(&gone, ending).exists();
+        !["info", "mod", "zip", "ziphash"].iter().any(left)
+    })
+    .await;
+    assert!(on_disk(&again, "zip").exists());
+    site.lab.stop().await;
+    all_right(&away, &again).await;
+    let refused = away.get(&gone.url_path("zip")).await;
+    assert!(refused.status >= 400, "it is served on");
 }

@@ -14,7 +14,7 @@ pub(crate) async fn a_newer_schema_is_lived_with_if_it_says_so(database: Databas
         .execute("ALTER TABLE objects ADD COLUMN origin TEXT NOT NULL DEFAULT ''")
         .await;
     database
-        .execute("INSERT INTO schema_versions (version, compatible_from) VALUES (2, 1)")
+        .execute("INSERT INTO schema_versions (version, compatible_from) VALUES (3, 1)")
         .await;
     // The one that runs, and one that starts.
     old.note(&[object("go/running", 1)]).await.unwrap();
@@ -26,11 +26,11 @@ pub(crate) async fn a_newer_schema_is_lived_with_if_it_says_so(database: Databas
     );
 
     database
-        .execute("INSERT INTO schema_versions (version, compatible_from) VALUES (3, 3)")
+        .execute("INSERT INTO schema_versions (version, compatible_from) VALUES (4, 4)")
         .await;
     let error = Records::open(&database.settings).await.unwrap_err();
     assert_eq!(error.kind, RecordsErrorKind::Refused);
-    assert!(error.to_string().contains("version 3"), "{error}");
+    assert!(error.to_string().contains("version 4"), "{error}");
 }
 
 async fn fill(records: &Records) {

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use records::{
-    ChangeKind, LEASES_CHANNEL, PostgresUrl, Records, RecordsErrorKind, RecordsSettings, Ring,
+    ChangeKind, Cursor, LEASES_CHANNEL, PostgresUrl, Records, RecordsErrorKind, RecordsSettings,
+    Ring,
 };
 use testkit::services::Postgres;
 use tokio::time::timeout;
@@ -124,6 +125,29 @@ async fn until_it_answers(records: &Records) {
         }
     };
     timeout(SOON, answered).await.unwrap();
+}
+
+/// Also for who was away longer than changes are kept; from the beginning, if what it read before is there no more.
+#[tokio::test]
+async fn what_was_removed_is_known_later() {
+    let postgres = Postgres::start().await;
+    let settings = RecordsSettings::postgres(postgres.url().parse().unwrap());
+    let records = Records::open(&settings).await.unwrap();
+    let begin = Cursor::default();
+    assert_eq!(records.removals_after(begin).await.unwrap(), None);
+    records.forget_all(&["go/a", "go/b"]).await.unwrap();
+    let (keys, read) = records.removals_after(begin).await.unwrap().unwrap();
+    assert_eq!(keys, ["go/a", "go/b"]);
+    let read: Cursor = read.to_string().parse().unwrap();
+    assert_eq!(records.removals_after(read).await.unwrap(), None);
+    records.forget_all(&["go/c"]).await.unwrap();
+    let (keys, _) = records.removals_after(read).await.unwrap().unwrap();
+    assert_eq!(keys, ["go/c"]);
+    postgres
+        .run_sql(&["UPDATE removals SET at_ms = 0 WHERE key = 'go/b'"])
+        .await;
+    let (keys, _) = records.removals_after(read).await.unwrap().unwrap();
+    assert_eq!(keys, ["go/a", "go/b", "go/c"]);
 }
 
 #[tokio::test]

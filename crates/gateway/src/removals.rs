@@ -1,0 +1,99 @@
+//! What was removed from what replicas share while this one did not run, or was not told: it goes from here too, and is not
+//! given back.
+
+use std::{
+    io,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use records::Cursor;
+use store::{Key, Store};
+use tokio::time::{sleep, timeout};
+
+use crate::gateway::Gateway;
+
+/// In the data folder: up to which removal it was gone through.
+const MARK: &str = "removals.followed";
+const MAX_MARK_BYTES: u64 = 64;
+/// How often the mark is moved on by those who run and are told, so that a start has little to go through.
+const PAUSE: Duration = Duration::from_mins(10);
+/// After trouble.
+const AGAIN: Duration = Duration::from_mins(1);
+
+/// Goes through what was removed: at the start, when something may have been missed, and now and then.
+pub(crate) async fn follow(gateway: Weak<Gateway>) {
+    while let Some(running) = gateway.upgrade() {
+        let missed = Arc::clone(&running.missed);
+        let caught_up = running.catch_up().await;
+        drop(running);
+        match caught_up {
+            // Whichever it is.
+            Ok(()) => drop(timeout(PAUSE, missed.notified()).await),
+            Err(error) => {
+                tracing::warn!(%error, "cannot go through what was removed elsewhere; trying again");
+                sleep(AGAIN).await;
+            }
+        }
+    }
+}
+
+impl Gateway {
+    async fn catch_up(self: &Arc<Self>) -> io::Result<()> {
+        let marked = self.marked(|store, mark| {
+            let text = store.read_small(mark, MAX_MARK_BYTES)?;
+            let read = text.and_then(|text| String::from_utf8(text).ok()?.parse().ok());
+            Ok(read.unwrap_or_else(Cursor::default))
+        });
+        let mut followed = marked.await?;
+        let mut removed = 0_u64;
+        loop {
+            let next = self.records.removals_after(followed).await;
+            let Some((keys, last)) = next.map_err(io::Error::other)? else {
+                break;
+            };
+            for key in keys.into_iter().filter_map(|key| Key::new(key).ok()) {
+                if !self.is_here(&key).await {
+                    continue;
+                }
+                if !self.forget(key.as_str()).await {
+                    return Err(io::Error::other(format!("{key} stays here for now")));
+                }
+                removed += u64::from(!self.is_here(&key).await);
+            }
+            followed = last;
+            self.marked(move |store, mark| store.replace_small(mark, last.to_string().as_bytes()))
+                .await?;
+        }
+        if removed > 0 {
+            tracing::info!(
+                files = removed,
+                "removed what was removed elsewhere meanwhile"
+            );
+        }
+        Ok(())
+    }
+
+    /// Does something with the mark, on a thread that may wait for the disk.
+    async fn marked<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store, &Key) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let store = Arc::clone(&self.store);
+        let done = self.tasks.spawn_blocking(move || {
+            let mark = Key::new(MARK.to_owned()).map_err(io::Error::other)?;
+            work(&store, &mark)
+        });
+        done.await.map_err(io::Error::other)?
+    }
+
+    /// Whether an object is on the disk, or may wait to be written to a tier.
+    async fn is_here(self: &Arc<Self>, key: &Key) -> bool {
+        let waiting = self.tiers.snapshot().journal;
+        if waiting.is_some_and(|journal| journal.entries > 0) {
+            return true;
+        }
+        let path = self.store.folder().join(key.as_str());
+        tokio::fs::try_exists(path).await.unwrap_or(true)
+    }
+}
