@@ -1,17 +1,18 @@
 //! The index of what is kept, written after the fact: no answer and no fetch waits for it.
 //!
 //! What was committed is noted in the records, many at a time, with the SHA-256 that was noted at the file; where there is no such note it
-//! is read once more, from the system's memory. What is lost with a crash, or when the queue is full, `modgate fsck` finds.
+//! is read once more, from the system's memory. While the records are away it waits. What is lost with a crash, or
+//! when the queue is full, `modgate fsck` finds.
 
 use std::{
     fs::File,
     io::{self, Read as _},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::{Duration, UNIX_EPOCH},
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use records::{Object, Records};
@@ -35,8 +36,12 @@ const QUEUE: usize = 4096;
 const BATCH: usize = 64;
 /// Others that come within this time are noted together, when whoever waited for the first has the machine no more.
 const GATHER: Duration = Duration::from_millis(100);
+/// Tries at least, and at most while somebody waits.
 const TRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+/// How long it is tried while nobody waits: a database may be away for some time. What comes meanwhile is in the queue.
+const PATIENCE: Duration = Duration::from_hours(1);
 const BLOCK_BYTES: usize = 256 << 10;
 /// How long the index is asked about one file.
 const ASK: Duration = Duration::from_secs(5);
@@ -54,6 +59,8 @@ pub(crate) struct Index {
     queue: mpsc::Sender<Note>,
     metrics: Arc<Metrics>,
     off: AtomicBool,
+    /// Held by who waits until all is noted.
+    waited_for: Arc<()>,
 }
 
 impl Index {
@@ -64,11 +71,15 @@ impl Index {
             folder: store.folder().to_owned(),
             seals: store.has_seals(),
         };
-        tokio::spawn(note_all(reader, records, notes, Arc::clone(&metrics)));
+        let waited_for = Arc::new(());
+        let waits = Arc::downgrade(&waited_for);
+        let noting = note_all(reader, records, notes, waits, Arc::clone(&metrics));
+        tokio::spawn(noting);
         Self {
             queue,
             metrics,
             off: AtomicBool::new(false),
+            waited_for,
         }
     }
 
@@ -94,6 +105,7 @@ impl Index {
 
     /// Waits until all that waits now is noted.
     pub(crate) async fn flush(&self) {
+        let _waits = Arc::clone(&self.waited_for);
         let (done, noted) = oneshot::channel();
         if self.queue.send(Note::Flush(done)).await.is_ok() {
             let _ = noted.await;
@@ -125,6 +137,7 @@ async fn note_all(
     reader: Reader,
     records: Arc<Records>,
     mut notes: mpsc::Receiver<Note>,
+    waited_for: Weak<()>,
     metrics: Arc<Metrics>,
 ) {
     let mut batch = Vec::new();
@@ -149,7 +162,7 @@ async fn note_all(
             let count = keys.len() as u64;
             let reader = reader.clone();
             let objects = spawn_blocking(move || reader.read_all(&keys)).await;
-            if let Err(error) = note(&records, objects.unwrap_or_default()).await {
+            if let Err(error) = note(&records, &waited_for, objects.unwrap_or_default()).await {
                 metrics.commits.add(Commit::NotIndexed, count);
                 tracing::warn!(%error, count, "cannot note what is kept; `modgate fsck` makes up for it");
             }
@@ -160,17 +173,26 @@ async fn note_all(
     }
 }
 
-async fn note(records: &Records, objects: Vec<Object>) -> Result<(), records::RecordsError> {
-    let mut pause = FIRST_PAUSE;
-    for _ in 1..TRIES {
-        match records.note(&objects).await {
-            Ok(()) => return Ok(()),
-            Err(error) => tracing::debug!(%error, "cannot note what is kept; trying again"),
+async fn note(
+    records: &Records,
+    waited_for: &Weak<()>,
+    objects: Vec<Object>,
+) -> Result<(), records::RecordsError> {
+    let (began, mut pause, mut tries) = (Instant::now(), FIRST_PAUSE, 0);
+    loop {
+        let Err(error) = records.note(&objects).await else {
+            return Ok(());
+        };
+        tries += 1;
+        // The index itself has one.
+        let patient = waited_for.strong_count() == 1 && began.elapsed() < PATIENCE;
+        if tries >= TRIES && !(patient && error.kind.passes()) {
+            return Err(error);
         }
+        tracing::debug!(%error, "cannot note what is kept; trying again");
         sleep(pause).await;
-        pause *= 2;
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
-    records.note(&objects).await
 }
 
 impl Reader {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use records::{Records, RecordsSettings};
 use testkit::{
     gate::{Modgate, Options},
     lab::Lab,
@@ -16,14 +17,14 @@ const ONCE: Duration = Duration::from_secs(30);
 /// Not every one of the questions that an answer takes, and not every answer, waits out the time limit.
 #[tokio::test]
 async fn records_that_do_not_answer_are_waited_for_once() {
-    let (lab, mut records) = tokio::join!(Lab::start(), Postgres::start());
+    let (lab, mut database) = tokio::join!(Lab::start(), Postgres::start());
     let modules = ["one", "two", "three"].map(module);
     for module in &modules {
         lab.add(module.clone());
     }
     let config = format!(
         "[records]\nurl = \"{}\"\n[replicas]\ncoordinate = \"postgres\"\n",
-        records.url()
+        database.url()
     );
     let options = Options {
         upstream: Some(lab.url()),
@@ -32,7 +33,7 @@ async fn records_that_do_not_answer_are_waited_for_once() {
         ..Options::default()
     };
     let gate = Modgate::start(common::bin(), options).await;
-    records.kill();
+    database.kill();
     let began = Instant::now();
     for module in &modules {
         let list = format!("/{}/@v/list", module.path());
@@ -46,14 +47,25 @@ async fn records_that_do_not_answer_are_waited_for_once() {
     let ready = gate.get("/readyz").await;
     assert!(ready.text().contains("records: "), "{}", ready.text());
     assert!(asked.elapsed() < Duration::from_secs(4));
+    // Longer than anybody waits for what is noted.
+    tokio::time::sleep(Duration::from_secs(12)).await;
 
-    records.restart().await;
+    database.restart().await;
     common::eventually("the records are asked again", async || {
         let ready = gate.get("/readyz").await.text();
         ready.contains(&format!(
             "\"detail\":\"{}\"",
-            records.url().replace("modgate@", "")
+            database.url().replace("modgate@", "")
         ))
     })
     .await;
+    let index = RecordsSettings::postgres(database.url().parse().unwrap());
+    let index = Records::open(&index).await.unwrap();
+    for module in &modules {
+        let key = format!("go{}", module.url_path("zip"));
+        common::eventually("it is in the index", async || {
+            index.object(&key).await.unwrap().is_some()
+        })
+        .await;
+    }
 }
