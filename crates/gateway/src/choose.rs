@@ -94,12 +94,11 @@ impl Gateway {
         let Ok(Info { version, .. }) = Info::parse(said, &module) else {
             return Ok(latest);
         };
-        let retracted = match retracted {
-            Some(retracted) => retracted,
-            None => {
-                let only = slice::from_ref(&version);
-                self.retracted(&module, only, &want).await?
-            }
+        let retracted = if let Some(retracted) = retracted {
+            retracted
+        } else {
+            let only = slice::from_ref(&version);
+            self.retracted(&module, only, &want).await?
         };
         if retracted.has(&version) {
             return Err(none_matches(&module, "latest").into());

@@ -197,7 +197,7 @@ async fn a_server_that_waits_for_its_database_can_be_stopped() {
     server.arg("serve").arg("--config").arg(&file).arg("--data");
     server.arg(folder.path().join("data"));
     server.env_remove("MODGATE_TEST_OFFLINE").kill_on_drop(true);
-    let mut server = server.stderr(Stdio::piped()).spawn().unwrap();
+    let server = server.stderr(Stdio::piped()).spawn().unwrap();
     silent.accept().await.unwrap();
     let pid = server.id().unwrap().to_string();
     let mut kill = tokio::process::Command::new("kill");
