@@ -145,9 +145,17 @@ impl Gateway {
         self.not_retired(&artifact)?;
         let key = artifact.key()?;
         let route = self.route(&artifact.module, &want);
-        // A fetch looks itself whether the file is kept: one trip to the disk, shared by a crowd.
-        let only_kept = want.cached_only || route.mode() != Mode::Sync;
-        if only_kept && let Some(mut answer) = self.kept(&artifact, &key, &want).await? {
+        let kept = if want.cached_only || route.mode() != Mode::Sync {
+            self.kept(&artifact, &key, &want).await?
+        } else if self.tiers.is_alone() {
+            // What is only not in the system's memory needs no fetch, which is a task on other threads. What cannot be read
+            // may be had from upstream. In other tiers a fetch looks itself.
+            let kept = self.store.get(&key).await.ok().flatten();
+            kept.map(|kept| Answer::kept(kept, artifact.part.media()))
+        } else {
+            None
+        };
+        if let Some(mut answer) = kept {
             answer.private = route.is_private();
             return Ok(answer);
         }
