@@ -163,7 +163,7 @@ mod tests {
             .unwrap();
         let (server, _) = listener.accept().await.unwrap();
         let pulse = Arc::new(Pulse::nowhere());
-        let socket = Socket::plain(server, &pulse.announced);
+        let socket = Socket::plain(server, &pulse.announced, None);
         let mut guarded = Guarded::new(socket, pulse);
         let mut got = Vec::new();
         let mut block = vec![0; most];

@@ -233,10 +233,13 @@ impl Connection {
         if self.local.is_none() {
             self.local = stream.local_addr().ok();
         }
-        self.worker.door.metrics().connections.inc();
+        let open = &self.worker.door.metrics().connections;
+        open.inc();
         match &self.worker.tls {
             None => {
-                let socket = Socket::plain(stream, &self.pulse.announced);
+                let near = self.client.ip().to_canonical().is_loopback();
+                let with = near.then(|| open.clone());
+                let socket = Socket::plain(stream, &self.pulse.announced, with);
                 self.http(socket, false).await;
             }
             // In a box, as is what is large below: a connection is moved a few times before it begins.

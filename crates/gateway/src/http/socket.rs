@@ -4,6 +4,10 @@
 //! can send those bytes from the page cache itself (`sendfile`), at a quarter of the CPU. So a body announces which
 //! bytes lie in which file, and when hyper comes to write exactly these addresses, the file is sent instead.
 //! What is announced is held until it is sent, so that no other bytes can come to lie at its addresses.
+//!
+//! A client on this machine, such as a balancer, receives pages sent so more slowly than copied ones: it copies them itself,
+//! and gives each back by itself. While there are few clients, the beginning of a file is copied to one of these
+//! (docs/performance.md has the figures).
 
 use std::{
     collections::VecDeque,
@@ -11,14 +15,15 @@ use std::{
     pin::Pin,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     task::{Context, Poll, ready},
 };
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use rustix::fs::sendfile;
+use prometheus_client::metrics::gauge::Gauge;
+use rustix::{fs::sendfile, io::write};
 use store::Block;
 use tokio::{io::Interest, net::TcpStream};
 use tokio_rustls::server::TlsStream;
@@ -27,6 +32,13 @@ use tokio_rustls::server::TlsStream;
 const LEAST_BYTES: usize = 32 << 10;
 /// hyper queues a few blocks; what is announced beyond that is copied.
 const MOST_BLOCKS: usize = 32;
+
+/// So much of a file is copied to a client on this machine, while no more than so many connections are open.
+const COPIED_BYTES: u64 = 4 << 20;
+const FEW: i64 = 64;
+
+/// Open connections.
+type Open = Gauge<i64, AtomicI64>;
 
 /// What a body will hand to hyper from files, in the order of writing.
 #[derive(Debug, Default)]
@@ -72,15 +84,16 @@ fn place(block: &Block, slice: &[u8]) -> Option<usize> {
 /// A client's connection.
 #[derive(Debug)]
 pub(crate) enum Socket {
-    Plain(TokioIo<TcpStream>),
+    /// With the open connections, for a client on this machine.
+    Plain(TokioIo<TcpStream>, Option<Open>),
     Tls(Box<TokioIo<TlsStream<TcpStream>>>),
 }
 
 impl Socket {
-    /// A plain connection, which can send files.
-    pub(crate) fn plain(stream: TcpStream, announced: &Announced) -> Self {
+    /// A plain connection, which can send files. A client on this machine comes `with` the open connections.
+    pub(crate) fn plain(stream: TcpStream, announced: &Announced, with: Option<Open>) -> Self {
         announced.allow();
-        Self::Plain(TokioIo::new(stream))
+        Self::Plain(TokioIo::new(stream), with)
     }
 
     /// A connection with TLS.
@@ -94,7 +107,7 @@ impl Socket {
         into: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         match self {
-            Self::Plain(io) => Pin::new(io).poll_read(cx, into),
+            Self::Plain(io, _) => Pin::new(io).poll_read(cx, into),
             Self::Tls(io) => Pin::new(io.as_mut()).poll_read(cx, into),
         }
     }
@@ -105,7 +118,7 @@ impl Socket {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         match self {
-            Self::Plain(io) => Pin::new(io).poll_write(cx, bytes),
+            Self::Plain(io, _) => Pin::new(io).poll_write(cx, bytes),
             Self::Tls(io) => Pin::new(io.as_mut()).poll_write(cx, bytes),
         }
     }
@@ -117,8 +130,8 @@ impl Socket {
         slices: &[io::IoSlice<'_>],
         announced: &Announced,
     ) -> Poll<io::Result<usize>> {
-        let io = match self {
-            Self::Plain(io) => io,
+        let (io, with) = match self {
+            Self::Plain(io, with) => (io, with),
             Self::Tls(io) => return Pin::new(io.as_mut()).poll_write_vectored(cx, slices),
         };
         let mut blocks = announced.blocks();
@@ -133,13 +146,9 @@ impl Socket {
                 Pin::new(io).poll_write_vectored(cx, slices)
             }
             Some((0, at, from)) => {
-                let sent = ready!(poll_send(
-                    io.inner(),
-                    cx,
-                    &blocks[at],
-                    from,
-                    slices[0].len()
-                ))?;
+                let few = with.as_ref().is_some_and(|open| open.get() <= FEW);
+                let sent = poll_send(io.inner(), cx, &blocks[at], from, slices[0].len(), few);
+                let sent = ready!(sent)?;
                 if from + sent == blocks[at].bytes.len() {
                     blocks.remove(at);
                 }
@@ -154,33 +163,34 @@ impl Socket {
 
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Plain(io) => Pin::new(io).poll_flush(cx),
+            Self::Plain(io, _) => Pin::new(io).poll_flush(cx),
             Self::Tls(io) => Pin::new(io.as_mut()).poll_flush(cx),
         }
     }
 
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            Self::Plain(io, _) => Pin::new(io).poll_shutdown(cx),
             Self::Tls(io) => Pin::new(io.as_mut()).poll_shutdown(cx),
         }
     }
 
     pub(crate) fn is_write_vectored(&self) -> bool {
         match self {
-            Self::Plain(io) => io.is_write_vectored(),
+            Self::Plain(io, _) => io.is_write_vectored(),
             Self::Tls(io) => io.is_write_vectored(),
         }
     }
 }
 
-/// Sends up to `len` bytes of `block` from `from`, out of its file.
+/// Sends up to `len` bytes of `block` from `from`, out of its file; its beginning from the mapping, if `few`.
 fn poll_send(
     stream: &TcpStream,
     cx: &mut Context<'_>,
     block: &Block,
     from: usize,
     len: usize,
+    few: bool,
 ) -> Poll<io::Result<usize>> {
     let Some((file, offset)) = &block.file else {
         return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
@@ -189,7 +199,11 @@ fn poll_send(
         ready!(stream.poll_write_ready(cx))?;
         let mut at = offset + from as u64;
         let sent = stream.try_io(Interest::WRITABLE, || {
-            Ok(sendfile(stream, &**file, Some(&mut at), len)?)
+            Ok(if few && at < COPIED_BYTES {
+                write(stream, &block.bytes[from..from + len])?
+            } else {
+                sendfile(stream, &**file, Some(&mut at), len)?
+            })
         });
         match sent {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -202,7 +216,10 @@ fn poll_send(
 
 #[cfg(test)]
 mod tests {
-    use std::{io::Write as _, sync::Arc};
+    use std::{
+        io::{Seek as _, Write as _},
+        sync::Arc,
+    };
 
     use bytes::Bytes;
     use tokio::{
@@ -212,13 +229,28 @@ mod tests {
 
     use super::*;
 
-    /// Memory and file differ, so that it shows which of them was sent.
     #[tokio::test]
     async fn announced_bytes_come_from_their_file_and_others_from_memory() {
+        assert!(is_sent_from_its_file(1000, None).await);
+    }
+
+    #[tokio::test]
+    async fn the_beginning_is_copied_to_few_clients_on_this_machine() {
+        let open = Open::default();
+        open.set(FEW);
+        assert!(!is_sent_from_its_file(1000, Some(open.clone())).await);
+        assert!(is_sent_from_its_file(COPIED_BYTES, Some(open.clone())).await);
+        open.inc();
+        assert!(is_sent_from_its_file(1000, Some(open)).await);
+    }
+
+    /// Memory and file differ, so that it shows which of them was sent.
+    async fn is_sent_from_its_file(offset: u64, with: Option<Open>) -> bool {
         let mut file = tempfile::tempfile().unwrap();
         let in_file: Vec<u8> = (0..3 * LEAST_BYTES)
             .map(|at| u8::try_from(at % 251).unwrap())
             .collect();
+        file.seek(io::SeekFrom::Start(offset)).unwrap();
         file.write_all(&in_file).unwrap();
         let memory = Bytes::from(vec![0xff; 3 * LEAST_BYTES]);
         let part = memory.slice(1000..1000 + LEAST_BYTES);
@@ -228,10 +260,10 @@ mod tests {
             .unwrap();
         let (server, _) = listener.accept().await.unwrap();
         let announced = Announced::default();
-        let mut socket = Socket::plain(server, &announced);
+        let mut socket = Socket::plain(server, &announced, with);
         announced.push(&Block {
             bytes: part.clone(),
-            file: Some((Arc::new(file), 1000)),
+            file: Some((Arc::new(file), offset)),
         });
         let head = b"head".as_slice();
         let mut parts = vec![head, &part, &memory[..10]];
@@ -255,8 +287,10 @@ mod tests {
         tokio::join!(sending, async {
             client.read_exact(&mut got).await.unwrap()
         });
-        let wanted = [head, &in_file[1000..1000 + LEAST_BYTES], &memory[..10]].concat();
-        assert!(got == wanted);
         assert!(announced.blocks().is_empty());
+        let whole = |part: &[u8]| [head, part, &memory[..10]].concat();
+        let from_file = got == whole(&in_file[..LEAST_BYTES]);
+        assert!(from_file || got == whole(&part));
+        from_file
     }
 }
