@@ -50,6 +50,8 @@ const MAX_HASH_BYTES: u64 = 128;
 
 enum Note {
     Kept(Key),
+    /// All is known that is to be noted of it.
+    Known(Object),
     Flush(oneshot::Sender<()>),
 }
 
@@ -94,6 +96,16 @@ impl Index {
             return;
         }
         if self.queue.try_send(Note::Kept(key)).is_err() {
+            self.metrics.commits.count(Commit::NotIndexed);
+        }
+    }
+
+    /// The same for what could not be noted at once.
+    pub(crate) fn again(&self, object: Object) {
+        if self.off.load(Relaxed) {
+            return;
+        }
+        if self.queue.try_send(Note::Known(object)).is_err() {
             self.metrics.commits.count(Commit::NotIndexed);
         }
     }
@@ -151,18 +163,20 @@ async fn note_all(
                 batch.push(note);
             }
         }
-        let (mut keys, mut flushes) = (Vec::new(), Vec::new());
+        let (mut keys, mut known, mut flushes) = (Vec::new(), Vec::new(), Vec::new());
         for note in batch.drain(..) {
             match note {
                 Note::Kept(key) => keys.push(key),
+                Note::Known(object) => known.push(object),
                 Note::Flush(done) => flushes.push(done),
             }
         }
-        if !keys.is_empty() {
-            let count = keys.len() as u64;
+        let count = (keys.len() + known.len()) as u64;
+        if count > 0 {
             let reader = reader.clone();
-            let objects = spawn_blocking(move || reader.read_all(&keys)).await;
-            if let Err(error) = note(&records, &waited_for, objects.unwrap_or_default()).await {
+            let read = spawn_blocking(move || reader.read_all(&keys)).await;
+            known.extend(read.unwrap_or_default());
+            if let Err(error) = note(&records, &waited_for, known).await {
                 metrics.commits.add(Commit::NotIndexed, count);
                 tracing::warn!(%error, count, "cannot note what is kept; `modgate fsck` makes up for it");
             }

@@ -3,6 +3,7 @@
 //! Where the data folder is alone nothing here is used on the way of a request: it is read and written directly.
 
 use std::{
+    slice,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -450,9 +451,9 @@ impl Gateway {
             pinned: false,
         };
         // At once, since other replicas make their lists of it.
-        if let Err(error) = self.records.note(&[object]).await {
-            self.metrics.commits.count(Commit::NotIndexed);
-            tracing::warn!(%key, %error, "cannot note what is kept; `modgate fsck` makes up for it");
+        if let Err(error) = self.records.note(slice::from_ref(&object)).await {
+            tracing::warn!(%key, %error, "cannot note what is kept; it is noted later");
+            self.index.again(object);
         }
         self.changed(&artifact.module);
     }

@@ -4,12 +4,17 @@ use std::time::{Duration, Instant};
 
 use records::{Records, RecordsSettings};
 use testkit::{
+    fixture::Module,
     gate::{Modgate, Options},
     lab::Lab,
-    services::Postgres,
+    services::{Postgres, S3},
 };
 
-use crate::common::{self, module};
+use crate::{
+    DISK, all_right,
+    common::{self, module},
+    gate, s3,
+};
 
 /// Less than the time limits, of 5 s each, of all questions to the records: some 25.
 const ONCE: Duration = Duration::from_secs(30);
@@ -59,13 +64,37 @@ async fn records_that_do_not_answer_are_waited_for_once() {
         ))
     })
     .await;
+    in_the_index(&database, &modules).await;
+}
+
+async fn in_the_index(database: &Postgres, modules: &[Module]) {
     let index = RecordsSettings::postgres(database.url().parse().unwrap());
     let index = Records::open(&index).await.unwrap();
-    for module in &modules {
-        let key = format!("go{}", module.url_path("zip"));
-        common::eventually("it is in the index", async || {
-            index.object(&key).await.unwrap().is_some()
-        })
-        .await;
+    for module in modules {
+        for ending in ["info", "zip"] {
+            let key = format!("go{}", module.url_path(ending));
+            common::eventually("it is in the index", async || {
+                index.object(&key).await.unwrap().is_some()
+            })
+            .await;
+        }
     }
+}
+
+/// Of what is in no index `modgate gc` knows nothing.
+#[tokio::test]
+async fn what_a_bucket_keeps_meanwhile_is_in_the_index_later() {
+    let (lab, bucket, mut database) = tokio::join!(Lab::start(), S3::start(), Postgres::start());
+    let new = module("new");
+    lab.add(new.clone());
+    let config = format!(
+        "{DISK}{}[records]\nurl = \"{}\"\n[replicas]\ncoordinate = \"postgres\"\n",
+        s3(&bucket, ""),
+        database.url()
+    );
+    let gate = gate(&lab, &bucket, &config, None).await;
+    database.kill();
+    all_right(&gate, &new).await;
+    database.restart().await;
+    in_the_index(&database, &[new]).await;
 }
