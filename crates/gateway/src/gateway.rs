@@ -110,7 +110,7 @@ pub struct Gateway {
     pub(crate) unverified: Unverified,
     pub(crate) noted_uses: NotedUses,
     pub(crate) epoch: Epoch,
-    /// Told when something may have been missed of what others removed.
+    /// Told when others removed something, or may have.
     pub(crate) missed: Arc<Notify>,
     /// Zips that may be checked at once: each takes memory for its names.
     pub(crate) zip_checks: Semaphore,

@@ -43,7 +43,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 /// How long it is tried while nobody waits: a database may be away for some time. What comes meanwhile is in the queue.
 const PATIENCE: Duration = Duration::from_hours(1);
 const BLOCK_BYTES: usize = 256 << 10;
-/// How long the index is asked about one file.
+/// How long the index is asked about one file, or waited for.
 const ASK: Duration = Duration::from_secs(5);
 /// Longest `h1:` text in a file.
 const MAX_HASH_BYTES: u64 = 128;
@@ -115,9 +115,18 @@ impl Index {
         let _ = self.queue.send(Note::Kept(key)).await;
     }
 
-    /// Waits until all that waits now is noted.
+    /// Waits for some time until all that waits now is noted, and returns whether it is. Nothing is given up for that.
+    pub(crate) async fn noted(&self) -> bool {
+        timeout(ASK, self.reached()).await.is_ok()
+    }
+
+    /// Waits until all that waits now is noted, or given up.
     pub(crate) async fn flush(&self) {
         let _waits = Arc::clone(&self.waited_for);
+        self.reached().await;
+    }
+
+    async fn reached(&self) {
         let (done, noted) = oneshot::channel();
         if self.queue.send(Note::Flush(done)).await.is_ok() {
             let _ = noted.await;

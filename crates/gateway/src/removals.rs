@@ -18,18 +18,23 @@ const MARK: &str = "removals.followed";
 const MAX_MARK_BYTES: u64 = 64;
 /// How often the mark is moved on by those who run and are told, so that a start has little to go through.
 const PAUSE: Duration = Duration::from_mins(10);
+/// What is told at once is gone through together.
+const GATHER: Duration = Duration::from_secs(1);
 /// After trouble.
 const AGAIN: Duration = Duration::from_mins(1);
 
-/// Goes through what was removed: at the start, when something may have been missed, and now and then.
+/// Goes through what was removed: at the start, when something was told or may have been missed, and now and then.
 pub(crate) async fn follow(gateway: Weak<Gateway>) {
     while let Some(running) = gateway.upgrade() {
         let missed = Arc::clone(&running.missed);
         let caught_up = running.catch_up().await;
         drop(running);
         match caught_up {
-            // Whichever it is.
-            Ok(()) => drop(timeout(PAUSE, missed.notified()).await),
+            Ok(()) => {
+                // Whichever it is.
+                let _ = timeout(PAUSE, missed.notified()).await;
+                sleep(GATHER).await;
+            }
             Err(error) => {
                 tracing::warn!(%error, "cannot go through what was removed elsewhere; trying again");
                 sleep(AGAIN).await;
@@ -53,6 +58,8 @@ impl Gateway {
                 break;
             };
             for key in keys.into_iter().filter_map(|key| Key::new(key).ok()) {
+                // It may be in memory alone.
+                self.store.let_go(key.as_str());
                 if !self.is_here(&key).await {
                     continue;
                 }
@@ -87,10 +94,9 @@ impl Gateway {
         done.await.map_err(io::Error::other)?
     }
 
-    /// Whether an object is on the disk, or may wait to be written to a tier.
+    /// Whether an object is on the disk, or waits to be written to a tier.
     async fn is_here(self: &Arc<Self>, key: &Key) -> bool {
-        let waiting = self.tiers.snapshot().journal;
-        if waiting.is_some_and(|journal| journal.entries > 0) {
+        if self.tiers.waits(key) {
             return true;
         }
         let path = self.store.folder().join(key.as_str());

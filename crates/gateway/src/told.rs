@@ -58,6 +58,8 @@ impl Gateway {
             Told::Change(ChangeKind::Tombstones, _) => self.reload_tombstones().await,
             Told::Change(ChangeKind::Forget, key) => {
                 self.forget(&key).await;
+                // It need not be gone through at the next start: what is kept here from now on is newer.
+                self.missed.notify_one();
             }
             Told::Change(ChangeKind::Answer, key) => self.changeables.forget(&key),
             // Of a process that is alone, nobody else changes these.
@@ -96,9 +98,13 @@ impl Gateway {
         let beside = zip.as_ref().unwrap_or(&key);
         // An index that is not shared does not know all that is on the disk, nor what others removed.
         let said = if self.records.shared() {
-            // What was kept here anew is in the index then.
-            self.index.flush().await;
+            // What was kept here anew is in the index then, or soon.
+            let fetched = || self.flights.find(beside.as_str()).is_some();
+            if fetched() || !self.index.noted().await {
+                return false;
+            }
             match self.records.object(beside.as_str()).await {
+                Ok(None) if fetched() => return false,
                 Ok(None) => Said::Removed,
                 Ok(Some(row)) => Said::Kept(row.sha256),
                 Err(error) => {

@@ -352,6 +352,12 @@ impl Tiers {
         self.keepers().next().is_some()
     }
 
+    /// Whether an object waits here to be written to a tier.
+    pub fn waits(&self, key: &Key) -> bool {
+        let journal = self.journal.as_ref();
+        journal.is_some_and(|journal| !journal.find(key).is_empty())
+    }
+
     /// Whether something new can be kept while a tier that keeps is away: by way of the journal.
     pub fn defers(&self) -> bool {
         self.keepers().all(

@@ -10,6 +10,7 @@ mod faults;
 mod matrix;
 mod reads;
 mod records_away;
+mod removals;
 mod replicas;
 mod retired;
 mod told;

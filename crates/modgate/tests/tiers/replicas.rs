@@ -19,7 +19,7 @@ use crate::{
 pub(crate) struct Site {
     pub(crate) lab: Lab,
     pub(crate) bucket: S3,
-    records: Postgres,
+    pub(crate) records: Postgres,
     hot: Redis,
 }
 
@@ -293,7 +293,7 @@ async fn a_replica_that_dies_while_it_fetches_costs_seconds_and_nothing_else() {
 }
 
 /// Runs a command with the configuration of the replicas, beside one of them.
-fn beside(site: &Site, replica: &Modgate, config: &str, arguments: &[&str]) {
+pub(crate) fn beside(site: &Site, replica: &Modgate, config: &str, arguments: &[&str]) {
     printed(site, replica, config, arguments);
 }
 
