@@ -68,10 +68,10 @@ impl Background {
         if gateway.records.shared() {
             tokio::spawn(compare_heads(Arc::downgrade(gateway)));
         }
+        if removals::followed(&gateway.tiers, &gateway.records) {
+            tokio::spawn(removals::follow(Arc::downgrade(gateway)));
+        }
         if gateway.tiers.keeps_elsewhere() {
-            if gateway.records.shared() {
-                tokio::spawn(removals::follow(Arc::downgrade(gateway)));
-            }
             tokio::spawn(uses::note_all(Arc::downgrade(gateway)));
         }
         tokio::spawn(fresh::tidy(Arc::downgrade(gateway)));

@@ -31,6 +31,7 @@ use crate::{
     metrics::{self, Metrics},
     negative::Negatives,
     refusal::Refusal,
+    removals,
     results::Incident,
     settings::Settings,
     sumdb::SumDb,
@@ -153,6 +154,9 @@ impl Gateway {
     ) -> std::io::Result<Arc<Self>> {
         let tasks = Tasks::here();
         let store = Arc::clone(tiers.store());
+        if removals::followed(&tiers, &records) {
+            tiers.hold();
+        }
         if !tiers.is_alone() {
             tokio::spawn(Arc::clone(&tiers).run());
         }

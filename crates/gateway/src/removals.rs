@@ -7,8 +7,8 @@ use std::{
     time::Duration,
 };
 
-use records::Cursor;
-use store::{Key, Store};
+use records::{Cursor, Records};
+use store::{Key, Store, Tiers};
 use tokio::time::{sleep, timeout};
 
 use crate::gateway::Gateway;
@@ -23,11 +23,19 @@ const GATHER: Duration = Duration::from_secs(1);
 /// After trouble.
 const AGAIN: Duration = Duration::from_mins(1);
 
+/// Whether others may remove what is here too.
+pub(crate) fn followed(tiers: &Tiers, records: &Records) -> bool {
+    tiers.keeps_elsewhere() && records.shared()
+}
+
 /// Goes through what was removed: at the start, when something was told or may have been missed, and now and then.
 pub(crate) async fn follow(gateway: Weak<Gateway>) {
     while let Some(running) = gateway.upgrade() {
         let missed = Arc::clone(&running.missed);
         let caught_up = running.catch_up().await;
+        if caught_up.is_ok() {
+            running.tiers.give();
+        }
         drop(running);
         match caught_up {
             Ok(()) => {

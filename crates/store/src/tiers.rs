@@ -17,7 +17,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::{
-    sync::{Notify, Semaphore},
+    sync::{Notify, Semaphore, watch},
     task::spawn_blocking,
 };
 use tokio_util::task::TaskTracker;
@@ -216,6 +216,8 @@ pub struct Tiers {
     /// Told when the disk tier grew beyond its bound.
     crowded: Notify,
     tasks: TaskTracker,
+    /// Whether nothing that was here before is given to a tier that keeps.
+    held: watch::Sender<bool>,
     /// Objects of buckets that were compared as a whole: parts of those very objects may be sent on.
     proven: moka::sync::Cache<Key, Arc<Proven>>,
     /// What was used, where whoever cleans up cannot see it at the files of one machine.
@@ -306,6 +308,7 @@ impl Tiers {
             promotions: Arc::new(Semaphore::new(PROMOTIONS)),
             crowded: Notify::new(),
             tasks: TaskTracker::new(),
+            held: watch::Sender::new(false),
             proven: moka::sync::Cache::new(PROVEN),
             uses: Uses::default(),
             counters: Counters::default(),
@@ -350,6 +353,17 @@ impl Tiers {
     /// Whether a tier beside the disk keeps everything, so that the data folder may be lost.
     pub fn keeps_elsewhere(&self) -> bool {
         self.keepers().next().is_some()
+    }
+
+    /// Gives nothing of the journal and the disk to a tier that keeps until [`give`](Self::give), though not for ever: it
+    /// may have been removed there meanwhile. To be said before [`run`](Self::run).
+    pub fn hold(&self) {
+        self.held.send_replace(true);
+    }
+
+    /// The opposite.
+    pub fn give(&self) {
+        self.held.send_replace(false);
     }
 
     /// Whether an object waits here to be written to a tier.

@@ -33,6 +33,34 @@ async fn in_the_index(site: &Site, module: &Module) {
     .await;
 }
 
+/// From there it would come back, and be in no index.
+#[tokio::test]
+async fn what_was_removed_while_it_waited_for_the_bucket_does_not_go_there() {
+    let mut site = Site::start().await;
+    let config = written_later(&site);
+    let gone = large("gone");
+    site.lab.add(gone.clone());
+    let folder = tempfile::tempdir().unwrap();
+    let data = || Some(folder.path().join("data"));
+    let running = gate(&site.lab, &site.bucket, &config, None).await;
+    let mut away = gate(&site.lab, &site.bucket, &config, data()).await;
+    site.bucket.kill();
+    all_right(&away, &gone).await;
+    in_the_index(&site, &gone).await;
+    away.kill9().await;
+    site.bucket.restart().await;
+    let gc = ["gc", "--match", gone.path(), "--yes"];
+    beside(&site, &running, &config, &gc);
+
+    let away = gate(&site.lab, &site.bucket, &config, data()).await;
+    eventually("it is here no more", async || {
+        let waits = files(&away.data_dir().join("journal"));
+        waits.is_empty() && !on_disk(&away, &gone).exists()
+    })
+    .await;
+    assert!(!in_bucket(&site.bucket, &gone, "zip").exists());
+}
+
 /// The index knows nothing of it yet, and nobody else has it.
 #[tokio::test]
 async fn what_is_fetched_again_while_the_records_are_away_is_not_removed_at_the_next_start() {

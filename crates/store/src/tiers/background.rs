@@ -2,7 +2,10 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::{
+    task::{JoinSet, spawn_blocking},
+    time::timeout,
+};
 
 use super::Tiers;
 use crate::{
@@ -11,6 +14,8 @@ use crate::{
     tier::{Source, Tier, TierErrorKind, count},
 };
 
+/// Longest time that what waits is held. It is on this disk alone.
+const HELD: Duration = Duration::from_mins(5);
 /// Entries of the journal that are written to one tier at a time.
 const WRITERS: usize = 2;
 /// First and longest time between two tries of an entry.
@@ -24,6 +29,7 @@ impl Tiers {
         if let Some(journal) = self.journal.clone() {
             let tiers = Arc::clone(&self);
             work.spawn(async move {
+                tiers.not_held().await;
                 for entry in journal.take_lost() {
                     tiers.make_up_for(&journal, &entry).await;
                 }
@@ -49,8 +55,14 @@ impl Tiers {
         std::future::pending().await
     }
 
+    pub(super) async fn not_held(&self) {
+        let mut held = self.held.subscribe();
+        let _ = timeout(HELD, held.wait_for(|held| !held)).await;
+    }
+
     /// Writes what waits for `tier`, oldest first.
     async fn drain(self: Arc<Self>, tier: Arc<Tier>, journal: Arc<Journal>) {
+        self.not_held().await;
         let (mut wait, mut after) = (FIRST, None);
         loop {
             let entry = journal.next(tier.place(), after).await;

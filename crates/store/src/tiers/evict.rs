@@ -70,6 +70,7 @@ impl Tiers {
         if disk.max_size.is_none() && disk.ttl.is_none() {
             return;
         }
+        self.not_held().await;
         let bound = disk.max_size.unwrap_or(u64::MAX);
         let between = WALK.min(disk.ttl.unwrap_or(WALK));
         self.store.notes().uses_from_now();
