@@ -68,12 +68,41 @@ fn near_unit<'u>(unit: &str, units: &[&'u str]) -> Option<&'u str> {
         .or_else(|| nearest(&unit, units.iter().copied()))
 }
 
-/// Reads a duration of the command line, and says what to write instead.
+/// Reads a duration of the command line, and says what to write instead. No unit is proposed for one that is missing: with
+/// seconds, `gc --yes` would remove what was used a minute ago.
 pub fn duration_of_flag(text: &str) -> Result<std::time::Duration, String> {
-    parse_duration(text).map_err(|error| format!("{error}; {}", for_time(text, &error, None)))
+    parse_duration(text).map_err(|error| match error {
+        UnitError::NoUnit if text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            format!("{error}; \"{text}d\" is days, \"{text}h\" hours")
+        }
+        _ => format!("{error}; {}", for_time(text, &error, None)),
+    })
 }
 
 /// The same for a size.
 pub fn size_of_flag(text: &str) -> Result<u64, String> {
-    parse_size(text).map_err(|error| format!("{error}; {}", for_size(text, &error, None)))
+    parse_size(text).map_err(|error| match error {
+        UnitError::NoUnit if text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            format!("{error}; write \"{text}GiB\" or \"{text}MiB\"")
+        }
+        _ => format!("{error}; {}", for_size(text, &error, None)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_unit_is_guessed_for_what_removes() {
+        let time = duration_of_flag("180").unwrap_err();
+        assert_eq!(
+            time,
+            "the unit is missing; \"180d\" is days, \"180h\" hours"
+        );
+        let size = size_of_flag("200").unwrap_err();
+        assert_eq!(size, "the unit is missing; write \"200GiB\" or \"200MiB\"");
+        let near = duration_of_flag("5min").unwrap_err();
+        assert!(near.ends_with("did you mean \"5m\"?"), "{near}");
+    }
 }
