@@ -44,7 +44,7 @@ pub struct StoreSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process has it.
-    #[error("the data folder {} is in use by another modgate{}", folder.display(), owner.as_ref().map(|pid| format!(" (process {pid})")).unwrap_or_default())]
+    #[error("the data folder {} is in use by another modgate{}; end that one first, or name another folder with --data or `data`", folder.display(), owner.as_ref().map(|pid| format!(" (process {pid})")).unwrap_or_default())]
     InUse {
         /// The data folder.
         folder: PathBuf,

@@ -444,6 +444,7 @@ async fn the_second_owner_of_a_folder_is_told_of_the_first() {
     assert!(second.status.is_some_and(|status| status.code() == Some(1)));
     let told = format!("in use by another modgate (process {})", gate.pid());
     assert!(second.logs.contains(&told), "{}", second.logs);
+    assert!(second.logs.contains("--data"), "{}", second.logs);
     assert_eq!(gate.get(&module("a").url_path("zip")).await.status, 200);
 }
 
