@@ -55,5 +55,5 @@ pub use gateway::{Gateway, Readiness, Refused};
 pub use metrics::Metrics;
 pub use record::{Kind, Outcome, Record, Recorder, Subject};
 pub use refusal::{Code, Fault, Refusal};
-pub use results::{Commit, Cut, Incident, Reload, Results, Verification};
+pub use results::{Backup, Commit, Cut, Incident, Reload, Results, Verification};
 pub use sumdb::Carried;

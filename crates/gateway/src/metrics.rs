@@ -15,7 +15,7 @@ use prometheus_client::{
 };
 
 use crate::{
-    results::{Commit, Cut, Incident, Reload, Results, Verification},
+    results::{Backup, Commit, Cut, Incident, Reload, Results, Verification},
     tally::Tally,
 };
 
@@ -41,6 +41,8 @@ pub struct Metrics {
     pub commits: Results<Commit>,
     /// Configuration reloads by result.
     pub reloads: Results<Reload>,
+    /// Backups on the schedule by result.
+    pub backups: Results<Backup>,
     /// Background fetches waiting (download mode `async`).
     pub queued: Gauge<i64, AtomicI64>,
 }
@@ -65,6 +67,7 @@ impl Metrics {
             incidents: Results::default(),
             commits: Results::default(),
             reloads: Results::default(),
+            backups: Results::default(),
             queued: Gauge::default(),
             registry: Registry::default(),
         };
@@ -104,6 +107,11 @@ impl Metrics {
             "config_reloads",
             "Configuration reloads, by result",
             metrics.reloads.family(),
+        );
+        registry.register(
+            "backups",
+            "Backups on the schedule, by result",
+            metrics.backups.family(),
         );
         registry.register(
             "async_queue_length",

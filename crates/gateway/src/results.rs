@@ -92,6 +92,14 @@ values! {
     }
 }
 
+values! {
+    /// What became of a backup on the schedule.
+    Backup {
+        Written = "written",
+        Failed = "failed",
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct ResultLabel {
     result: &'static str,

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use care::backup::{self, Target};
+use gateway::{Backup, Metrics};
 use records::Records;
 use replicas::{LEASE, Replicas};
 use store::Folder;
@@ -18,7 +19,12 @@ const AGAIN: Duration = Duration::from_mins(5);
 const AT_FIRST: Duration = Duration::from_secs(2);
 
 /// Writes backups whenever they are due, for as long as it is polled.
-pub(super) async fn run(config: Config, records: Arc<Records>, replicas: Arc<Replicas>) {
+pub(super) async fn run(
+    config: Config,
+    records: Arc<Records>,
+    replicas: Arc<Replicas>,
+    metrics: Arc<Metrics>,
+) {
     let work = Folder::new(wire::store_folder(&config)).work_path();
     let _ = spawn_blocking(move || care::sweep(&work)).await;
     let Some(to) = &config.backup.to else {
@@ -26,13 +32,17 @@ pub(super) async fn run(config: Config, records: Arc<Records>, replicas: Arc<Rep
     };
     let target = match wire::backups(&config, to) {
         Ok(target) => target,
-        Err(error) => return tracing::error!(error, "no backups are written"),
+        Err(error) => {
+            metrics.backups.count(Backup::Failed);
+            return tracing::error!(error, "no backups are written");
+        }
     };
     sleep(AT_FIRST).await;
     loop {
-        let next = match once(&config, &records, &replicas, &target).await {
+        let next = match once(&config, &records, &replicas, &metrics, &target).await {
             Ok(next) => next,
             Err(error) => {
+                metrics.backups.count(Backup::Failed);
                 tracing::error!(error, "the backup failed; it is tried again");
                 AGAIN
             }
@@ -45,6 +55,7 @@ async fn once(
     config: &Config,
     records: &Records,
     replicas: &Replicas,
+    metrics: &Metrics,
     target: &Target,
 ) -> Result<Duration, String> {
     let text = |error: care::CareError| error.to_string();
@@ -65,6 +76,7 @@ async fn once(
     }
     let (written, next) = done.map_err(text)?;
     if let Some(backup) = written {
+        metrics.backups.count(Backup::Written);
         let whole = backup.base.is_none();
         tracing::info!(id = backup.id, whole, rows = backup.rows, "backup written");
     }

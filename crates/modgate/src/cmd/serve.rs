@@ -127,6 +127,7 @@ async fn serve(
         config.clone(),
         Arc::clone(&records),
         Arc::clone(&replicas),
+        Arc::clone(&metrics),
     ));
     let recorder = Recorder::new(Arc::clone(&metrics), Arc::clone(log), json);
     let recorder = Arc::new(recorder);

@@ -453,6 +453,19 @@ async fn the_server_writes_backups_by_itself() {
     );
     let site = Site::start(&["a"], &storage).await;
     site.gate.logged("backup written", 1).await;
+    let count = site
+        .gate
+        .metric("modgate_backups_total{result=\"written\"}");
+    assert!((count.await - 1.0).abs() < 1e-9);
     let restored = site.json(&["restore", "--json"]);
     assert_eq!(restored["verified"], true, "{restored}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_fails_is_counted() {
+    let storage = "[backup]\nto = \"/proc/nowhere\"\nevery = \"1h\"\n";
+    let site = Site::start(&["a"], storage).await;
+    site.gate.logged("the backup failed", 1).await;
+    let count = site.gate.metric("modgate_backups_total{result=\"failed\"}");
+    assert!((count.await - 1.0).abs() < 1e-9);
 }
