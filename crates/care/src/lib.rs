@@ -70,11 +70,18 @@ impl Storage {
             let work = folder.work()?;
             sweep(&work);
             let path = work.join("lock");
-            let file = std::fs::OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(path)?;
+            let mut options = std::fs::OpenOptions::new();
+            let file = match options.write(true).create_new(true).open(&path) {
+                Ok(file) => {
+                    folder.give(&file);
+                    file
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => options
+                    .create_new(false)
+                    .open(&path)
+                    .map_err(|error| store::at(&path, error))?,
+                Err(error) => return Err(store::at(&path, error)),
+            };
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => Ok(Some(file)),
                 Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),

@@ -7,12 +7,15 @@ use std::{
     collections::HashSet,
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{MetadataExt as _, fchown},
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::{
+    fs::{FlockOperation, Mode, OFlags, flock, open},
+    process::geteuid,
+};
 
 use crate::{
     Committed, Digest, Key,
@@ -90,8 +93,26 @@ impl Folder {
     /// The same; made if absent.
     pub fn work(&self) -> io::Result<PathBuf> {
         let work = self.work_path();
-        fs::create_dir_all(&work).map_err(|error| at(&work, error))?;
+        if !work.is_dir() {
+            fs::create_dir_all(&work).map_err(|error| at(&work, error))?;
+            // Opened so that it is the folder itself, and nowhere that a link leads to.
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            if let Ok(made) = open(&work, flags, Mode::empty()) {
+                self.give(&File::from(made));
+            }
+        }
         Ok(work)
+    }
+
+    /// Gives what was just made here to whom the data folder belongs: what root makes would be closed to a server that runs as
+    /// another user. Where that is not possible it stays as it is.
+    pub fn give(&self, made: &File) {
+        if !geteuid().is_root() {
+            return;
+        }
+        if let Ok(owner) = fs::metadata(&self.0) {
+            let _ = fchown(made, Some(owner.uid()), Some(owner.gid()));
+        }
     }
 
     fn at(&self, key: &Key) -> PathBuf {
@@ -161,6 +182,7 @@ impl Folder {
                 .write(true)
                 .create_new(true)
                 .open(&path)?;
+            self.give(&file);
             // Where files cannot be locked, nobody can lock them, and what is left stays.
             let _ = flock(&file, FlockOperation::LockExclusive);
             // Before it was locked it may have been taken for a left one.

@@ -1,6 +1,11 @@
 //! What `modgate fsck --repair` believes: copies, the index, upstream.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, chown},
+    path::PathBuf,
+    time::Duration,
+};
 
 use records::{Object, Records, RecordsSettings};
 use serde_json::Value;
@@ -135,4 +140,29 @@ async fn a_wrong_row_takes_no_copy_away() {
     assert_eq!(site.row("a", "mod").await, right_mod);
     let report = site.json(&["fsck", "--json"]);
     assert_eq!(kinds(&report), Vec::<String>::new(), "{report}");
+}
+
+/// As somebody does who calls `sudo modgate fsck` beside a server that runs as a user of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_root_makes_beside_the_server_belongs_to_the_owner_of_the_data_folder() {
+    const OWNER: u32 = 65534;
+    let site = Site::start(&["a"], "").await;
+    let data = site.gate.data_dir();
+    if fs::metadata(data).unwrap().uid() != 0 {
+        eprintln!("only root can do this");
+        return;
+    }
+    fs::remove_dir_all(data.join("care")).unwrap();
+    chown(data, Some(OWNER), Some(OWNER)).unwrap();
+    alter(&site.kept("a", "mod"));
+    let report = site.repair();
+    assert_eq!(kinds(&report), ["altered disk"], "{report}");
+    for path in [
+        data.join("care"),
+        data.join("care/lock"),
+        site.kept("a", "mod"),
+    ] {
+        let owner = fs::metadata(&path).unwrap().uid();
+        assert_eq!(owner, OWNER, "{}", path.display());
+    }
 }
