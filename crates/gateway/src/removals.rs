@@ -54,12 +54,13 @@ pub(crate) async fn follow(gateway: Weak<Gateway>) {
 impl Gateway {
     async fn catch_up(self: &Arc<Self>) -> io::Result<()> {
         let marked = self.marked(|store, mark| {
-            let text = store.read_small(mark, MAX_MARK_BYTES)?;
+            // From the beginning, if it cannot be read: that costs time alone.
+            let text = store.read_small(mark, MAX_MARK_BYTES).ok().flatten();
             let read = text.and_then(|text| String::from_utf8(text).ok()?.parse().ok());
             Ok(read.unwrap_or_else(Cursor::default))
         });
         let mut followed = marked.await?;
-        let mut removed = 0_u64;
+        let (mut removed, mut stays) = (0_u64, None);
         loop {
             let next = self.records.removals_after(followed).await;
             let Some((keys, last)) = next.map_err(io::Error::other)? else {
@@ -72,13 +73,23 @@ impl Gateway {
                     continue;
                 }
                 if !self.forget(key.as_str()).await {
-                    return Err(io::Error::other(format!("{key} stays here for now")));
+                    stays.get_or_insert(key);
+                    continue;
                 }
                 removed += u64::from(!self.is_here(&key).await);
             }
             followed = last;
-            self.marked(move |store, mark| store.replace_small(mark, last.to_string().as_bytes()))
-                .await?;
+            if stays.is_some() {
+                // The rest is gone through all the same, and this once more.
+                continue;
+            }
+            let noted = self.marked(move |store, mark| {
+                let text = last.to_string();
+                store.replace_small(mark, text.as_bytes())
+            });
+            if let Err(error) = noted.await {
+                tracing::warn!(%error, "cannot note in {MARK} how far this data folder came: it is gone through again");
+            }
         }
         if removed > 0 {
             tracing::info!(
@@ -86,7 +97,10 @@ impl Gateway {
                 "removed what was removed elsewhere meanwhile"
             );
         }
-        Ok(())
+        match stays {
+            Some(key) => Err(io::Error::other(format!("{key} stays here for now"))),
+            None => Ok(()),
+        }
     }
 
     /// Does something with the mark, on a thread that may wait for the disk.

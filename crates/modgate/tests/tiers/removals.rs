@@ -99,3 +99,35 @@ async fn what_is_fetched_again_while_the_records_are_away_is_not_removed_at_the_
     .await;
     all_right(&replica, &again).await;
 }
+
+/// What somebody put in the place of one file is no matter of the others.
+#[tokio::test]
+async fn what_cannot_be_removed_or_noted_holds_nothing_up() {
+    let site = Site::start().await;
+    let config = site.config("postgres");
+    let (stays, gone) = (large("a-stays"), large("gone"));
+    let folder = tempfile::tempdir().unwrap();
+    let data = || Some(folder.path().join("data"));
+    let running = gate(&site.lab, &site.bucket, &config, None).await;
+    let mut away = gate(&site.lab, &site.bucket, &config, data()).await;
+    for module in [&stays, &gone] {
+        site.lab.add(module.clone());
+        all_right(&away, module).await;
+        in_the_index(&site, module).await;
+    }
+    away.terminate().await;
+    for module in [&stays, &gone] {
+        let gc = ["gc", "--match", module.path(), "--yes"];
+        beside(&site, &running, &config, &gc);
+    }
+    let odd = on_disk(&away, &stays);
+    std::fs::remove_file(&odd).unwrap();
+    std::fs::create_dir(&odd).unwrap();
+    std::fs::create_dir_all(folder.path().join("data/removals.followed")).unwrap();
+
+    let away = gate(&site.lab, &site.bucket, &config, data()).await;
+    eventually("it is here no more", async || {
+        !on_disk(&away, &gone).exists()
+    })
+    .await;
+}
