@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use crate::{
     answer::{Answer, Content, Life, Media},
     artifact,
+    denials::Asked,
     gateway::{Gateway, Refused},
     pipeline::Want,
     record::Outcome,
@@ -53,10 +54,11 @@ impl Above {
 }
 
 impl Gateway {
-    /// A refusal as it is to somebody who looks for the module of a package.
+    /// A refusal as it is where go would have asked nobody else. `asked` is what was asked for of `path`.
     pub(crate) async fn unless_below(
         self: &Arc<Self>,
         path: &ModulePath,
+        asked: Asked,
         refused: Refused,
         want: &Want,
     ) -> Refused {
@@ -77,6 +79,8 @@ impl Gateway {
                 let code = if off {
                     Code::NotCached
                 } else {
+                    // In an outage these upstreams cannot say it again, and the rest of the chain never could.
+                    self.was_denied(asked);
                     Code::ModuleNotFound
                 };
                 let why = format!("no module, but a path below {above}");

@@ -3,7 +3,7 @@
 //! The go command finds the module of a package by asking for every prefix of its path, and fails unless those that are no modules are absent
 //! (protocol.md section 3). While upstreams answer they say so. In an outage everything of the module may be kept, and nothing would say that its
 //! folders are no modules: what does not exist leaves nothing behind. So what a whole chain, with everybody in it asked and nobody in trouble,
-//! answered with 404 or 410 is noted on disk. It is used in an outage alone, as stale lists are, and for the very question and chain that
+//! answered with 404 or 410 is noted on disk, and what its upstreams denied where go would have asked nobody else (`below`). It is used in an outage alone, as stale lists are, and for the very question and chain that
 //! was denied; never where anything is known of the path itself, and of exact versions for their `.info` alone, by which go looks for a
 //! package's module when it is told the version.
 //!
@@ -30,7 +30,6 @@ use crate::{
     below::above,
     changeable::{self, Changeable, age, now_ms},
     gateway::{Gateway, Refused},
-    pipeline::Want,
     refusal::{Code, Refusal},
     settings::{ChainName, Route},
     source::{What, Wish},
@@ -223,7 +222,7 @@ impl From<&Wanted> for Asked {
 
 impl Asked {
     /// The `.info` of an exact version.
-    fn info(module: &ModulePath, version: &Version, route: &Route) -> Self {
+    pub(crate) fn info(module: &ModulePath, version: &Version, route: &Route) -> Self {
         Self {
             module: module.clone(),
             name: format!("{}/@v/{}.info", module.escaped(), version.escaped()),
@@ -243,7 +242,7 @@ fn kept_key(above: &ModulePath) -> Option<Key> {
 }
 
 impl Gateway {
-    /// The whole chain denied it.
+    /// The whole chain denied it, or as much of it as go would have asked.
     pub(crate) fn was_denied(&self, asked: Asked) {
         let denial = Denial {
             module: asked.module,
@@ -437,12 +436,9 @@ impl Gateway {
     /// The same for the `.info` of an exact version; and if it is the chain that denies it now, that is noted.
     pub(crate) async fn unless_info_denied(
         self: &Arc<Self>,
-        module: &ModulePath,
-        version: &Version,
+        asked: Asked,
         refused: Refused,
-        want: &Want,
     ) -> Refused {
-        let asked = Asked::info(module, version, &self.route(module, want));
         if refused.refusal.definite && !refused.repeated {
             self.was_denied(asked);
             return refused;

@@ -10,12 +10,15 @@ use tokio::task::spawn_blocking;
 use crate::{
     answer::{Answer, Content, Life, Media},
     artifact::{Artifact, Part, key_text},
+    denials::Asked,
     flight::Waiter,
     gateway::{Gateway, Refused},
     record::Outcome,
     refusal::{Code, Refusal},
     settings::{Mode, Route},
+    source::What,
     tombstone::Tombstone,
+    versions::Wanted,
     via::Via,
 };
 
@@ -74,24 +77,40 @@ impl Gateway {
         request: Request,
         want: Want,
     ) -> Result<Answer, Refused> {
-        let asked = match &request {
-            Request::Info(module, version) => Some((module.clone(), Some(version.clone()))),
-            Request::List(module) | Request::Latest(module) | Request::Query(module, _) => {
-                Some((module.clone(), None))
-            }
-            Request::Mod(..) | Request::Zip(..) | Request::SumDb { .. } => None,
-        };
-        let wanted = want.clone();
-        match (self.answer_one(request, want).await, asked) {
-            (Err(mut refused), Some((module, version))) => {
-                if let Some(version) = version {
-                    let denied = self.unless_info_denied(&module, &version, refused, &wanted);
-                    refused = denied.await;
-                }
-                Err(self.unless_below(&module, refused, &wanted).await)
-            }
-            (answered, _) => answered,
+        let (asked, wanted) = (request.clone(), want.clone());
+        match self.answer_one(request, want).await {
+            Err(refused) => Err(self.unless_absent(asked, refused, &wanted).await),
+            answered => answered,
         }
+    }
+
+    /// A refusal as it is to somebody who looks for the module of a package.
+    async fn unless_absent(
+        self: &Arc<Self>,
+        request: Request,
+        mut refused: Refused,
+        want: &Want,
+    ) -> Refused {
+        let (module, what) = match request {
+            Request::Info(module, version) => {
+                let asked = Asked::info(&module, &version, &self.route(&module, want));
+                refused = self.unless_info_denied(asked.clone(), refused).await;
+                return self.unless_below(&module, asked, refused, want).await;
+            }
+            Request::List(module) => (module, What::List),
+            Request::Latest(module) => (module, What::Latest),
+            Request::Query(module, query) => (module, What::Query(query)),
+            Request::Mod(..) | Request::Zip(..) | Request::SumDb { .. } => return refused,
+        };
+        let route = self.route(&module, want);
+        let wanted = Wanted {
+            module,
+            what,
+            route,
+        };
+        let asked = Asked::from(&wanted);
+        self.unless_below(&wanted.module, asked, refused, want)
+            .await
     }
 
     async fn answer_one(self: &Arc<Self>, request: Request, want: Want) -> Result<Answer, Refused> {

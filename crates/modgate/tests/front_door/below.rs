@@ -71,6 +71,21 @@ async fn a_package_is_no_module_where_go_would_not_ask() {
     let long = format!("lib/{}", ["x"; 40].join("/"));
     assert_eq!(list(&gate, &long).await, "502 upstream_unavailable");
     assert!(lab.requests().len() <= 6, "{:?}", lab.requests());
+    let denied = data.join("fresh/lab.example/lib/@denied");
+    eventually("what upstreams denied is noted", async || {
+        let noted = std::fs::read_to_string(&denied).unwrap_or_default();
+        noted.contains(" lab.example/lib/pkg/name/@v/list\n")
+    })
+    .await;
+    assert!(gate.terminate().await.success());
+
+    // In an outage that is said again, and of what was not asked before nobody knows.
+    lab.stop().await;
+    let mut gate = start(data, &chain).await;
+    assert_eq!(list(&gate, "lib/pkg/name").await, "404 module_not_found");
+    let said = list(&gate, "lib/new").await;
+    assert_eq!(said, "502 upstream_unavailable");
+    tidy(&gate, "a.example/outage").await;
     assert!(gate.terminate().await.success());
 
     // Nobody is asked at all.
