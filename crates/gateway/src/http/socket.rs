@@ -6,7 +6,7 @@
 //! What is announced is held until it is sent, so that no other bytes can come to lie at its addresses.
 //!
 //! A client on this machine, such as a balancer, receives pages sent so more slowly than copied ones: it copies them itself,
-//! and gives each back by itself. While there are few clients, the beginning of a file is copied to one of these
+//! and gives each back by itself. While there are few clients, files that are not very large are copied to one of these
 //! (docs/performance.md has the figures).
 
 use std::{
@@ -33,7 +33,7 @@ const LEAST_BYTES: usize = 32 << 10;
 /// hyper queues a few blocks; what is announced beyond that is copied.
 const MOST_BLOCKS: usize = 32;
 
-/// So much of a file is copied to a client on this machine, while no more than so many connections are open.
+/// Files up to this size are copied to a client on this machine, while no more than so many connections are open.
 const COPIED_BYTES: u64 = 4 << 20;
 const FEW: i64 = 64;
 
@@ -183,7 +183,7 @@ impl Socket {
     }
 }
 
-/// Sends up to `len` bytes of `block` from `from`, out of its file; its beginning from the mapping, if `few`.
+/// Sends up to `len` bytes of `block` from `from`, out of its file; of one that is not very large from the mapping, if `few`.
 fn poll_send(
     stream: &TcpStream,
     cx: &mut Context<'_>,
@@ -195,11 +195,12 @@ fn poll_send(
     let Some((file, offset)) = &block.file else {
         return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
     };
+    let copied = few && file.metadata()?.len() <= COPIED_BYTES;
     loop {
         ready!(stream.poll_write_ready(cx))?;
         let mut at = offset + from as u64;
         let sent = stream.try_io(Interest::WRITABLE, || {
-            Ok(if few && at < COPIED_BYTES {
+            Ok(if copied {
                 write(stream, &block.bytes[from..from + len])?
             } else {
                 sendfile(stream, &**file, Some(&mut at), len)?
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_beginning_is_copied_to_few_clients_on_this_machine() {
+    async fn files_that_are_not_very_large_are_copied_to_few_clients_on_this_machine() {
         let open = Open::default();
         open.set(FEW);
         assert!(!is_sent_from_its_file(1000, Some(open.clone())).await);
