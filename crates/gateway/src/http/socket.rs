@@ -195,10 +195,18 @@ fn poll_send(
     let Some((file, offset)) = &block.file else {
         return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
     };
-    let copied = few && file.metadata()?.len() <= COPIED_BYTES;
+    let begin = offset + from as u64;
+    let copied = few && {
+        let size = file.metadata()?.len();
+        // Beyond the end of a file that somebody cut short a mapping has zeros, up to the end of the page.
+        if size < begin + len as u64 {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        size <= COPIED_BYTES
+    };
     loop {
         ready!(stream.poll_write_ready(cx))?;
-        let mut at = offset + from as u64;
+        let mut at = begin;
         let sent = stream.try_io(Interest::WRITABLE, || {
             Ok(if copied {
                 write(stream, &block.bytes[from..from + len])?
@@ -243,6 +251,27 @@ mod tests {
         assert!(is_sent_from_its_file(COPIED_BYTES, Some(open.clone())).await);
         open.inc();
         assert!(is_sent_from_its_file(1000, Some(open)).await);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_cut_short_is_not_copied() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await;
+        let (server, _) = listener.accept().await.unwrap();
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(LEAST_BYTES as u64 - 1).unwrap();
+        let block = Block {
+            bytes: Bytes::from(vec![0; LEAST_BYTES]),
+            file: Some((Arc::new(file), 0)),
+        };
+        let announced = Announced::default();
+        let mut socket = Socket::plain(server, &announced, Some(Open::default()));
+        announced.push(&block);
+        let slices = [io::IoSlice::new(&block.bytes)];
+        let sent = std::future::poll_fn(|cx| socket.poll_write_vectored(cx, &slices, &announced));
+        let error = sent.await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        drop(client);
     }
 
     /// Memory and file differ, so that it shows which of them was sent.
