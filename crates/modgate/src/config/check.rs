@@ -30,6 +30,7 @@ mod routes;
 mod service;
 mod storage;
 mod sumdb;
+mod tiers;
 mod upstreams;
 
 /// A configuration that may be used.
