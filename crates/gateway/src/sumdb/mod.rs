@@ -15,7 +15,7 @@ mod source;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Instant,
 };
 
@@ -44,6 +44,9 @@ const TILE_MEMORY_BYTES: u64 = 4 << 20;
 /// When the newest head was asked for last, and what came of it.
 type Refreshed = Option<(Instant, Result<(), Arc<Refusal>>)>;
 
+/// When a question was asked last that nobody answered, and why, until one is answered.
+type Silence = Option<(Instant, String)>;
+
 /// One checksum database.
 #[derive(Debug)]
 pub(crate) struct SumDb {
@@ -61,6 +64,7 @@ pub(crate) struct SumDb {
     /// Sources whose answers did not verify, and until when they are asked last.
     aside: Mutex<HashMap<String, Instant>>,
     refreshed: Mutex<Refreshed>,
+    silence: Mutex<Silence>,
     compared: Mutex<shared::Compared>,
     /// The one source there is, while a bundle is taken over.
     carried: OnceLock<Source>,
@@ -101,6 +105,7 @@ impl SumDb {
             supports: Mutex::default(),
             aside: Mutex::default(),
             refreshed: Mutex::default(),
+            silence: Mutex::default(),
             compared: Mutex::default(),
             carried: OnceLock::new(),
             settings,
@@ -174,7 +179,21 @@ impl SumDb {
             );
             return (false, text);
         }
+        let silence = self.silence.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, why)) = &*silence {
+            let text = format!(
+                "{}: cannot be reached ({why}), asked last {} s ago; tree of {size} records",
+                self.name(),
+                at.elapsed().as_secs()
+            );
+            return (false, text);
+        }
         (true, format!("{}: tree of {size} records", self.name()))
+    }
+
+    /// Notes whether anybody answered the last question.
+    fn heard(&self, silence: Silence) {
+        *self.silence.lock().unwrap_or_else(PoisonError::into_inner) = silence;
     }
 
     /// A key below the part of the data folder that clients can use as it is.

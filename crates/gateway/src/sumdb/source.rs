@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use tlog::tile::Tile;
 use upstream::{
-    Ask, FailureKind,
+    Ask, Failure, FailureKind,
     chain::{Chain, Target},
 };
 
@@ -89,6 +89,8 @@ pub(super) struct Round {
     waiting: VecDeque<Source>,
     invalid: Option<String>,
     trouble: Vec<String>,
+    /// Whether somebody said at least that it has not what was asked for.
+    answered: bool,
 }
 
 impl Round {
@@ -123,7 +125,10 @@ impl Round {
             Fault::Absent if matches!(source, Source::Carried(_)) => {
                 self.trouble.push(format!("{name} has no proof of {what}"));
             }
-            Fault::Absent => self.trouble.push(format!("{name}: answered 404")),
+            Fault::Absent => {
+                self.answered = true;
+                self.trouble.push(format!("{name}: answered 404"));
+            }
             Fault::Trouble(why) => self.trouble.push(format!("{name}: {why}")),
             Fault::Invalid(why) => {
                 tracing::error!(database = sumdb.name(), source = name, %why, "SECURITY: an answer of the checksum database does not verify");
@@ -150,6 +155,9 @@ impl Round {
             return Refusal::new(code, what, format!("not proven: {trouble}"))
                 .hint("export it where there is a line, with its proof; what can have none belongs into `private` or `sumdb.exempt` here too");
         }
+        if !self.answered {
+            sumdb.heard(Some((Instant::now(), trouble.clone())));
+        }
         Refusal::new(Code::ChecksumDatabaseUnreachable, what, format!("cannot be reached ({trouble})"))
             .hint("new versions are not served without it; an operator may set `sumdb.url` (also to a mirror's `/sumdb/NAME`), or `sumdb.unreachable = \"serve-unverified\"`")
     }
@@ -169,6 +177,7 @@ impl SumDb {
             waiting: sources.into(),
             invalid: None,
             trouble: Vec::new(),
+            answered: false,
         }
     }
 
@@ -192,7 +201,12 @@ impl SumDb {
             path: format!("{prefix}{path}"),
             hedge: false,
         };
-        match settings.upstreams.fetch(chain, &ask).await {
+        let fetched = settings.upstreams.fetch(chain, &ask).await;
+        let answered = |failure: &Failure| matches!(failure.kind, FailureKind::Absent { .. });
+        if fetched.as_ref().map_or_else(answered, |_| true) {
+            self.heard(None);
+        }
+        match fetched {
             Ok(fetched) => match fetched.body.into_bytes(MAX_ANSWER_BYTES).await {
                 Ok(body) => Ok(body),
                 Err(error @ upstream::BodyError::TooLarge(_)) => Err(Fault::invalid(error)),

@@ -296,11 +296,25 @@ async fn without_a_database_kept_things_are_served_and_new_ones_refused() {
     assert!(go().run(&kept_version).await.ok);
     sumdb.lie(Lie::Unreachable).await;
     refused(&gate, &new, 503, "checksum_database_unreachable").await;
+    // What is kept is served, so it is ready; but it says what is wrong.
+    let ready = gate.get("/readyz").await;
+    assert_eq!(ready.status, 200);
+    assert!(
+        ready.text().contains("cannot be reached"),
+        "{}",
+        ready.text()
+    );
     // A new client verifies what is kept with the tiles that are kept.
     let done = go().run(&kept_version).await;
     assert!(done.ok, "{}\n{}", done.stderr, gate.logs());
     sumdb.be_honest().await;
     served(&gate, &new).await;
+    let ready = gate.get("/readyz").await;
+    assert!(
+        !ready.text().contains("cannot be reached"),
+        "{}",
+        ready.text()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
