@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use gomod::pattern::Patterns;
 
-use crate::config::{BackupTarget, Env, Flags, Sources, duration_of_flag, size_of_flag};
+use crate::config::{BackupTarget, Env, Flags, Sources, Uses, duration_of_flag, size_of_flag};
 
 mod carry;
 mod listed;
@@ -111,6 +111,7 @@ impl ConfigArgs {
                 sumdb: self.sumdb.clone(),
             },
             silent: false,
+            uses: Uses::All,
         }
     }
 }

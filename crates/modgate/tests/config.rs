@@ -9,7 +9,7 @@ use std::{
 };
 
 use modgate::config::{
-    Config, Env, Flags, Loaded, Mistakes, Mode, Origin, Sources, changes_needing_restart,
+    Config, Env, Flags, Loaded, Mistakes, Mode, Origin, Sources, Uses, changes_needing_restart,
     lost_its_file,
 };
 use testkit::tls::{Certificate, Pem};
@@ -49,6 +49,7 @@ impl Bench {
             env: Env::of([("HOME", &home), ("GOROOT", &home)]),
             flags: Flags::default(),
             silent: false,
+            uses: Uses::All,
         };
         Self { dir, sources }
     }
@@ -350,6 +351,51 @@ fn the_gateway_itself_is_left_out_of_the_chain() {
     let (chain, _, notices) = chain_of(&bench);
     assert_eq!(chain, "https://up.example");
     assert!(notices.contains("left out"), "{notices}");
+}
+
+/// A version has to be retired now, by somebody who has not the server's secrets.
+#[test]
+fn a_command_needs_the_secrets_that_it_uses_alone() {
+    let toml = |coordinate: &str| {
+        format!(
+            "chain = \"https://proxy.example\"\n\
+            [[credential]]\nmatch = \"https://git.corp.example/\"\npassword = {{ env = \"NOT_SET\" }}\n\
+            [upstream.\"https://proxy.example\"]\nheaders = {{ Authorization = {{ file = \"/nowhere\" }} }}\n\
+            [[storage]]\ntier = \"s3\"\nbucket = \"b\"\naccess_key = \"k\"\nsecret_key = {{ env = \"NOT_SET\" }}\n\
+            [records]\nurl = {{ env = \"RECORDS\" }}\n[replicas]\ncoordinate = \"{coordinate}\"\n"
+        )
+    };
+    let postgres = "postgres://m@127.0.0.1/m";
+    let about = |coordinate: &str, uses, records: &str| {
+        let mut bench = Bench::new(&toml(coordinate));
+        if !records.is_empty() {
+            bench = bench.var("RECORDS", records);
+        }
+        bench.sources.uses = uses;
+        let mistakes = bench
+            .load()
+            .map_or_else(|wrong| wrong.to_string(), |_| String::new());
+        ["password", "headers", "secret_key", "url"]
+            .map(|key| mistakes.contains(&format!("| {key} = ")))
+    };
+    assert_eq!(
+        about("postgres", Uses::All, postgres),
+        [true, true, true, false]
+    );
+    assert_eq!(
+        about("postgres", Uses::Storage, postgres),
+        [false, false, true, false]
+    );
+    assert_eq!(about("postgres", Uses::Records, postgres), [false; 4]);
+    assert_eq!(
+        about("postgres", Uses::Records, ""),
+        [false, false, false, true]
+    );
+    // By what is kept in the bucket the replicas tell each other.
+    assert_eq!(
+        about("storage", Uses::Records, postgres),
+        [false, false, true, false]
+    );
 }
 
 #[test]

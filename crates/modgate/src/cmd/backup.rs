@@ -12,13 +12,15 @@ use store::Folder;
 
 use crate::{
     cli::{BackupArgs, RestoreArgs},
-    config::{BackupTarget, Config, Env},
+    config::{BackupTarget, Config, Env, Uses},
     wire,
 };
 
 /// Writes a backup.
 pub fn backup(args: &BackupArgs, env: Env) -> io::Result<ExitCode> {
-    let Some(config) = super::load_beside_and_log(&args.config.sources(env), |_| false)? else {
+    let Some(config) =
+        super::load_beside_and_log(&args.config.sources(env).only(Uses::Storage), |_| false)?
+    else {
         return Ok(ExitCode::FAILURE);
     };
     let written = super::runtime()?.block_on(async {
@@ -44,7 +46,7 @@ pub fn backup(args: &BackupArgs, env: Env) -> io::Result<ExitCode> {
 
 /// Restores a backup.
 pub fn restore(args: &RestoreArgs, env: Env) -> io::Result<ExitCode> {
-    let Some(config) = super::load_and_log(&args.config.sources(env))? else {
+    let Some(config) = super::load_and_log(&args.config.sources(env).only(Uses::Storage))? else {
         return Ok(ExitCode::FAILURE);
     };
     let restored = super::runtime()?.block_on(async {

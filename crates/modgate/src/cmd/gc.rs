@@ -10,13 +10,15 @@ use care::gc::{self, Gone, Options, Report};
 
 use crate::{
     cli::{ConfigArgs, GcArgs, ModuleVersions, PinArgs, UnpinArgs},
-    config::Env,
+    config::{Env, Uses},
     wire,
 };
 
 /// Removes what was not used for long, or tells what would go.
 pub fn run(args: &GcArgs, env: Env) -> io::Result<ExitCode> {
-    let Some(config) = super::load_beside(&args.config.sources(env), |_| false)? else {
+    let Some(config) =
+        super::load_beside(&args.config.sources(env).only(Uses::Storage), |_| false)?
+    else {
         return Ok(ExitCode::FAILURE);
     };
     wire::logs(&config, wire::json_logs(&config), io::stderr);
@@ -87,7 +89,8 @@ pub fn unpin(args: &UnpinArgs, env: Env) -> io::Result<ExitCode> {
 }
 
 fn set(config: &ConfigArgs, env: Env, what: &ModuleVersions, pinned: bool) -> io::Result<ExitCode> {
-    let Some(config) = super::load_beside(&config.sources(env), |_| false)? else {
+    let Some(config) = super::load_beside(&config.sources(env).only(Uses::Records), |_| false)?
+    else {
         return Ok(ExitCode::FAILURE);
     };
     let count = super::runtime()?.block_on(async {

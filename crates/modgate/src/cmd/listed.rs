@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::{
     cli::{PinnedArgs, RetiredArgs},
-    config::Env,
+    config::{Env, Uses},
     wire,
 };
 
@@ -26,7 +26,9 @@ struct Retired {
 
 /// Lists the retired versions.
 pub fn retired(args: &RetiredArgs, env: Env) -> io::Result<ExitCode> {
-    let Some(config) = super::load_beside(&args.config.sources(env), |_| false)? else {
+    let Some(config) =
+        super::load_beside(&args.config.sources(env).only(Uses::Records), |_| false)?
+    else {
         return Ok(ExitCode::FAILURE);
     };
     let rows = super::runtime()?.block_on(async {
@@ -64,7 +66,9 @@ pub fn retired(args: &RetiredArgs, env: Env) -> io::Result<ExitCode> {
 
 /// Lists the pinned versions.
 pub fn pinned(args: &PinnedArgs, env: Env) -> io::Result<ExitCode> {
-    let Some(config) = super::load_beside(&args.config.sources(env), |_| false)? else {
+    let Some(config) =
+        super::load_beside(&args.config.sources(env).only(Uses::Records), |_| false)?
+    else {
         return Ok(ExitCode::FAILURE);
     };
     let pinned = super::runtime()?.block_on(async {

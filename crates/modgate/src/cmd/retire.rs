@@ -7,7 +7,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     cli::{ModuleVersion, RetireArgs, UnretireArgs},
-    config::{Env, Sources},
+    config::{Env, Sources, Uses},
     wire,
 };
 
@@ -20,12 +20,20 @@ pub fn retire(args: &RetireArgs, env: Env) -> io::Result<ExitCode> {
         reason: args.reason.clone(),
         time: now.format(&Rfc3339).map_err(io::Error::other)?,
     };
-    edit(&args.config.sources(env), &args.version, Some(tombstone))
+    edit(
+        &args.config.sources(env).only(Uses::Records),
+        &args.version,
+        Some(tombstone),
+    )
 }
 
 /// Takes a tombstone away.
 pub fn unretire(args: &UnretireArgs, env: Env) -> io::Result<ExitCode> {
-    edit(&args.config.sources(env), &args.version, None)
+    edit(
+        &args.config.sources(env).only(Uses::Records),
+        &args.version,
+        None,
+    )
 }
 
 fn edit(

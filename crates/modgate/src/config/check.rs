@@ -8,12 +8,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     checked::{
-        Background, Config, Freshness, Limits, Log, LogFormat, LogLevel, Metrics, Mode, Negative,
-        Sumdb, Tls, Unknown, Unreachable,
+        Background, Config, Coordinate, Freshness, Limits, Log, LogFormat, LogLevel, Metrics, Mode,
+        Negative, Sumdb, Tls, Unknown, Unreachable,
     },
     itself::Itself,
     kinds,
-    layers::{Scope, Sources, collect, unknown_variables},
+    layers::{Scope, Sources, Uses, collect, unknown_variables},
     mistake::{Mistake, Mistakes},
     origin::{Origin, Origins},
     reader::{Reader, quoted},
@@ -74,7 +74,7 @@ impl Config {
             reader.watch(&file);
         }
         let scope = collect(sources, &mut reader.mistakes);
-        let config = sections(&mut reader, &scope, sources.silent);
+        let config = sections(&mut reader, &scope, sources);
         unknown_variables(&sources.env, &reader.referenced, &mut reader.mistakes);
         // Of a file that was read twice the first look counts.
         let watched_files = reader.watched.into_iter().rev().collect();
@@ -91,14 +91,15 @@ impl Config {
 }
 
 /// The sections in the order of the table.
-fn sections(reader: &mut Reader<'_>, scope: &Scope, silent: bool) -> Config {
+fn sections(reader: &mut Reader<'_>, scope: &Scope, sources: &Sources) -> Config {
+    let asks = sources.uses == Uses::All;
     let listen = reader.address(scope, "listen");
     let data = data(reader, scope);
     let public_url = reader.url(scope, "public_url");
     let itself = Itself {
         listen,
         public_url: public_url.as_ref().map(ToString::to_string),
-        may_be_named: silent && scope.node("listen").is_none(),
+        may_be_named: sources.silent && scope.node("listen").is_none(),
     };
     let (chain, mut chain_entries) = chain::top_level(reader, scope, &itself);
     let (private, private_patterns) = reader.patterns(scope, "private");
@@ -107,7 +108,9 @@ fn sections(reader: &mut Reader<'_>, scope: &Scope, silent: bool) -> Config {
     routes::never_redirect_private(reader, scope, &routes, &private_patterns);
     routes::tell_of_wide_routes(reader, &routes, &private, &private_patterns);
     chain_entries.extend(chain::entries_of_routes(scope));
-    let upstreams = upstreams::read(reader, scope, &chain_entries);
+    let upstreams = reader.used(asks, |reader| {
+        upstreams::read(reader, scope, &chain_entries)
+    });
     let sumdb = Sumdb {
         database: sumdb::read(reader, scope, &itself),
         exempt: reader.patterns(scope, "sumdb.exempt").0,
@@ -132,10 +135,17 @@ fn sections(reader: &mut Reader<'_>, scope: &Scope, silent: bool) -> Config {
         gone: reader.time(scope, "negative.gone"),
         trouble: reader.time(scope, "negative.trouble"),
     };
+    let before = reader.mistakes.len();
     let (cache, storage) = storage::read(reader, scope);
+    let of_storage = reader.mistakes.split_off(before);
     let records = records::records(reader, scope);
     let replicas = records::replicas(reader, scope, &storage, &records);
-    let backup = records::backup(reader, scope, &storage);
+    let told_there = matches!(replicas.coordinate, Coordinate::Redis | Coordinate::Storage);
+    let stored = sources.uses != Uses::Records || told_there;
+    if stored {
+        reader.mistakes.splice(before..before, of_storage);
+    }
+    let backup = reader.used(stored, |reader| records::backup(reader, scope, &storage));
     let vanity = direct::vanity(reader, scope, public_url.as_ref());
     Config {
         listen,
@@ -168,7 +178,7 @@ fn sections(reader: &mut Reader<'_>, scope: &Scope, silent: bool) -> Config {
         direct: direct::read(reader, scope),
         vcs: direct::mappings(reader, scope, &private_patterns),
         vanity,
-        credentials: credentials::read(reader, scope),
+        credentials: reader.used(asks, |reader| credentials::read(reader, scope)),
         // After all that may name some.
         secret_variables: reader.referenced.clone(),
     }

@@ -31,6 +31,21 @@ pub struct Sources {
     pub flags: Flags,
     /// For a command that does not listen: unless `listen` is set, its default says nothing of who is there.
     pub silent: bool,
+    /// What it is for.
+    pub uses: Uses,
+}
+
+/// What a command uses of a configuration. What is wrong with the rest, such as a secret that only the server has, does not
+/// stop it: a version has to be retired now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Uses {
+    /// Everything.
+    #[default]
+    All,
+    /// Storage and records; no upstream and no repository is asked.
+    Storage,
+    /// The records, and what replicas tell each other by.
+    Records,
 }
 
 /// Flags that set values, as they were given.
@@ -47,6 +62,12 @@ pub struct Flags {
 }
 
 impl Sources {
+    /// The same for a command that uses no more than this of it.
+    #[must_use]
+    pub fn only(self, uses: Uses) -> Self {
+        Self { uses, ..self }
+    }
+
     /// The configuration file in use, if any.
     pub fn config_file(&self) -> Option<PathBuf> {
         let from_env = || self.env.get(CONFIG_VARIABLE).map(PathBuf::from);

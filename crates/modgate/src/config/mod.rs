@@ -39,7 +39,7 @@ pub use checked::{
 };
 pub use env::Env;
 pub use itself::upstream_key;
-pub use layers::{Flags, Sources};
+pub use layers::{Flags, Sources, Uses};
 pub use mistake::{Mistake, Mistakes, Spot};
 pub use origin::{Effective, Origin, Origins};
 pub use reference::reference;

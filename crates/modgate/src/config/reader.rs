@@ -51,6 +51,16 @@ impl<'e> Reader<'e> {
         }
     }
 
+    /// Reads a section, of which nothing counts as a mistake where it is not used.
+    pub(super) fn used<T>(&mut self, used: bool, read: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.mistakes.len();
+        let value = read(self);
+        if !used {
+            self.mistakes.truncate(before);
+        }
+        value
+    }
+
     /// A value, or the default of the table, or nothing; wrong values become
     /// mistakes and count as not set.
     pub(super) fn read<T>(
