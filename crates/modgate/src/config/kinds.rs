@@ -355,6 +355,8 @@ pub(super) fn patterns(node: &Node, kind: &Kind) -> Checked<(Patterns, Vec<Strin
         } else if text.contains("://") {
             let mistake = item.mistake("a pattern of module paths has no scheme");
             Some(mistake.hint("write it as \"host/path\""))
+        } else if let Some((message, hint)) = matches_nothing(text) {
+            Some(item.mistake(message).hint(hint))
         } else {
             let error = Patterns::parse(text).err()?;
             let mistake = item.mistake(format!("bad pattern: {error}"));
@@ -364,6 +366,35 @@ pub(super) fn patterns(node: &Node, kind: &Kind) -> Checked<(Patterns, Vec<Strin
     let patterns =
         Patterns::from_list(&list).map_err(|error| vec![node.mistake(error.to_string())])?;
     Ok((patterns, list))
+}
+
+/// Why no module path can match: names that were meant to be private would be told to everybody.
+fn matches_nothing(pattern: &str) -> Option<(&'static str, &'static str)> {
+    let pattern = pattern.trim();
+    let host = pattern.split('/').next().unwrap_or("");
+    if pattern.contains(char::is_whitespace) {
+        Some((
+            "a pattern has no space",
+            "write each pattern as a string of its own",
+        ))
+    } else if pattern.split('/').any(|element| element == "...") {
+        Some((
+            "`...` is for packages; no module path has it",
+            "leave it out: a pattern matches whatever is below it too",
+        ))
+    } else if pattern.contains([':', '@']) {
+        Some((
+            "it is compared without port and user",
+            "leave them out: \"git.corp.example/team\"",
+        ))
+    } else if host.contains(|c: char| c.is_ascii_uppercase()) {
+        Some((
+            "the host of a module path is in lower case",
+            "write it in lower case",
+        ))
+    } else {
+        None
+    }
 }
 
 /// Host patterns: `host`, `host:port`, `*.domain`, addresses and networks.

@@ -270,6 +270,25 @@ fn syntaxes_of_the_field_are_checked() {
             "of its own",
         ),
         (
+            "private = [\"a.example b.example\"]",
+            1,
+            "no space",
+            "of its own",
+        ),
+        (
+            "private = [\"a.example/...\"]",
+            1,
+            "for packages",
+            "leave it out",
+        ),
+        (
+            "private = [\"a.example:8443/x\"]",
+            1,
+            "without port and user",
+            "leave them out",
+        ),
+        ("private = [\"A.example/x\"]", 1, "lower case", "lower case"),
+        (
             "private = [\"https://a.example\"]",
             1,
             "no scheme",
