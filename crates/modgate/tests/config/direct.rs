@@ -337,6 +337,14 @@ fn direct_and_vcs() {
         loaded.notices
     );
 
+    // All modules of the mapping are so far below its prefix.
+    for (private, told) in [("git.corp.example/*/*", 0), ("git.corp.example/*/*/*", 1)] {
+        let toml = format!(
+            "private = [\"{private}\"]\n[[vcs]]\nprefix = \"git.corp.example\"\nrepo = \"https://git.corp.example/{{1}}/{{2}}\"\n"
+        );
+        assert_eq!(bench(&toml, &[]).loaded().notices.len(), told, "{private}");
+    }
+
     let mapping = "repo = \"https://h.example/{1}\"";
     for (body, line, message, hint) in [
         (

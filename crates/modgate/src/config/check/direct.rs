@@ -70,7 +70,9 @@ pub(super) fn mappings(
                 .mistakes
                 .push(mistake.hint("only one of them would be used"));
         }
-        if !private.iter().any(|pattern| covers(pattern, &prefix)) {
+        // Each of its modules is so far below: `git.corp.example/*` names all of `git.corp.example` with `{1}`.
+        let modules = format!("{prefix}{}", "/*".repeat(places(&repo)));
+        if !private.iter().any(|pattern| covers(pattern, &modules)) {
             reader.notices.push(format!(
                 "the modules of [[vcs]] `{prefix}` are public: their names go to the chain and the checksum database unless `private` lists them"
             ));
@@ -110,6 +112,14 @@ pub(super) fn vanity(
         prefixes.push(found);
     }
     prefixes
+}
+
+/// How many elements of a module path behind `prefix` a repository's URL takes.
+fn places(template: &str) -> usize {
+    (1..=9)
+        .rev()
+        .find(|place| template.contains(&format!("{{{place}}}")))
+        .unwrap_or(0)
 }
 
 /// The beginning of module paths.
