@@ -7,12 +7,21 @@ use vcs::{DirectError, ErrorKind};
 
 use crate::refusal::{Code, Refusal};
 
+/// What to do where all upstreams say that there is no such module.
+const NO_MODULE: &str = "check the path; a private module is found once the owner of this gateway names it in `private`";
+
 /// An outage is never absence: only what every upstream denied is "not found".
 pub(crate) fn refusal(what: &str, absent: Code, failure: &Failure) -> Refusal {
     let tried = || tried(&failure.attempts);
     let mut refusal = match &failure.kind {
         FailureKind::Absent { gone: true } => Refusal::new(Code::ResourceGone, what, format!("gone upstream ({})", tried())),
-        FailureKind::Absent { gone: false } => Refusal::new(absent, what, format!("not found ({})", tried())),
+        FailureKind::Absent { gone: false } => {
+            let refusal = Refusal::new(absent, what, format!("not found ({})", tried()));
+            match absent {
+                Code::ModuleNotFound => refusal.hint(NO_MODULE),
+                _ => refusal,
+            }
+        }
         FailureKind::Off => Refusal::new(Code::LookupDisabled, what, "not kept here, and its chain is `off`")
             .hint("the configuration of this gateway allows no upstream for this module: see `chain` and `[[route]]`"),
         FailureKind::Direct { earlier: None } => Refusal::new(absent, what, "not found"),

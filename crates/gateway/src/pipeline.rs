@@ -403,7 +403,7 @@ impl Gateway {
                     let why = format!("{kind}: its name is not told to the checksum database");
                     let what = format!("{module}@{version}");
                     return Err(Refusal::new(Code::RecordNotFound, what, why)
-                        .hint("set GONOSUMDB or GOPRIVATE for such modules on the client")
+                        .hint("set GONOSUMDB for such modules on the client; with GOPRIVATE alone go would not ask this gateway for them")
                         .into());
                 }
                 Ok(sumdb

@@ -82,10 +82,7 @@ pub(crate) fn failed(what: &str, way: &Way, exit: &Exit) -> DirectError {
     if kind != ErrorKind::Unauthorized {
         return error;
     }
-    let used = way.credential.as_deref().unwrap_or("no credential");
-    error.hint(format!(
-        "{used} was used: check that it is right and may read the repository, or add a [[credential]]"
-    ))
+    error.hint(way.advice())
 }
 
 /// Refuses a credential that a program cannot be given, rather than to ask without it: the answer would be another one.

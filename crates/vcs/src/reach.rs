@@ -73,6 +73,19 @@ pub(crate) struct Way {
 }
 
 impl Way {
+    /// What to do where the repository wants other credentials.
+    pub(crate) fn advice(&self) -> String {
+        let url = &self.url;
+        match &self.credential {
+            Some(used) => format!(
+                "{used} was used for {url}: check that it is right and may read the repository, or add a [[credential]]"
+            ),
+            None => format!(
+                "no credential was used for {url}: none matches it; if it is there and may be read, add a [[credential]] for it"
+            ),
+        }
+    }
+
     /// One of git's settings for this use, which other programs are told in their own ways.
     pub(crate) fn setting(&self, key: &str) -> Option<&str> {
         let found = self.config.iter().find(|(name, _)| name == key);

@@ -85,6 +85,7 @@ async fn basic_login_over_https() {
     let error = list(&nobody, "corp.test/private").await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unauthorized, "{error:?}");
     assert!(shown(&error).contains("127.0.0.1"), "{error:?}");
+    assert!(shown(&error).contains("none matches it"), "{error:?}");
 
     let wrong = basic(&host, "ci", "not-the-s3cret");
     let wrong = direct(mapped(&lab, &lab.forge.https()), inside(&lab), vec![wrong]);

@@ -347,6 +347,11 @@ fn subject(asking: Asking) -> Subject {
     }
 }
 
+fn first_element(path: &str) -> &str {
+    let path = path.trim_start_matches('/');
+    path.split('/').next().unwrap_or(path)
+}
+
 /// What is no request of the protocol: absent, so that a client goes on to its next proxy, unless it cannot even be read.
 fn unreadable(path: &str, error: &gomod::RequestError) -> Refusal {
     use gomod::RequestError as E;
@@ -361,6 +366,10 @@ fn unreadable(path: &str, error: &gomod::RequestError) -> Refusal {
         Code::EndpointNotFound => {
             refusal.hint("modgate serves the Go module proxy protocol: set GOPROXY to its address")
         }
+        // The go command asks for no such path by itself.
+        Code::InvalidName if !first_element(path).contains('.') => refusal.hint(
+            "if that stands in your GOPROXY: it is the gateway's address alone, without a path",
+        ),
         _ => refusal,
     }
 }

@@ -50,7 +50,7 @@ pub enum ModuleVersionError {
     #[error("`{0}` is not a module path: {1}")]
     Module(String, String),
     /// The part after `@`, and why.
-    #[error("`{0}` is not a canonical version: {1}")]
+    #[error("`{0}` will not do: {1}")]
     Version(String, String),
     /// A version that this module cannot have, why, and what may be meant.
     #[error("`{0}` has no version {1}: {2}{3}")]

@@ -73,6 +73,26 @@ async fn forty_clients_cost_one_fetch() {
     assert_eq!(lab.count(".zip"), 1);
 }
 
+/// What developers do wrong most, and what they are told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_developer_is_told_what_to_do() {
+    let lab = Lab::start().await;
+    lab.add(module("a"));
+    let gate = gate(&lab, "off", "").await;
+    for (path, told) in [
+        ("", "lab.example/none"),
+        ("", "check the path; a private module"),
+        ("/goproxy", "the gateway's address alone, without a path"),
+    ] {
+        let go = Go::new()
+            .proxy(&(gate.url() + path))
+            .sumdb("off")
+            .module("module x\n");
+        let got = go.run(&["list", "-m", "lab.example/none@latest"]).await;
+        assert!(!got.ok && got.stderr.contains(told), "{}", got.stderr);
+    }
+}
+
 /// The go command gives up at the first 404, so what it would ask for next is fetched as well.
 #[tokio::test(flavor = "multi_thread")]
 async fn in_the_async_mode_a_client_that_comes_again_gets_all_of_a_version() {

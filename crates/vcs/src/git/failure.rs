@@ -66,13 +66,7 @@ pub(crate) fn failed(what: &str, way: &Way, exit: &Exit) -> DirectError {
     let said = masked(&exit.said());
     let error = DirectError::new(kind, format!("{what}: {said}"));
     match kind {
-        ErrorKind::Unauthorized => {
-            let used = way.credential.as_deref().unwrap_or("no credential");
-            error.hint(format!(
-                "{used} was used for {}: check that it is right and may read the repository, or add a [[credential]]",
-                way.url
-            ))
-        }
+        ErrorKind::Unauthorized => error.hint(way.advice()),
         ErrorKind::Unavailable if CERTIFICATES.iter().any(|words| says(words)) => {
             error.hint("add the authority of the server's certificate to network.ca_file")
         }
