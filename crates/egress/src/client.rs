@@ -141,7 +141,6 @@ fn build(network: &NetworkSettings, key: &Key, lookup: Option<Lookup>) -> Result
             .user_agent(concat!("modgate/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(key.connect_timeout)
             .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
             .referer(false)
             .http2_initial_stream_window_size(2 * 1024 * 1024)
             .http2_initial_connection_window_size(8 * 1024 * 1024)

@@ -125,6 +125,7 @@ pub fn explain(error: &reqwest::Error, connect_timeout: Duration) -> EgressError
     ) || has("connection closed")
         || has("incomplete")
         || has("reset")
+        || unprocessed(&lower)
     {
         return EgressError {
             reset: true,
@@ -140,6 +141,13 @@ pub fn explain(error: &reqwest::Error, connect_timeout: Duration) -> EgressError
         reset: kind == Some(io::ErrorKind::ConnectionReset),
         ..EgressError::new(EgressErrorKind::Connect, text)
     }
+}
+
+/// Whether a server closed an HTTP/2 connection in good order, or turned a stream away, before it looked at the request. The
+/// HTTP client has repeated it on another connection then, a few times.
+fn unprocessed(lower: &str) -> bool {
+    lower.contains("error received: not a result of an error")
+        || lower.contains("error received: refused stream")
 }
 
 /// What a server says that ends a TLS connection; all but the last are about client certificates.

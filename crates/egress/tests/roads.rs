@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::http2::{Http2, No};
 use common::{Ca, Proxy, Server, get, internal, names, ok};
 use egress::credential::ClientCertificate;
 use egress::{Credential, Credentials, Egress, Kind, NetworkSettings};
@@ -47,6 +48,29 @@ async fn a_ca_as_server_is_told() {
     let url = format!("https://localhost:{}/", server.port());
     let got = get(&Egress::new(network, Credentials::default()), &url).await;
     assert!(got.contains("basicConstraints CA:FALSE"), "{got}");
+}
+
+/// A server closes a connection over HTTP/2 from time to time, after a thousand requests or some minutes, and says which
+/// requests it did not look at. They are no failures.
+#[tokio::test]
+async fn what_an_http2_server_did_not_take_is_asked_again() {
+    let ca = Ca::new();
+    let network = || NetworkSettings {
+        ca_pem: Some(ca.pem()),
+        ..internal(&["localhost"])
+    };
+    for no in [No::GoAway, No::Refused] {
+        let server = Http2::start(&ca.acceptor(&["localhost"], false), no, 1).await;
+        let egress = Egress::new(network(), Credentials::default());
+        assert_eq!(get(&egress, &server.url()).await, "file", "{no:?}");
+        assert_eq!(server.asked(), 2, "{no:?}");
+
+        let server = Http2::start(&ca.acceptor(&["localhost"], false), no, usize::MAX).await;
+        let egress = Egress::new(network(), Credentials::default());
+        let got = get(&egress, &server.url()).await;
+        assert!(got.contains("before an answer"), "{no:?}: {got}");
+        assert!(server.asked() < 10, "{no:?}");
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 // Each test binary uses its part; clippy does not see that helpers outside `#[test]` are tests.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+pub mod http2;
+
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
