@@ -82,6 +82,17 @@ pub struct Failure {
     pub looped: bool,
 }
 
+/// Whether repeating a request may help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// It would end the same.
+    No,
+    /// In a moment.
+    Later,
+    /// At once: its connection was lost.
+    AtOnce,
+}
+
 /// How one upstream's attempt ended without a file.
 #[derive(Debug, Clone)]
 pub(crate) enum Miss {

@@ -3,6 +3,7 @@
 mod pass;
 
 use std::fmt;
+use std::mem;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use tokio::sync::Semaphore;
 use crate::breaker::Admission;
 use crate::chain::BaseUrl;
 use crate::client::{SendError, Sent, coding, get_path, seconds, tidy};
-use crate::failure::{Cause, Miss, Trouble, read_as};
+use crate::failure::{Again, Cause, Miss, Trouble, read_as};
 use crate::health::{
     ABSENT, BAD_CONTENT, BROKEN, CONNECT, Health, OK, OVERLOADED, SKIPPED, STATUS, Snapshot,
     TIMEOUT,
@@ -260,6 +261,8 @@ impl Peer {
     ) -> Result<Fetched, Miss> {
         let begin = Instant::now();
         let mut left = if retry { self.settings.retries } else { 0 };
+        // A kept connection may be closed just as a request goes out on it, which no client takes for a failure.
+        let mut at_once = self.settings.retries > 0;
         let mut waits = 0;
         loop {
             let judged = self.health.judged.notified();
@@ -288,7 +291,14 @@ impl Peer {
                 Ok(fetched) => return Ok(fetched),
                 Err(missed) => missed,
             };
-            if !again || left == 0 || begin.elapsed() > RETRY_WITHIN {
+            if again == Again::No || begin.elapsed() > RETRY_WITHIN {
+                return Err(miss);
+            }
+            if again == Again::AtOnce && mem::take(&mut at_once) {
+                left = left.saturating_sub(1);
+                continue;
+            }
+            if left == 0 {
                 return Err(miss);
             }
             left -= 1;
@@ -298,13 +308,13 @@ impl Peer {
         }
     }
 
-    /// One request. The flag says whether repeating it may help.
+    /// One request. What is said with a failure is whether repeating it may help.
     async fn once(
         self: &Arc<Self>,
         asked: &Arc<Asked>,
         mut pass: Pass,
         limit: Duration,
-    ) -> Result<Fetched, (Miss, bool)> {
+    ) -> Result<Fetched, (Miss, Again)> {
         let place = Arc::clone(&self.places).acquire_owned();
         let Ok(Ok(place)) = tokio::time::timeout(self.settings.connect_timeout, place).await else {
             self.health.count(OVERLOADED);
@@ -312,7 +322,10 @@ impl Peer {
                 "all {} places for requests to it are taken",
                 self.settings.max_concurrent
             );
-            return Err((self.miss(&SendError::new(Cause::Overloaded, &text)), false));
+            return Err((
+                self.miss(&SendError::new(Cause::Overloaded, &text)),
+                Again::No,
+            ));
         };
         pass.place = Some(place);
         pass.asked = Some(Arc::clone(asked));
@@ -335,14 +348,19 @@ impl Peer {
                 // A lost connection may be this request's bad luck; the others tell of a dead
                 // upstream.
                 pass.failed(!error.reset && error.cause != Cause::Broken);
-                return Err((self.miss(&error), error.reset));
+                let again = if error.reset {
+                    Again::AtOnce
+                } else {
+                    Again::No
+                };
+                return Err((self.miss(&error), again));
             }
             Err(_) => {
                 self.health.count(TIMEOUT);
                 // Of one that answers others meanwhile, this file alone is slow.
                 pass.failed(!self.health.answered_since(begin));
                 let text = format!("no answer within {}", seconds(limit));
-                return Err((self.miss(&SendError::new(Cause::Timeout, &text)), false));
+                return Err((self.miss(&SendError::new(Cause::Timeout, &text)), Again::No));
             }
         };
         self.health.sample(begin.elapsed());
@@ -363,7 +381,7 @@ impl Peer {
                 self.health.count(BAD_CONTENT);
                 pass.failed(false);
                 let text = format!("answered in the coding `{coding}`, which was not asked for");
-                return Err((self.miss(&SendError::new(Cause::Content, &text)), false));
+                return Err((self.miss(&SendError::new(Cause::Content, &text)), Again::No));
             }
             self.health.count(OK);
             pass.answered();
@@ -380,13 +398,13 @@ impl Peer {
             pass.succeeded();
             let gone = status == 410;
             let answered = actual.as_u16();
-            return Err((Miss::Absent { gone, answered }, false));
+            return Err((Miss::Absent { gone, answered }, Again::No));
         }
         if status == LOOP {
             // It is well, and asks this gateway in its turn.
             self.health.count(STATUS);
             pass.succeeded();
-            return Err((Miss::Loop, false));
+            return Err((Miss::Loop, Again::No));
         }
         self.health.count(STATUS);
         let mut text = format!("answered {}", actual.as_u16());
@@ -422,7 +440,11 @@ impl Peer {
             },
             answered: true,
         };
-        Err((miss, matches!(status, 502..=504)))
+        let again = match status {
+            502..=504 => Again::Later,
+            _ => Again::No,
+        };
+        Err((miss, again))
     }
 
     fn miss(&self, error: &SendError) -> Miss {

@@ -153,6 +153,32 @@ async fn one_probe_at_a_time_for_a_single_upstream() {
     assert!(b.starts_with("BreakerOpen"), "{b}");
 }
 
+/// A kept connection may be closed just as a request goes out on it: no reason to leave an upstream that is well for
+/// the next one, which may not have the file.
+#[tokio::test]
+async fn a_lost_connection_is_tried_once_more_before_the_next_upstream() {
+    let other = Server::always(Reply::Status(404));
+    let first = Server::start(|n, _| match n {
+        0 => Reply::Reset,
+        _ => Reply::Ok("file"),
+    });
+    let chain = format!("{},{}", first.url(), other.url());
+    assert_eq!(line(&upstreams(quick()), &chain).await, "file");
+    assert_eq!((first.hits(), other.hits()), (2, 0));
+
+    let (dead, other) = (
+        Server::always(Reply::Reset),
+        Server::always(Reply::Ok("other")),
+    );
+    let chain = format!("{},{}", dead.url(), other.url());
+    assert_eq!(line(&upstreams(quick()), &chain).await, "other");
+    assert_eq!(dead.hits(), 2);
+    let mut settings = quick();
+    settings.retries = 0;
+    assert_eq!(line(&upstreams(settings), &chain).await, "other");
+    assert_eq!(dead.hits(), 3);
+}
+
 #[tokio::test]
 async fn broken_bodies_open_the_breaker() {
     let short = Server::always(Reply::Short);

@@ -102,7 +102,7 @@ pub(super) static UPSTREAM: &[Setting] = &[
         name: "retries",
         kind: Count(0, 10),
         default: Value("2"),
-        doc: "Further tries after a failure that may pass, where no other upstream is next.",
+        doc: "Further tries after a failure that may pass, where no other upstream is next. Where one is, a request whose connection was lost is still tried once more; not with 0.",
         example: "0",
         restart: false,
     },
