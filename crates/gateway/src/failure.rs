@@ -95,6 +95,9 @@ fn trouble(what: &str, trouble: &Trouble) -> Refusal {
         }
         (Code::UpstreamRefused, Some(403)) => Some("an upstream that answers 403 for what it does not have needs `status_map = { 403 = 404 }`; one that wants a login, a [[credential]]".into()),
         (Code::UpstreamRefused, Some(401)) => Some("the upstream wants a login: add a [[credential]] for it, or a user to its URL".into()),
+        (Code::UpstreamRefused, Some(407)) => Some("a proxy on the way wants a user and a password: see `network.proxy`".into()),
+        (Code::UpstreamRefused, Some(429)) => Some("the upstream is asked more than it allows: try again later; `max_concurrent` bounds how much it is asked at once".into()),
+        _ if trouble.hint.is_some() => trouble.hint.clone().map(Into::into),
         (Code::UpstreamUnavailable | Code::UpstreamTimeout, _) => {
             Some("the upstream is in trouble, not your request: try again, or ask the owner of this gateway".into())
         }
@@ -105,4 +108,36 @@ fn trouble(what: &str, trouble: &Trouble) -> Refusal {
         refusal.retry_after = Some(Duration::from_secs(1));
     }
     refusal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_operator_can_do_is_said() {
+        let told = |cause, status, hint: Option<&str>| {
+            let failure = Failure {
+                kind: FailureKind::Trouble(Trouble {
+                    cause,
+                    status,
+                    upstream: "https://up.example".into(),
+                    text: "redirected, but store.corp.example has the address 10.20.30.40, which is not public".to_owned(),
+                    hint: hint.map(str::to_owned),
+                    with_credential: false,
+                }),
+                attempts: Vec::new(),
+                looped: false,
+            };
+            refusal("example.com/m@v1.2.3", Code::VersionNotFound, &failure).text()
+        };
+        let list = "if `store.corp.example` is a host of yours, list it in network.internal_hosts";
+        let text = told(Cause::Broken, None, Some(list));
+        assert!(text.ends_with(&format!("{list}\n")), "{text}");
+        assert!(!text.contains("try again"), "{text}");
+        for (status, want) in [(407, "`network.proxy`"), (429, "`max_concurrent`")] {
+            let text = told(Cause::Status, Some(status), None);
+            assert!(text.contains(want), "{text}");
+        }
+    }
 }

@@ -25,6 +25,8 @@ const IDENTITY: &str = "identity";
 pub(crate) struct SendError {
     pub(crate) cause: Cause,
     pub(crate) text: String,
+    /// What to do about it, if that is known.
+    pub(crate) hint: Option<String>,
     /// The connection was lost: the same request may well succeed.
     pub(crate) reset: bool,
 }
@@ -34,6 +36,7 @@ impl SendError {
         Self {
             cause,
             text: tidy(text),
+            hint: None,
             reset: false,
         }
     }
@@ -71,6 +74,7 @@ impl From<EgressError> for SendError {
             }
         };
         Self {
+            hint: error.hint,
             reset: error.reset,
             ..Self::new(cause, &error.text)
         }
@@ -161,8 +165,13 @@ pub(crate) async fn get_path(
         }
         let response = request.send().await.map_err(|error| {
             let error = explain(&error, settings.connect_timeout);
-            let error = if named { error.into() } else { astray(error) };
-            if at_home { error } else { error.at(&url) }
+            if at_home {
+                error.into()
+            } else if error.kind == EgressErrorKind::Refused {
+                astray(error)
+            } else {
+                SendError::from(error).at(&url)
+            }
         })?;
         let mut via = response.headers().get_all(VIA).iter();
         from_gateway |= via.any(|via| via.to_str().is_ok_and(names_gateway));
@@ -193,15 +202,12 @@ pub(crate) async fn get_path(
     ))
 }
 
-/// What failed after a redirect to elsewhere; that it leads inside is told with the remedy.
-fn astray(error: EgressError) -> SendError {
-    match error.kind {
-        EgressErrorKind::Refused => {
-            let text = format!("redirected, but {} (network.internal_hosts)", error.text);
-            SendError::new(Cause::Broken, &text)
-        }
-        _ => error.into(),
+/// What failed after a redirect to elsewhere: that it leads inside is said in words that name the host.
+fn astray(mut error: EgressError) -> SendError {
+    if error.kind == EgressErrorKind::Refused {
+        error.text.insert_str(0, "redirected, but ");
     }
+    error.into()
 }
 
 /// Whether a header set for an upstream looks as if it were for a login.

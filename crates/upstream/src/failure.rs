@@ -38,6 +38,8 @@ pub struct Trouble {
     pub upstream: Arc<str>,
     /// What failed, in words: one line without secrets, under 120 bytes.
     pub text: String,
+    /// What to do about it, if that is known: one line without secrets.
+    pub hint: Option<String>,
     /// Whether it was asked with a credential, of whatever kind.
     pub with_credential: bool,
 }

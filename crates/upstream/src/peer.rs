@@ -436,6 +436,7 @@ impl Peer {
                 status: Some(status),
                 upstream: Arc::clone(&self.name),
                 text: tidy(&text),
+                hint: None,
                 with_credential,
             },
             answered: true,
@@ -455,6 +456,7 @@ impl Peer {
                 status: None,
                 upstream: Arc::clone(&self.name),
                 text: tidy(&error.text),
+                hint: error.hint.clone(),
                 with_credential: false,
             },
         }

@@ -131,6 +131,7 @@ impl Walk {
             status: None,
             upstream: Arc::clone(peer.name()),
             text: crate::client::tidy(why),
+            hint: None,
             with_credential: false,
         };
         let miss = Miss::Trouble {
@@ -250,6 +251,7 @@ impl Walk {
                 status: Some(508),
                 upstream: Arc::clone(upstream),
                 text: LOOPS.to_owned(),
+                hint: None,
                 with_credential: false,
             }),
             (_, None, None, None) => FailureKind::Off,

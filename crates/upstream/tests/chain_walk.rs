@@ -117,7 +117,7 @@ async fn redirects_do_not_lead_inside() {
     let redirects = Server::start(move |_, _| Reply::Redirect(to.clone()));
     let elsewhere = redirects.url().replace("127.0.0.1", "localhost");
     let got = line(&upstreams(quick()), &elsewhere).await;
-    let want = "Broken: redirected, but 127.0.0.1 is not a public address (network.internal_hosts)";
+    let want = "Broken: redirected, but 127.0.0.1 is not a public address";
     assert_eq!(got, want);
     assert_eq!(inside.hits(), 0);
     let listed = with(internal(), Credentials::default(), quick());
