@@ -355,7 +355,7 @@ pub(super) fn patterns(node: &Node, kind: &Kind) -> Checked<(Patterns, Vec<Strin
         } else if text.contains("://") {
             let mistake = item.mistake("a pattern of module paths has no scheme");
             Some(mistake.hint("write it as \"host/path\""))
-        } else if let Some((message, hint)) = matches_nothing(text) {
+        } else if let Some((message, hint)) = matches_nothing(text, kind) {
             Some(item.mistake(message).hint(hint))
         } else {
             let error = Patterns::parse(text).err()?;
@@ -369,9 +369,15 @@ pub(super) fn patterns(node: &Node, kind: &Kind) -> Checked<(Patterns, Vec<Strin
 }
 
 /// Why no module path can match: names that were meant to be private would be told to everybody.
-fn matches_nothing(pattern: &str) -> Option<(&'static str, &'static str)> {
+fn matches_nothing(pattern: &str, kind: &Kind) -> Option<(&'static str, &'static str)> {
     let pattern = pattern.trim();
     let host = pattern.split('/').next().unwrap_or("");
+    let with_port = pattern
+        .rsplit_once(':')
+        .map(|(_, port)| port.parse::<u16>());
+    if matches!((kind, with_port), (Kind::PathsAndHosts, Some(Ok(_)))) {
+        return None;
+    }
     if pattern.contains(char::is_whitespace) {
         Some((
             "a pattern has no space",

@@ -249,11 +249,16 @@ fn from_env(env: &Env, setting: &Setting, mistakes: &mut Vec<Mistake>) -> Option
                 node.value = Value::Boolean(value);
             }
         }
-        Kind::Patterns | Kind::Hosts if !is_toml => {
+        Kind::Patterns | Kind::PathsAndHosts | Kind::Hosts if !is_toml => {
             node.value = Value::Array(split_list(&node, text));
         }
         Kind::Service(_) if !is_toml => node = Node::hidden_text(Place::Env(name), text),
-        Kind::Items(_) | Kind::ByUrl(_) | Kind::Patterns | Kind::Hosts | Kind::Service(_) => {
+        Kind::Items(_)
+        | Kind::ByUrl(_)
+        | Kind::Patterns
+        | Kind::PathsAndHosts
+        | Kind::Hosts
+        | Kind::Service(_) => {
             let hides = |path: &[&str]| {
                 let full: Vec<&str> = std::iter::once(setting.name)
                     .chain(path.iter().copied())

@@ -71,6 +71,8 @@ pub enum Kind {
     Chain,
     /// Array of module path patterns.
     Patterns,
+    /// The same, and hosts, with a port or without.
+    PathsAndHosts,
     /// Array of host patterns.
     Hosts,
     /// GOSUMDB's value.
@@ -146,6 +148,7 @@ impl Kind {
             Self::Command => "array of strings: a program and its arguments".to_owned(),
             Self::Chain => "chain (GOPROXY's syntax)".to_owned(),
             Self::Patterns => "array of module path patterns (GOPRIVATE's)".to_owned(),
+            Self::PathsAndHosts => "array of patterns of module paths (GOINSECURE's) and hosts, `host:port` too".to_owned(),
             Self::Hosts => "array of host patterns".to_owned(),
             Self::Database => "checksum database (GOSUMDB's syntax)".to_owned(),
             Self::Vcs => "list of rules (GOVCS's syntax)".to_owned(),

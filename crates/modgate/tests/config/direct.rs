@@ -260,7 +260,7 @@ fn only(toml: &str, line: usize, message: &str, hint: &str) {
 #[test]
 fn the_way_out() {
     let toml = "[network]\nca_file = \"DIR/cert.pem\"\nca_only = true\nproxy = \"http://me:hunter2@egress:3128\"\n\
-        https_proxy = \"socks5h://egress:1080\"\ninsecure_hosts = [\"old.corp.example/*\"]\n";
+        https_proxy = \"socks5h://egress:1080\"\ninsecure_hosts = [\"old.corp.example/*\", \"git.corp.example:8080\"]\n";
     let loaded = bench(toml, FILES).loaded();
     let network = &loaded.config.network;
     assert!(network.ca_only && network.ca.is_some());
@@ -297,6 +297,7 @@ fn the_way_out() {
             "%XX",
         ),
         ("insecure_hosts = [\"http://h\"]", "no scheme", "host/path"),
+        ("insecure_hosts = [\"me@h:80/x\"]", "without port", "leave"),
     ] {
         only(&format!("[network]\n{body}\n"), 2, message, hint);
     }

@@ -146,9 +146,14 @@ impl Discovery {
         let host = path.split('/').next().unwrap_or(path);
         let repo = repo.parse::<Url>().ok();
         let repo_host = repo.as_ref().and_then(Url::host_str);
+        let port = repo.as_ref().and_then(Url::port);
+        let with_port = repo_host
+            .zip(port)
+            .map(|(host, port)| format!("{host}:{port}"));
         self.insecure.matches_str(path)
             || self.insecure.matches_str(host)
             || repo_host.is_some_and(|host| self.insecure.matches_str(host))
+            || with_port.is_some_and(|host| self.insecure.matches_str(&host))
     }
 
     /// By the `go-import` tags of the path's page, which the page of the prefix that it claims must confirm.

@@ -256,6 +256,9 @@ async fn without_encryption_only_where_listed() {
     );
     let got = found(&insecure, "other.example/y").await;
     assert!(got.starts_with("Unavailable"), "{got}");
+    let insecure = discovery(&web, &settings("", "git.example:8080"));
+    assert!(insecure.is_insecure("x.example/m", "http://git.example:8080/r"));
+    assert!(!insecure.is_insecure("x.example/m", "http://git.example/r"));
 }
 
 #[tokio::test]

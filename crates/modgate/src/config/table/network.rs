@@ -2,7 +2,7 @@
 
 use super::super::setting::{
     Fallback::{Unset, Value},
-    Kind::{Hosts, Path, Patterns, Proxy, Switch},
+    Kind::{Hosts, Path, PathsAndHosts, Proxy, Switch},
     Setting,
 };
 
@@ -71,7 +71,7 @@ pub(super) const INTERNAL_HOSTS: Setting = Setting {
 
 pub(super) const INSECURE_HOSTS: Setting = Setting {
     name: "network.insecure_hosts",
-    kind: Patterns,
+    kind: PathsAndHosts,
     default: Value("[]"),
     doc: "Modules and hosts that direct fetch may ask over http and other schemes without encryption (GOINSECURE's patterns). Certificates are checked all the same.",
     example: "[\"old.corp.example\"]",
