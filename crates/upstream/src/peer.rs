@@ -1,11 +1,12 @@
 //! One upstream: its limits, its health and one attempt at it.
 
 mod pass;
+mod probes;
 
 use std::fmt;
 use std::mem;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use egress::Egress;
@@ -25,17 +26,12 @@ use crate::turns::Turns;
 use crate::{Body, Fetched};
 
 pub(crate) use self::pass::Pass;
+use self::probes::PROBE_WITHIN;
 
 /// Back-off before a repetition, in milliseconds.
 const BACKOFF_MS: (u64, u64) = (50, 200);
 /// Time after which a failed request is no longer repeated.
 const RETRY_WITHIN: Duration = Duration::from_millis(500);
-/// Longest wait of a background probe, so that a probe which hangs is soon followed by another.
-const PROBE_WITHIN: Duration = Duration::from_secs(4);
-/// How long an upstream that is passed over is probed without traffic.
-const WATCH: Duration = Duration::from_mins(10);
-/// The shortest pause between two looks at it.
-const SHORTEST_WATCH: Duration = Duration::from_millis(50);
 /// "Loop detected" (RFC 5842): the request has come round to one that is asking already.
 const LOOP: u16 = 508;
 /// How much of an error's body is read so that its connection can be used again.
@@ -137,36 +133,6 @@ impl Peer {
         skip
     }
 
-    /// Probes an upstream that was passed over, if its time open is over, with what was asked.
-    /// The outcome goes to the breaker; the body is dropped.
-    pub(crate) fn probe_in_background(self: &Arc<Self>, asked: &Arc<Asked>) {
-        self.set_probing(asked);
-        self.watch(Instant::now());
-        if let Some(pass) = self.may_probe() {
-            let (peer, asked) = (Arc::clone(self), Arc::clone(asked));
-            tokio::spawn(async move { peer.probe(&asked, pass).await });
-        }
-    }
-
-    fn may_probe(self: &Arc<Self>) -> Option<Pass> {
-        let admission = self.health.breaker().probe(Instant::now(), false);
-        (admission == Admission::Probe).then(|| Pass::new(Arc::clone(self), true))
-    }
-
-    async fn probe(self: &Arc<Self>, asked: &Arc<Asked>, pass: Pass) {
-        let limit = self.settings.first_byte_timeout.min(PROBE_WITHIN);
-        let _ = self.once(asked, pass, limit).await;
-    }
-
-    fn set_probing(&self, asked: &Arc<Asked>) {
-        *self.probing.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(asked));
-    }
-
-    fn probing(&self) -> Option<Arc<Asked>> {
-        let probing = self.probing.lock().unwrap_or_else(PoisonError::into_inner);
-        probing.clone()
-    }
-
     /// Whether it is another gateway of this kind, which its answers tell. One that has not answered yet is asked.
     pub(crate) async fn is_gateway(&self, asked: &Asked) -> bool {
         let _turn = self.identifying.lock().await;
@@ -210,33 +176,6 @@ impl Peer {
         if !self.is_closed() && self.probing().is_some() {
             self.watch(now);
         }
-    }
-
-    /// Probes it also while nobody asks, so that the first who does finds it in use again if it is
-    /// back.
-    fn watch(self: &Arc<Self>, now: Instant) {
-        if self.health.watched.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        // It may be gone by a change of the configuration; nobody's traffic needs it then.
-        let (peer, health) = (Arc::downgrade(self), Arc::clone(&self.health));
-        tokio::spawn(async move {
-            let end = now + WATCH;
-            loop {
-                let wait = health.breaker().until_probe(Instant::now());
-                let Some(wait) = wait.filter(|_| Instant::now() < end) else {
-                    break;
-                };
-                tokio::time::sleep(wait.max(SHORTEST_WATCH)).await;
-                let Some(peer) = peer.upgrade() else { break };
-                if let Some(asked) = peer.probing()
-                    && let Some(pass) = peer.may_probe()
-                {
-                    peer.probe(&asked, pass).await;
-                }
-            }
-            health.watched.store(false, Ordering::Release);
-        });
     }
 
     /// Takes an upstream for dead that let a request wait since `begin`, longer than it takes to connect, while
