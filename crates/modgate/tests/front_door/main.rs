@@ -28,6 +28,7 @@ mod operations;
 mod private;
 mod project;
 mod protocol;
+mod remembered;
 mod sources;
 mod vanity;
 mod versions;
