@@ -257,7 +257,7 @@ fn committed(content: &[u8]) -> Option<OffsetDateTime> {
     let line = head
         .filter_map(|line| line.strip_prefix(b"committer "))
         .last()?;
-    let behind = line.rsplit(|byte| *byte == b'>').next()?;
+    let behind = &line[line.iter().rposition(|byte| *byte == b'>')? + 1..];
     let text = std::str::from_utf8(behind).ok()?.trim_ascii_start();
     let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
     let (seconds, zone) = text.split_at(digits(text));
@@ -350,6 +350,7 @@ mod tests {
         ] {
             assert_eq!(with(bad), None, "{bad:?}");
         }
+        assert!(committed(b"committer  5 +0000\n\n").is_none());
         let twice = b"committer A <a> 1 +0000\ncommitter B <b> 2 +0000\n\n";
         assert_eq!(committed(twice).unwrap().unix_timestamp(), 2);
         assert!(committed(b"committer A\0 <a> 1 +0000\n\n").is_none());
