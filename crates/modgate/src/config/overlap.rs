@@ -23,7 +23,16 @@ pub(super) fn covers(outer: &str, inner: &str) -> bool {
         && outer
             .iter()
             .zip(&inner)
-            .all(|(outer, inner)| outer == inner || matches!(outer[..], [Token::Any]))
+            .all(|(outer, inner)| element_covers(outer, inner))
+}
+
+/// An element that is no pattern itself is covered by one that it matches; a class is not looked into.
+fn element_covers(outer: &[Token], inner: &[Token]) -> bool {
+    let certain = |token: &Token| *token != Token::One;
+    let named = |token: &Token| matches!(token, Token::Char(_));
+    outer == inner
+        || matches!(outer, [Token::Any])
+        || outer.iter().all(certain) && inner.iter().all(named) && elements_overlap(outer, inner)
 }
 
 /// One step of a pattern's element.
@@ -134,7 +143,12 @@ mod tests {
             ("git.corp.example/*", "git.corp.example/*", true),
             ("git.corp.example/*", "git.corp.example", false),
             ("*", "git.corp.example/x", true),
-            ("*.example", "git.example", false),
+            ("*.example", "git.example", true),
+            ("*.example", "git.example/team", true),
+            ("*.example", "git.example.org", false),
+            ("*.example/a*", "git.example/b", false),
+            ("*.example", "*.git.example", false),
+            ("git.example/[ab]", "git.example/a", false),
         ] {
             assert_eq!(covers(outer, inner), expected, "{outer} {inner}");
         }
