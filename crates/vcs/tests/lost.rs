@@ -28,7 +28,10 @@ fn history() -> History {
     let first = [
         change::file("go.mod", format!("module {MODULE}\n\n{required}")),
         change::file("LICENSE", "do what you like\n"),
-        change::file(".gitattributes", "*.txt eol=crlf\n"),
+        change::file(
+            ".gitattributes",
+            "*.txt eol=crlf\n",
+        ),
         change::file("text.txt", "one\ntwo\n"),
         change::file("sub/inner/go.mod", format!("module {INNER}\n\n{required}")),
         change::file("sub/inner/a.txt", "three\nfour\n"),
@@ -157,7 +160,7 @@ async fn packs_and_references_are_damaged() {
     let lab = Lab::start().await;
     let built = add(&lab, &history());
     let truth = told(&lab.direct(), &built).await;
-    let harms: [(&str, &str, Harm); 7] = [
+    let harms: [(&str, &str, Harm); 10] = [
         ("cut packs", "pack", |file| cut(file, |length| length / 2)),
         ("empty packs", "pack", |file| cut(file, |_| 0)),
         ("no packs", "pack", |file| fs::remove_file(file).unwrap()),
@@ -166,6 +169,18 @@ async fn packs_and_references_are_damaged() {
         ("no indexes", "idx", |file| fs::remove_file(file).unwrap()),
         ("no references", "packed-refs", |file| {
             fs::remove_file(file).unwrap();
+        }),
+        ("nonsense for references", "packed-refs", |file| {
+            fs::write(file, b"\0nonsense\xff\n").unwrap();
+        }),
+        ("nonsense for borders", "/shallow", |file| {
+            fs::write(file, "nonsense\n").unwrap();
+        }),
+        // As a copy without empty folders has it.
+        ("no folders of references", "/config", |file| {
+            for folder in ["refs/heads", "refs/tags"] {
+                fs::remove_dir_all(file.with_file_name(folder)).unwrap();
+            }
         }),
     ];
     for (name, ending, harm) in harms {

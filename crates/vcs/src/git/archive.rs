@@ -163,7 +163,7 @@ fn path_of(mut records: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// What `git archive` and `hg archive` say when what they read is damaged, in lower case.
-const DAMAGE: [&str; 16] = [
+const DAMAGE: [&str; 20] = [
     "corrupt",
     "cannot read object",
     "error: cannot read",
@@ -180,6 +180,10 @@ const DAMAGE: [&str; 16] = [
     "not a git repository",
     "integrity check failed",
     "no match found",
+    "unexpected line in",
+    "unterminated line in",
+    "couldn't read",
+    "bad shallow line",
 ];
 
 /// What it means how the program ended.
@@ -214,6 +218,8 @@ mod tests {
             "error: inflate: data stream error (incorrect header check)",
             "fatal: loose object 12 (stored in /x/12) is corrupt",
             "fatal: not a valid object name: 12",
+            "fatal: unterminated line in /x/packed-refs: ab",
+            "fatal: bad shallow line: ab",
         ] {
             assert!(
                 matches!(end(Some(128), damage), Trouble::Mirror(_)),

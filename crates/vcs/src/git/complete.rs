@@ -52,10 +52,12 @@ impl Mirror {
         let folder = self.folder.clone();
         let write = move || {
             let packed = folder.join(PACKED_REFS);
-            let before = match fs::read_to_string(&packed) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            let before = match fs::read(&packed) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
                 before => before?,
             };
+            // Damage in it goes with the rest.
+            let before = String::from_utf8_lossy(&before);
             // What was kept for its own sake stays; `refs/kept/` comes between `refs/heads/` and `refs/tags/`.
             let kept = before.lines().filter(|line| line.contains(" refs/kept/"));
             let tags = lines.partition_point(|line| !line.contains(" refs/tags/"));
@@ -72,8 +74,11 @@ impl Mirror {
             // Those in files of their own would count more.
             for name in ["refs/heads", "refs/tags"] {
                 let place = folder.join(name);
-                fs::remove_dir_all(&place)?;
-                fs::create_dir(&place)?;
+                match fs::remove_dir_all(&place) {
+                    // They are empty: who restores a backup may have none.
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => fs::create_dir_all(&place)?,
+                }
             }
             fs::write(folder.join("complete"), &sum)?;
             let (refs, packs) = (stamp(&packed)?, packs(&folder)?);
