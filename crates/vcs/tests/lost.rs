@@ -30,9 +30,9 @@ fn history() -> History {
         change::file("LICENSE", "do what you like\n"),
         change::file(
             ".gitattributes",
-            "*.txt eol=crlf\n",
+            "*.txt eol=crlf export-subst\nb.go export-ignore\n",
         ),
-        change::file("text.txt", "one\ntwo\n"),
+        change::file("text.txt", "one\ntwo\n$Format:%H$\n"),
         change::file("sub/inner/go.mod", format!("module {INNER}\n\n{required}")),
         change::file("sub/inner/a.txt", "three\nfour\n"),
         change::file("b.go", "package b\n"),
@@ -160,7 +160,7 @@ async fn packs_and_references_are_damaged() {
     let lab = Lab::start().await;
     let built = add(&lab, &history());
     let truth = told(&lab.direct(), &built).await;
-    let harms: [(&str, &str, Harm); 10] = [
+    let harms: [(&str, &str, Harm); 11] = [
         ("cut packs", "pack", |file| cut(file, |length| length / 2)),
         ("empty packs", "pack", |file| cut(file, |_| 0)),
         ("no packs", "pack", |file| fs::remove_file(file).unwrap()),
@@ -175,6 +175,9 @@ async fn packs_and_references_are_damaged() {
         }),
         ("nonsense for borders", "/shallow", |file| {
             fs::write(file, "nonsense\n").unwrap();
+        }),
+        ("empty attributes", "info/attributes", |file| {
+            cut(file, |_| 0)
         }),
         // As a copy without empty folders has it.
         ("no folders of references", "/config", |file| {

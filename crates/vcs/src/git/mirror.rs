@@ -18,6 +18,8 @@ use super::remote::Asked;
 use crate::DirectError;
 use crate::incident::Watch;
 
+/// What `git archive` would change or leave out, it shall not (protocol.md section 6). The file counts before all of a commit.
+const ATTRIBUTES: (&str, &str) = ("info/attributes", "* -export-subst -export-ignore\n");
 /// How old the stamp of the last use may grow before it is renewed, in seconds.
 const STAMP_AGE: u64 = 60;
 
@@ -123,6 +125,13 @@ impl Mirror {
         self.has_file("complete").await
     }
 
+    /// Whether `git archive` will leave all as it is. A crash may have lost what says so: nothing waited for the disk.
+    pub(super) async fn archives_unchanged(&self) -> bool {
+        let file = self.folder.join(ATTRIBUTES.0);
+        let read = blocking(move || fs::read(file)).await;
+        read.is_ok_and(|text| text == ATTRIBUTES.1.as_bytes())
+    }
+
     async fn has_file(&self, name: &str) -> bool {
         let file = self.folder.join(name);
         blocking(move || Ok(file.is_file())).await.unwrap_or(false)
@@ -149,11 +158,7 @@ impl Mirror {
                 fs::create_dir_all(folder.join(part))?;
             }
             fs::write(folder.join("config"), format!("[core]\n{format}"))?;
-            // What `git archive` would change or leave out, it shall not (protocol.md section 6).
-            fs::write(
-                folder.join("info/attributes"),
-                "* -export-subst -export-ignore\n",
-            )?;
+            fs::write(folder.join(ATTRIBUTES.0), ATTRIBUTES.1)?;
             fs::write(stamp, stamped)?;
             fs::write(folder.join("HEAD"), "ref: refs/heads/none\n")
         })

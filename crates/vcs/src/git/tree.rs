@@ -36,6 +36,9 @@ impl GitRepository {
         let (entries, hashes) = self.list(hash, folder).await?;
         let converted = self.converts(hash, folder, &entries).await?;
         let content = if converted {
+            if !self.mirror.archives_unchanged().await {
+                return Err(Trouble::Mirror("its own attributes are lost".to_owned()));
+            }
             // Only git itself knows all rules of attributes.
             let mut git = command::local(&self.mirror.folder);
             git.args(["archive", "--format=tar", hash]);
