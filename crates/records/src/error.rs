@@ -6,6 +6,10 @@ const TABLES_GONE: &str = "what was read before stays in effect here. `modgate r
      them from a backup; a server that starts makes them too, empty";
 const READ_ONLY: &str = "a standby is, and so is one that its host stopped: nothing can be retired or noted until \
      records.url leads to one that takes writes";
+const POOLED: &str = "between here and the database is a pooler that gives each transaction another connection: it has \
+     to pool by session (pgbouncer: `pool_mode = session`), or records.url has to lead past it";
+const NO_RIGHTS: &str = "the user of records.url must be allowed to make tables in its schema (`GRANT CREATE ON SCHEMA \
+     public TO …`, or be the owner of the database), and own those that are there";
 const NOT_WRITABLE: &str = "it and its folder must be writable, also to read it: look for a mount that is \
      read-only, for who owns it, and whether the folder is there";
 const FULL: &str = "make room on its disk: `modgate gc --yes` removes what was not used for long. If that fails too, \
@@ -82,6 +86,8 @@ impl RecordsError {
         };
         let text = match code.as_deref() {
             Some("42P01") => format!("its tables are gone: {text}; {TABLES_GONE}"),
+            Some("42P05" | "26000") => format!("{text}; {POOLED}"),
+            Some("42501") => format!("{text}; {NO_RIGHTS}"),
             Some("25006") => format!("{text}; {READ_ONLY}"),
             Some(code) => match sqlite(code) {
                 Some(8 | 14) => format!("{text}; {NOT_WRITABLE}"),

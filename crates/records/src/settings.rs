@@ -89,6 +89,8 @@ impl FromStr for PostgresUrl {
             options.get_port(),
             options.get_database().unwrap_or_default()
         );
+        // A pooler in between refuses what it does not know of a connection, and nothing here is a float.
+        let options = options.extra_float_digits(None);
         Ok(Self {
             options: Box::new(options),
             shown,
@@ -165,6 +167,13 @@ mod tests {
             .parse()
             .unwrap();
         assert_eq!(url.scrub("hunter2".to_owned()), "***");
+    }
+
+    #[test]
+    fn a_pooler_is_asked_for_nothing_that_it_does_not_know() {
+        let url: PostgresUrl = "postgres://m@db.example/modules".parse().unwrap();
+        let options = format!("{:?}", url.options());
+        assert!(options.contains("extra_float_digits: None"), "{options}");
     }
 
     #[test]
