@@ -4,7 +4,12 @@
 
 mod common;
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use common::*;
@@ -19,6 +24,37 @@ const ZIP: &str = "go/git.sr.ht/~user/!upper.case+x/@v/v1.0.0+incompatible.zip";
 
 fn object(settings: ObjectSettings) -> Tier {
     Tier::new(&TierSettings::Object(settings)).unwrap()
+}
+
+#[tokio::test]
+async fn whether_conditional_writes_are_heeded_is_found_out() {
+    let s3 = S3::start().await;
+    for _ in 0..2 {
+        let Tier::Object(tier) = object(object_settings(&s3)) else {
+            unreachable!()
+        };
+        assert!(tier.heeds_conditions().await.unwrap());
+    }
+    // One that passes over what it does not know.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten().take(2) {
+            let mut request = [0; 8192];
+            let _ = stream.read(&mut request).unwrap();
+            let answer =
+                "HTTP/1.1 200 OK\r\netag: \"x\"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    let settings = ObjectSettings {
+        endpoint: Some(format!("http://{address}")),
+        ..object_settings(&s3)
+    };
+    let Tier::Object(tier) = object(settings) else {
+        unreachable!()
+    };
+    assert!(!tier.heeds_conditions().await.unwrap());
 }
 
 #[tokio::test]

@@ -50,7 +50,7 @@ pub struct TierSnapshot {
     pub name: Arc<str>,
     /// Whether work goes to it; `false` while its breaker is open.
     pub up: bool,
-    /// Whether it refused, or was full, and has taken nothing since.
+    /// Whether it refused, or was full, and has taken nothing since; or lacks what is needed.
     pub refuses: bool,
     /// How often the breaker took it out.
     pub opened: u64,
@@ -85,6 +85,8 @@ pub(crate) struct Gate {
     advice: &'static str,
     breaker: Mutex<Breaker>,
     refuses: AtomicBool,
+    /// Whether it lacks what is needed, whatever it takes.
+    lacks: AtomicBool,
     slots: Arc<Semaphore>,
     /// Told when the tier is taken out, so that somebody begins to probe.
     taken_out: Notify,
@@ -109,6 +111,7 @@ impl Gate {
             advice,
             breaker: Mutex::default(),
             refuses: AtomicBool::new(false),
+            lacks: AtomicBool::new(false),
             slots: Arc::new(Semaphore::new(concurrency.clamp(1, Semaphore::MAX_PERMITS))),
             taken_out: Notify::new(),
             put_back: Notify::new(),
@@ -217,6 +220,11 @@ impl Gate {
         }
     }
 
+    /// It lacks what is needed, and nothing that it takes changes that.
+    pub(crate) fn lacks(&self) {
+        self.lacks.store(true, Relaxed);
+    }
+
     /// It took something.
     pub(crate) fn took(&self) {
         if self.refuses.load(Relaxed) && self.refuses.swap(false, Relaxed) {
@@ -292,7 +300,7 @@ impl Gate {
         TierSnapshot {
             name: Arc::clone(&self.name),
             up: self.is_up(),
-            refuses: self.refuses.load(Relaxed),
+            refuses: self.refuses.load(Relaxed) || self.lacks.load(Relaxed),
             opened: get(&counters.opened),
             hits: get(&counters.hits),
             misses: get(&counters.misses),

@@ -362,8 +362,20 @@ impl Tier {
             // Three failures take it out, and the log says why; any other answer is one.
             let failed = matches!(&looked, Err(error) if matches!(error.kind, TierErrorKind::Unavailable | TierErrorKind::Timeout));
             if !failed {
+                if looked.is_ok() {
+                    self.look_at_conditions(tier).await;
+                }
                 return;
             }
+        }
+    }
+
+    /// Everything that is kept relies on conditional writes. What else may be wrong, such as a key that may not write, is said
+    /// by the write itself.
+    async fn look_at_conditions(&self, tier: &ObjectTier) {
+        if let Ok(false) = tier.heeds_conditions().await {
+            self.gate().lacks();
+            tracing::error!(tier = %self.name(), "the storage does not heed conditional writes (`If-None-Match`): it made an object anew that was there. What one process keeps another may overwrite with other bytes, and leases in it hold nobody back: use a service that has them");
         }
     }
 

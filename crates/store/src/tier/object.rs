@@ -8,6 +8,7 @@
 //! a writer first creates a claim with its digest. Whoever finds a claim with the same digest may upload the same
 //! bytes beside it; whoever finds another one has other bytes.
 
+mod conditions;
 mod list;
 mod upload;
 

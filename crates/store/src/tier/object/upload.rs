@@ -34,7 +34,7 @@ const TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// How a single write went.
-enum Created {
+pub(super) enum Created {
     Yes,
     Taken,
 }
@@ -217,7 +217,7 @@ impl ObjectTier {
     }
 
     /// One request.
-    async fn write(
+    pub(super) async fn write(
         &self,
         path: &Path,
         source: Source,
