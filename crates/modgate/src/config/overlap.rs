@@ -27,9 +27,9 @@ pub(super) fn covers(outer: &str, inner: &str) -> bool {
 }
 
 /// An element that is no pattern itself is covered by one that it matches; a class is not looked into.
-fn element_covers(outer: &[Token], inner: &[Token]) -> bool {
-    let certain = |token: &Token| *token != Token::One;
-    let named = |token: &Token| matches!(token, Token::Char(_));
+fn element_covers(outer: &[Token<'_>], inner: &[Token<'_>]) -> bool {
+    let certain = |token: &Token<'_>| !matches!(token, Token::One | Token::Class(_));
+    let named = |token: &Token<'_>| matches!(token, Token::Char(_));
     outer == inner
         || matches!(outer, [Token::Any])
         || outer.iter().all(certain) && inner.iter().all(named) && elements_overlap(outer, inner)
@@ -37,18 +37,20 @@ fn element_covers(outer: &[Token], inner: &[Token]) -> bool {
 
 /// One step of a pattern's element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Token {
+enum Token<'a> {
     /// `*`: any number of characters.
     Any,
-    /// `?` or a class: one character.
+    /// `?`: one character.
     One,
+    /// One of these characters, as they are written.
+    Class(&'a str),
     /// This character.
     Char(char),
 }
 
 /// The elements of a pattern. `[` and `\` hide a slash from no one: path.Match
 /// is asked element by element.
-fn elements(pattern: &str) -> Vec<Vec<Token>> {
+fn elements(pattern: &str) -> Vec<Vec<Token<'_>>> {
     pattern
         .trim_end_matches('/')
         .split('/')
@@ -56,7 +58,7 @@ fn elements(pattern: &str) -> Vec<Vec<Token>> {
         .collect()
 }
 
-fn tokens(element: &str) -> Vec<Token> {
+fn tokens(element: &str) -> Vec<Token<'_>> {
     let mut tokens = Vec::new();
     let mut chars = element.chars();
     while let Some(c) = chars.next() {
@@ -65,8 +67,9 @@ fn tokens(element: &str) -> Vec<Token> {
             '*' => tokens.push(Token::Any),
             '?' => tokens.push(Token::One),
             '[' => {
+                let class = chars.as_str();
                 skip_class(&mut chars);
-                tokens.push(Token::One);
+                tokens.push(Token::Class(&class[..class.len() - chars.as_str().len()]));
             }
             '\\' => tokens.extend(chars.next().map(Token::Char)),
             c => tokens.push(Token::Char(c)),
@@ -88,7 +91,7 @@ fn skip_class(chars: &mut std::str::Chars<'_>) {
 }
 
 /// Whether one text matches both elements: the reachable pairs of positions.
-fn elements_overlap(a: &[Token], b: &[Token]) -> bool {
+fn elements_overlap(a: &[Token<'_>], b: &[Token<'_>]) -> bool {
     let mut seen = BTreeSet::from([(0, 0)]);
     let mut open = vec![(0, 0)];
     while let Some((i, j)) = open.pop() {
@@ -149,6 +152,8 @@ mod tests {
             ("*.example/a*", "git.example/b", false),
             ("*.example", "*.git.example", false),
             ("git.example/[ab]", "git.example/a", false),
+            ("git.example/[ab]", "git.example/[ab]", true),
+            ("git.example/[ab]", "git.example/[cd]", false),
         ] {
             assert_eq!(covers(outer, inner), expected, "{outer} {inner}");
         }
