@@ -180,6 +180,8 @@ fn build(network: &NetworkSettings, key: &Key, lookup: Option<Lookup>) -> Result
         return Err(first);
     }
     // A machine without any system roots (a bare container) can still use http and the configured roots.
+    // What ends this one too, such as a client certificate of a version that is too old, lies not with them.
+    let alone = builder(true)?.build().map_err(|error| deepest(&error))?;
     tracing::warn!(error = %first, "the system's certificates cannot be used");
-    builder(true)?.build().map_err(|error| deepest(&error))
+    Ok(alone)
 }
