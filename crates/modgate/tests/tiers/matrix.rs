@@ -3,7 +3,7 @@
 //! The times until then are printed.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     fmt,
     sync::{
         Arc,
@@ -137,8 +137,8 @@ struct Site {
     /// What the data folder and the bucket lie on.
     disks: [SmallDisk; 2],
     at_hand: Vec<Module>,
-    /// Whose zip somebody was given whole.
-    kept: BTreeSet<String>,
+    /// The files that somebody was given whole, by their path.
+    kept: BTreeMap<String, Bytes>,
     number: usize,
 }
 
@@ -188,7 +188,9 @@ impl Site {
             records,
             lines,
             config,
-            kept: (0..cells).map(|number| format!("below{number}")).collect(),
+            kept: (0..cells)
+                .flat_map(|number| files(&module(&format!("below{number}"))))
+                .collect(),
             number: 0,
         };
         for module in site.at_hand.clone() {
@@ -269,16 +271,18 @@ impl Site {
         }
     }
 
-    /// Reads a version; whether its zip came whole.
+    /// Reads a version: whether all of it came whole, or how the last file that did not went.
     async fn version(&mut self, name: &str) -> Got {
-        let mut last = Got::Cut;
+        let mut version = Got::Whole;
         for (path, want) in files(&module(name)) {
-            last = read(&self.gate.client(), self.gate.url() + &path, &want).await;
+            match read(&self.gate.client(), self.gate.url() + &path, &want).await {
+                Got::Whole => {
+                    self.kept.insert(path, want);
+                }
+                other => version = other,
+            }
         }
-        if matches!(last, Got::Whole) {
-            self.kept.insert(name.to_owned());
-        }
-        last
+        version
     }
 
     /// One cell of the matrix; the line of the table.
@@ -379,11 +383,9 @@ impl Site {
     async fn nothing_is_lost(&mut self) {
         self.lab.stop().await;
         let second = gate(&self.lab, &self.bucket, &self.config, None).await;
-        for name in &self.kept {
-            for (path, want) in files(&module(name)) {
-                let got = read(&second.client(), second.url() + &path, &want).await;
-                assert!(matches!(got, Got::Whole), "{name} is lost: {got:?}");
-            }
+        for (path, want) in &self.kept {
+            let got = read(&second.client(), second.url() + path, want).await;
+            assert!(matches!(got, Got::Whole), "{path} is lost: {got:?}");
         }
     }
 }
