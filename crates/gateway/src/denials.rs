@@ -11,8 +11,9 @@
 //! for what does not exist costs no more room, however often. What is denied before the first version is kept waits for that in memory,
 //! since go asks for lists first.
 
+mod kept;
+
 use std::{
-    fmt::Write as _,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -36,10 +37,10 @@ use crate::{
     versions::{Wanted, key},
 };
 
+use self::kept::Kept;
+
 /// Most prefixes of a path that are looked at, the longest first.
 const MAX_PREFIXES: usize = 16;
-/// Denials that are kept below one module; the oldest go.
-const MAX_PER_MODULE: usize = 200;
 /// Denials below one path that wait in memory for a version of it, and those below all paths.
 const MAX_RECENT_PER_PATH: usize = 50;
 const MAX_RECENT: u64 = 20_000;
@@ -47,8 +48,6 @@ const MAX_RECENT: u64 = 20_000;
 const RECENT_LIFE: Duration = Duration::from_hours(1);
 /// Longer names are not noted.
 const MAX_NAME_BYTES: usize = 400;
-/// So old is a denial before it is noted again.
-const NOTE_AGAIN: Duration = Duration::from_mins(10);
 /// What may wait to be noted. More is not.
 const MAX_WAITING: usize = 1000;
 /// Paths that are remembered to have been seen.
@@ -139,59 +138,6 @@ impl Denials {
             denials.push(denial.clone());
             Op::Put(Arc::new(denials))
         });
-    }
-}
-
-/// What is kept below one module: names of what was asked for, and when it was denied.
-#[derive(Debug, PartialEq, Eq)]
-struct Kept(Vec<(u64, String)>);
-
-impl Kept {
-    /// Reads what [`Kept::text`] gave.
-    fn parse(text: &[u8]) -> Self {
-        let lines = String::from_utf8_lossy(text);
-        let line = |line: &str| {
-            let (at_ms, name) = line.split_once(' ')?;
-            Some((at_ms.parse().ok()?, name.to_owned()))
-        };
-        Self(lines.lines().filter_map(line).collect())
-    }
-
-    fn text(&self) -> String {
-        let mut text = String::new();
-        for (at_ms, name) in &self.0 {
-            // Writing to a string does not fail.
-            let _ = writeln!(text, "{at_ms} {name}");
-        }
-        text
-    }
-
-    fn find(&self, name: &str) -> Option<u64> {
-        let (at_ms, _) = self.0.iter().find(|(_, other)| other == name)?;
-        Some(*at_ms)
-    }
-
-    /// Whether that changes anything.
-    fn add(&mut self, denial: &Denial) -> bool {
-        let at_ms = denial.at_ms;
-        let again = u64::try_from(NOTE_AGAIN.as_millis()).unwrap_or(u64::MAX);
-        if (self.find(&denial.name)).is_some_and(|before| before.abs_diff(at_ms) < again) {
-            return false;
-        }
-        self.0.retain(|(_, other)| *other != denial.name);
-        self.0.push((at_ms, denial.name.clone()));
-        self.0.sort_unstable();
-        let over = self.0.len().saturating_sub(MAX_PER_MODULE);
-        self.0.drain(..over);
-        true
-    }
-
-    /// Takes out what was denied of a path that exists. Whether there was something.
-    fn drop_all_of(&mut self, module: &ModulePath) -> bool {
-        let own = format!("{}/@", module.escaped());
-        let before = self.0.len();
-        self.0.retain(|(_, name)| !name.starts_with(&own));
-        self.0.len() < before
     }
 }
 
@@ -394,7 +340,7 @@ impl Gateway {
             if let Err(error) = Handle::current().block_on(put) {
                 tracing::debug!(%key, %error, "cannot share what was denied");
             }
-        } else if !kept.0.is_empty() {
+        } else if !kept.is_empty() {
             changeable::save(&self.store, &key, &denied);
         } else if let Err(error) = self.store.remove(&key) {
             tracing::warn!(%key, %error, "cannot remove what was denied");
@@ -469,43 +415,8 @@ fn time_of(at_ms: u64) -> String {
 mod tests {
     use super::*;
 
-    fn denial(module: &str, at_ms: u64) -> Denial {
-        let module = ModulePath::parse(module).unwrap();
-        let name = format!("{}/@v/list", module.escaped());
-        let chain = ChainName::read("public https://proxy.example").unwrap();
-        Denial {
-            module,
-            name,
-            chain,
-            at_ms,
-        }
-    }
-
     #[test]
-    fn the_oldest_go_and_what_was_seen() {
-        let mut kept = Kept(Vec::new());
-        for n in 0..250 {
-            assert!(kept.add(&denial(&format!("a.example/m/P{n}"), 1000 + n)));
-        }
-        assert_eq!(kept.0.len(), MAX_PER_MODULE);
-        assert_eq!(kept.find("a.example/m/!p49/@v/list"), None);
-        assert_eq!(kept.find("a.example/m/!p50/@v/list"), Some(1050));
-        assert_eq!(Kept::parse(kept.text().as_bytes()), kept);
-        // Soon again it is not written again.
-        assert!(!kept.add(&denial("a.example/m/P50", 2000)));
-        assert!(kept.add(&denial("a.example/m/P50", 2_000_000)));
-        assert_eq!(kept.find("a.example/m/!p50/@v/list"), Some(2_000_000));
-        let path = |path: &str| ModulePath::parse(path).unwrap();
-        assert!(!kept.drop_all_of(&path("a.example/m/P")));
-        assert!(kept.drop_all_of(&path("a.example/m/P60")));
-        assert_eq!(kept.find("a.example/m/!p60/@v/list"), None);
-        assert_eq!(kept.find("a.example/m/!p61/@v/list"), Some(1061));
-    }
-
-    #[test]
-    fn what_is_no_line_is_no_denial() {
-        let kept = Kept::parse(b"junk\n12 a.example/m/@v/a b.info\nx y\n");
-        assert_eq!(kept.0, [(12, "a.example/m/@v/a b.info".to_owned())]);
+    fn times_are_told_in_utc() {
         assert_eq!(time_of(1_700_000_000_123), "2023-11-14T22:13:20Z");
     }
 }

@@ -137,13 +137,13 @@ fn sections(reader: &mut Reader<'_>, scope: &Scope, sources: &Sources) -> Config
     };
     let before = reader.mistakes.len();
     let (cache, storage) = storage::read(reader, scope);
-    let of_storage = reader.mistakes.split_off(before);
+    let of_storage = before..reader.mistakes.len();
     let records = records::records(reader, scope);
     let replicas = records::replicas(reader, scope, &storage, &records);
     let told_there = matches!(replicas.coordinate, Coordinate::Redis | Coordinate::Storage);
     let stored = sources.uses != Uses::Records || told_there;
-    if stored {
-        reader.mistakes.splice(before..before, of_storage);
+    if !stored {
+        reader.mistakes.drain(of_storage);
     }
     let backup = reader.used(stored, |reader| records::backup(reader, scope, &storage));
     let vanity = direct::vanity(reader, scope, public_url.as_ref());
