@@ -400,6 +400,12 @@ fn open_sqlite(path: &Path) -> Db {
     let options = sqlite_options(path);
     let write = one()
         .idle_timeout(None)
+        // A full disk ends a transaction inside SQLite, and nobody can end it again: a connection that counts one as open
+        // could never begin another.
+        .before_acquire(|connection, _| {
+            let ended = !sqlx::Connection::is_in_transaction(connection);
+            Box::pin(async move { Ok(ended) })
+        })
         .connect_lazy_with(options.clone().create_if_missing(true));
     let read = one()
         .idle_timeout(SQLITE_IDLE)

@@ -6,10 +6,33 @@ use records::{
     ChangeKind, Cursor, LEASES_CHANNEL, PostgresUrl, Records, RecordsErrorKind, RecordsSettings,
     Ring,
 };
-use testkit::services::Postgres;
+use testkit::{services::Postgres, small_disk::SmallDisk};
 use tokio::time::timeout;
 
 use super::{Database, SOON, object, tombstone};
+
+/// A full disk ends a transaction in the middle; the connection it was on can begin no other.
+#[tokio::test]
+async fn sqlite_takes_notes_again_once_a_full_disk_has_room() {
+    let disk = SmallDisk::new(8 << 20);
+    let path = disk.path().join("records.db");
+    let records = Records::open(&RecordsSettings::Sqlite { path })
+        .await
+        .unwrap();
+    records.probe().await.unwrap();
+    let noted: Vec<_> = (0..20_000)
+        .map(|n| object(&format!("go/a.example/m/@v/v1.0.{n}.zip"), n))
+        .collect();
+    disk.fill(0);
+    for _ in 0..2 {
+        let error = records.note(&noted).await.unwrap_err();
+        assert_eq!(error.kind, RecordsErrorKind::Full, "{error}");
+    }
+    disk.make_room();
+    records.note(&noted[..10]).await.unwrap();
+    let last = records.object(&noted[9].key).await.unwrap();
+    assert_eq!(last.as_ref(), Some(&noted[9]));
+}
 
 /// A command beside a running server: two processes, as far as the file knows.
 #[tokio::test]
