@@ -11,9 +11,15 @@ use common::*;
 use futures_util::TryStreamExt;
 use store::{
     Committed, Digest, Found, KeepError,
-    tier::{InBucket, ObjectSettings, Tier, TierErrorKind, TierSettings},
+    tier::{
+        InBucket, ObjectSettings, Secret, Service, Tier, TierError, TierErrorKind, TierSettings,
+    },
 };
 use testkit::services::S3;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 
 fn object(settings: ObjectSettings) -> Tier {
     Tier::new(&TierSettings::Object(settings)).unwrap()
@@ -161,4 +167,39 @@ async fn a_listing_goes_on_over_names_that_nobody_here_gives() {
     assert_eq!(strays, wanted);
     let listed: Vec<_> = listed.list(None).try_collect().await.unwrap();
     assert_eq!(listed.len(), 2, "{listed:?}");
+}
+
+/// A balancer that has lost the service behind it, say.
+#[tokio::test]
+async fn a_404_that_is_not_the_services_own_is_no_absence() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut head = [0; 16 << 10];
+                while client.read(&mut head).await.is_ok_and(|read| read > 0) {
+                    let answer =
+                        "HTTP/1.1 404 Not Found\r\ncontent-length: 21\r\n\r\ndefault backend - 404";
+                    client.write_all(answer.as_bytes()).await.unwrap();
+                }
+            });
+        }
+    });
+    let settings = ObjectSettings {
+        endpoint: Some(endpoint),
+        access_key: Some(Secret::new("a")),
+        secret_key: Some(Secret::new("b")),
+        allow_http: true,
+        ..ObjectSettings::new(Service::S3, "modgate")
+    };
+    let tier = object(settings);
+    let at = key("go/a/@v/v1.0.0.mod");
+    let refused = |what: &str, error: TierError| {
+        assert_eq!(error.kind, TierErrorKind::Refused, "{what}: {error}");
+        assert!(error.to_string().contains("default backend"), "{error}");
+    };
+    refused("fetch", tier.fetch(&at, 1 << 20).await.unwrap_err());
+    // Its HEAD has no text, and this one's is none.
+    tier.head(&at).await.unwrap_err();
 }

@@ -113,11 +113,18 @@ pub(super) struct Client {
     pub(super) pages: Arc<dyn PaginatedListStore>,
 }
 
-/// Whether the service says that there is no such object. That there is no such bucket says nothing of objects. Not for
-/// answers to HEAD, which have no text.
+/// Whether the service says that there is no such object. That there is no such bucket says nothing of objects, nor does
+/// somebody in between who cannot find the service: a balancer says so with a page of its own. Not for answers to HEAD,
+/// which have no text.
 pub fn is_absent(error: &Error) -> bool {
-    let no_bucket = |code: &str| ["NoSuchBucket", "ContainerNotFound"].contains(&code);
-    matches!(error, Error::NotFound { .. }) && !code_in(&error.to_string()).is_some_and(no_bucket)
+    let Error::NotFound { .. } = error else {
+        return false;
+    };
+    let text = error.to_string();
+    match code_in(&text) {
+        Some(code) => !["NoSuchBucket", "ContainerNotFound"].contains(&code),
+        None => !text.contains("status code: 404"),
+    }
 }
 
 /// What the service itself calls an error, in the text of one.
