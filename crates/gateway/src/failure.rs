@@ -107,6 +107,10 @@ fn trouble(what: &str, trouble: &Trouble) -> Refusal {
     if trouble.cause == Cause::BreakerOpen {
         refusal.retry_after = Some(Duration::from_secs(1));
     }
+    // Sooner it would be asked in vain, and perhaps held against everybody here.
+    if refusal.retry_after.is_some() {
+        refusal.retry_after = refusal.retry_after.max(trouble.retry_after);
+    }
     refusal
 }
 
@@ -124,6 +128,7 @@ mod tests {
                     upstream: "https://up.example".into(),
                     text: "redirected, but store.corp.example has the address 10.20.30.40, which is not public".to_owned(),
                     hint: hint.map(str::to_owned),
+                    retry_after: None,
                     with_credential: false,
                 }),
                 attempts: Vec::new(),
@@ -139,5 +144,25 @@ mod tests {
             let text = told(Cause::Status, Some(status), None);
             assert!(text.contains(want), "{text}");
         }
+    }
+    #[test]
+    fn what_the_upstream_asks_for_is_passed_on() {
+        let wait = |cause, status, asked: Option<u64>| {
+            let trouble = Trouble {
+                cause,
+                status,
+                upstream: "https://up.example".into(),
+                text: "answered".to_owned(),
+                hint: None,
+                retry_after: asked.map(Duration::from_secs),
+                with_credential: false,
+            };
+            let refusal = self::trouble("example.com/m@v1.2.3", &trouble);
+            refusal.retry_after.map(|after| after.as_secs())
+        };
+        assert_eq!(wait(Cause::Status, Some(429), Some(7)), Some(7));
+        assert_eq!(wait(Cause::Status, Some(503), Some(1)), Some(2));
+        assert_eq!(wait(Cause::Status, Some(429), None), Some(2));
+        assert_eq!(wait(Cause::Loop, Some(508), Some(7)), None);
     }
 }

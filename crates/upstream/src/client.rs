@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use egress::{Egress, EgressError, EgressErrorKind, Grant, MAX_REDIRECTS, explain, redirect};
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue, VIA,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue,
+    RETRY_AFTER, VIA,
 };
 use reqwest::{Response, Url};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
 
 use crate::chain::BaseUrl;
 use crate::failure::Cause;
@@ -16,6 +19,9 @@ use crate::settings::UpstreamSettings;
 
 /// Longest outcome text, in bytes.
 const MAX_TEXT: usize = 119;
+
+/// The longest wait that is believed of an upstream: one that asks for more may be another, or well, by then.
+const MAX_RETRY_AFTER: Duration = Duration::from_mins(10);
 
 /// The coding of a body that is what it is.
 const IDENTITY: &str = "identity";
@@ -99,6 +105,27 @@ pub(crate) fn coding(response: &Response) -> Option<String> {
     let coding = response.headers().get(CONTENT_ENCODING)?.as_bytes();
     let plain = coding.is_empty() || coding.eq_ignore_ascii_case(IDENTITY.as_bytes());
     (!plain).then(|| String::from_utf8_lossy(coding).into_owned())
+}
+
+/// How long an upstream that is asked too much, or in trouble, wants to be left alone: seconds or a date (RFC 9110 10.2.3).
+pub(crate) fn retry_after(response: &Response) -> Option<Duration> {
+    if !matches!(response.status().as_u16(), 429 | 500..) {
+        return None;
+    }
+    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
+    wait(text, OffsetDateTime::now_utc())
+}
+
+fn wait(text: &str, now: OffsetDateTime) -> Option<Duration> {
+    let wait = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than a number has are a long time too.
+        Duration::from_secs(text.parse().unwrap_or(u64::MAX))
+    } else {
+        let date = OffsetDateTime::parse(text, &Rfc2822).ok()?;
+        (date - now).try_into().ok()?
+    };
+    // None at all, or less than can be said, is no wish.
+    (wait.as_secs() > 0).then(|| wait.min(MAX_RETRY_AFTER))
 }
 
 /// Whether an upstream is asked without a credential.
@@ -250,4 +277,30 @@ pub(crate) fn tidy(text: &str) -> String {
         out.push(c);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_an_upstream_asks_for_is_bounded() {
+        let now = OffsetDateTime::parse("Wed, 21 Oct 2037 07:28:00 GMT", &Rfc2822).unwrap();
+        for (text, want) in [
+            ("0", None),
+            ("7", Some(7)),
+            ("100000", Some(600)),
+            ("99999999999999999999999", Some(600)),
+            ("Wed, 21 Oct 2037 07:28:30 GMT", Some(30)),
+            ("Wed, 21 Oct 2037 07:27:30 GMT", None),
+            ("Thu, 22 Oct 2037 07:28:30 GMT", Some(600)),
+            ("", None),
+            ("-1", None),
+            ("1.5", None),
+            ("soon", None),
+        ] {
+            let got = wait(text, now).map(|wait| wait.as_secs());
+            assert_eq!(got, want, "{text:?}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! How a fetch can end other than in a file.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What is said of an upstream in a loop.
 pub(crate) const LOOPS: &str = "asks this gateway in its turn (508)";
@@ -40,6 +41,8 @@ pub struct Trouble {
     pub text: String,
     /// What to do about it, if that is known: one line without secrets.
     pub hint: Option<String>,
+    /// How long it wants to be left alone, if it says so; ten minutes at most.
+    pub retry_after: Option<Duration>,
     /// Whether it was asked with a credential, of whatever kind.
     pub with_credential: bool,
 }

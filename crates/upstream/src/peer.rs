@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 use crate::breaker::Admission;
 use crate::chain::BaseUrl;
-use crate::client::{SendError, Sent, coding, get_path, seconds, tidy};
+use crate::client::{SendError, Sent, coding, get_path, retry_after, seconds, tidy};
 use crate::failure::{Again, Cause, Miss, Trouble, read_as};
 use crate::health::{
     ABSENT, BAD_CONTENT, BROKEN, CONNECT, Health, OK, OVERLOADED, SKIPPED, STATUS, Snapshot,
@@ -331,6 +331,7 @@ impl Peer {
                 body: Body::new(response, length, self.settings.idle_timeout, pass),
             });
         }
+        let retry_after = retry_after(&response);
         drain(response).await;
         if status == 404 || status == 410 {
             self.health.count(ABSENT);
@@ -363,6 +364,9 @@ impl Peer {
             }
         }
         text += &read_as(actual.as_u16(), status);
+        if let Some(wait) = retry_after {
+            text = format!("{text}, ask again in {} s", wait.as_secs());
+        }
         // Statuses about the request (not about load) say that the upstream is well.
         if (400..500).contains(&status) && !matches!(status, 408 | 425 | 429) {
             pass.succeeded();
@@ -376,6 +380,7 @@ impl Peer {
                 upstream: Arc::clone(&self.name),
                 text: tidy(&text),
                 hint: None,
+                retry_after,
                 with_credential,
             },
             answered: true,
@@ -396,6 +401,7 @@ impl Peer {
                 upstream: Arc::clone(&self.name),
                 text: tidy(&error.text),
                 hint: error.hint.clone(),
+                retry_after: None,
                 with_credential: false,
             },
         }

@@ -132,6 +132,7 @@ impl Walk {
             upstream: Arc::clone(peer.name()),
             text: crate::client::tidy(why),
             hint: None,
+            retry_after: None,
             with_credential: false,
         };
         let miss = Miss::Trouble {
@@ -252,6 +253,7 @@ impl Walk {
                 upstream: Arc::clone(upstream),
                 text: LOOPS.to_owned(),
                 hint: None,
+                retry_after: None,
                 with_credential: false,
             }),
             (_, None, None, None) => FailureKind::Off,

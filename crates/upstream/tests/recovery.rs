@@ -1,14 +1,14 @@
-//! The breaker at work, and TLS.
+//! The breaker at work, what an upstream in trouble asks for, and TLS.
 
 mod common;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{Reply, Server, line, listen, nowhere, quick, upstreams, with};
+use common::{Reply, Server, get, line, listen, nowhere, quick, upstreams, with};
 use egress::Credentials;
 use tokio_rustls::TlsAcceptor;
-use upstream::{NetworkSettings, UpstreamSettings};
+use upstream::{Failure, FailureKind, NetworkSettings, UpstreamSettings};
 
 #[tokio::test]
 async fn a_dead_upstream_is_passed_over_and_comes_back_within_five_seconds() {
@@ -234,4 +234,29 @@ async fn certificates_are_checked_and_own_roots_trusted() {
         by_address.starts_with("Connect: x509: certificate is not valid for"),
         "{by_address}"
     );
+}
+
+/// Only whoever the failure blames is waited for, and only where it says that it is asked too much or in trouble.
+#[tokio::test]
+async fn what_is_blamed_says_when_to_come_back() {
+    let wait = |failure: Failure| match failure.kind {
+        FailureKind::Trouble(trouble) => trouble.retry_after,
+        other => panic!("{other:?}"),
+    };
+    let busy = Server::always(Reply::Later(429, "7"));
+    let ill = Server::always(Reply::Later(503, "100000"));
+    let refusing = Server::always(Reply::Later(403, "7"));
+    let plain = Server::always(Reply::Status(500));
+    let u = upstreams(quick());
+    for (chain, want) in [
+        (busy.url(), Some(7)),
+        (ill.url(), Some(600)),
+        (refusing.url(), None),
+        (plain.url(), None),
+        (format!("{}|{}", busy.url(), plain.url()), None),
+        (format!("{}|{}", plain.url(), busy.url()), Some(7)),
+    ] {
+        let got = wait(get(&u, &chain).await.unwrap_err());
+        assert_eq!(got, want.map(Duration::from_secs), "{chain}");
+    }
 }

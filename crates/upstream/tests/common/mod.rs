@@ -24,6 +24,8 @@ pub enum Reply {
     Slow(Duration, &'static str),
     /// A status with a short body.
     Status(u16),
+    /// A status with `Retry-After`.
+    Later(u16, &'static str),
     /// 302 to there.
     Redirect(String),
     /// No answer, the connection stays open.
@@ -146,6 +148,9 @@ async fn answer(mut stream: TcpStream, reply: Reply) {
         Reply::Status(n) => {
             format!("HTTP/1.1 {n} X\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
         }
+        Reply::Later(n, after) => format!(
+            "HTTP/1.1 {n} X\r\nRetry-After: {after}\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno"
+        ),
         Reply::Redirect(to) => format!(
             "HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
         ),
