@@ -2,6 +2,16 @@
 
 use std::net::IpAddr;
 
+/// Whether an entry of `network.internal_hosts` can be the name or address of any host.
+pub fn is_internal_host(entry: &str) -> bool {
+    Hosts::internal(&[entry.to_owned()]).all_can_match()
+}
+
+/// The same for an entry of `network.no_proxy`.
+pub fn is_no_proxy(entry: &str) -> bool {
+    Hosts::no_proxy(&[entry.to_owned()]).all_can_match()
+}
+
 /// A list of hosts: names, domains, addresses, networks, each with an optional port.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Hosts(Vec<Pattern>);
@@ -56,6 +66,10 @@ impl Hosts {
         Self(entries.map(|entry| pattern(entry, &name)).collect())
     }
 
+    fn all_can_match(&self) -> bool {
+        !self.0.is_empty() && self.0.iter().all(|pattern| pattern.host.can_match())
+    }
+
     /// Whether a host (IPv6 addresses with or without brackets) and port are listed.
     pub(crate) fn contains(&self, host: &str, port: u16) -> bool {
         if self.0.is_empty() {
@@ -66,6 +80,20 @@ impl Hosts {
         self.0
             .iter()
             .any(|pattern| pattern.matches(&host, address, port))
+    }
+}
+
+impl Host {
+    /// No name has a slash, a colon or a star, which stand in what was meant as a URL, a network or a port.
+    fn can_match(&self) -> bool {
+        let letter = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        match self {
+            Self::Any | Self::Network(..) => true,
+            Self::Exact(name) if name.parse::<IpAddr>().is_ok() => true,
+            Self::Exact(name) | Self::Under(name) | Self::Domain(name) => {
+                !name.is_empty() && !name.starts_with('.') && name.chars().all(letter)
+            }
+        }
     }
 }
 
@@ -193,5 +221,39 @@ mod tests {
         }
         assert!(Hosts::no_proxy(&list("*")).contains("a.example", 1));
         assert!(Hosts::no_proxy(&list("0.0.0.0/0")).contains("1.2.3.4", 1));
+    }
+    #[test]
+    fn an_entry_that_matches_nothing_is_known() {
+        for entry in [
+            "git.corp.example",
+            "*.lab.example",
+            "git.corp.example:8443",
+            "Git.corp.example.",
+            "10.0.0.5",
+            "10.0.0.0/8",
+            "fd00::1",
+            "[fd00::1]:8443",
+            "10.0.0.5:80",
+            "my_host",
+        ] {
+            assert!(is_internal_host(entry) && is_no_proxy(entry), "{entry}");
+        }
+        for entry in ["*", ".corp.example", "*corp.example"] {
+            assert!(!is_internal_host(entry) && is_no_proxy(entry), "{entry}");
+        }
+        for entry in [
+            "",
+            "git.corp.example/team",
+            "10.0.0.0/33",
+            "10.0.0/8",
+            "10.0.0.0/8:80",
+            "a.example:99999",
+            "a.example:",
+            "a:b:c",
+            "a.*.example",
+            "[::1",
+        ] {
+            assert!(!is_internal_host(entry) && !is_no_proxy(entry), "{entry}");
+        }
     }
 }

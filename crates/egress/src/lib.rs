@@ -28,6 +28,7 @@ pub use credential::{
 };
 pub use error::{EgressError, EgressErrorKind, explain};
 pub use guard::{GuardError, Lookup};
+pub use hosts::{is_internal_host, is_no_proxy};
 pub use network::{NetworkSettings, port_of};
 pub use page::{Answer, Ask, Page, Post};
 pub use redirect::{MAX_REDIRECTS, redirect};

@@ -403,17 +403,28 @@ fn matches_nothing(pattern: &str, kind: &Kind) -> Option<(&'static str, &'static
     }
 }
 
-/// Host patterns: `host`, `host:port`, `*.domain`, addresses and networks.
+/// Host patterns: `host`, `host:port`, `*.domain`, addresses and networks. One that matches nothing is a mistake: what it
+/// was to let in would be refused, with the advice to list it.
 pub(super) fn hosts(node: &Node, kind: &Kind) -> Checked<Vec<String>> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "-._*:/[]".contains(c);
+    let (can_match, hint): (fn(&str) -> bool, _) = match kind {
+        Kind::NoProxy => (
+            egress::is_no_proxy,
+            "write `host`, `*.domain`, an address or a network, without a path: \"10.0.0.0/8\"",
+        ),
+        _ => (
+            egress::is_internal_host,
+            "write `host` or `*.domain`, perhaps with `:port`, without a path: \"git.corp.example\"",
+        ),
+    };
     texts(node, kind, |item, text| {
         if text.contains("://") {
             let mistake = item.mistake("a host has no scheme");
             Some(mistake.hint("write \"git.corp.example\""))
-        } else if text.chars().all(allowed) {
+        } else if !text.contains(',') && can_match(text) {
             None
         } else {
-            Some(item.mistake(format!("`{}` is not a host", shown(text))))
+            let mistake = item.mistake(format!("`{}` is not a host", shown(text)));
+            Some(mistake.hint(hint))
         }
     })
 }

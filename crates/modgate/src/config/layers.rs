@@ -249,7 +249,7 @@ fn from_env(env: &Env, setting: &Setting, mistakes: &mut Vec<Mistake>) -> Option
                 node.value = Value::Boolean(value);
             }
         }
-        Kind::Patterns | Kind::PathsAndHosts | Kind::Hosts if !is_toml => {
+        Kind::Patterns | Kind::PathsAndHosts | Kind::Hosts | Kind::NoProxy if !is_toml => {
             node.value = Value::Array(split_list(&node, text));
         }
         Kind::Service(_) if !is_toml => node = Node::hidden_text(Place::Env(name), text),
@@ -258,6 +258,7 @@ fn from_env(env: &Env, setting: &Setting, mistakes: &mut Vec<Mistake>) -> Option
         | Kind::Patterns
         | Kind::PathsAndHosts
         | Kind::Hosts
+        | Kind::NoProxy
         | Kind::Service(_) => {
             let hides = |path: &[&str]| {
                 let full: Vec<&str> = std::iter::once(setting.name)

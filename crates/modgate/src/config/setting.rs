@@ -75,6 +75,8 @@ pub enum Kind {
     PathsAndHosts,
     /// Array of host patterns.
     Hosts,
+    /// The same, as `NO_PROXY` has them.
+    NoProxy,
     /// GOSUMDB's value.
     Database,
     /// GOVCS's value.
@@ -149,7 +151,7 @@ impl Kind {
             Self::Chain => "chain (GOPROXY's syntax)".to_owned(),
             Self::Patterns => "array of module path patterns (GOPRIVATE's)".to_owned(),
             Self::PathsAndHosts => "array of patterns of module paths (GOINSECURE's) and hosts, `host:port` too".to_owned(),
-            Self::Hosts => "array of host patterns".to_owned(),
+            Self::Hosts | Self::NoProxy => "array of host patterns".to_owned(),
             Self::Database => "checksum database (GOSUMDB's syntax)".to_owned(),
             Self::Vcs => "list of rules (GOVCS's syntax)".to_owned(),
             Self::StatusMap => "table of status to status".to_owned(),

@@ -296,6 +296,22 @@ fn the_way_out() {
             "not the URL of a proxy",
             "%XX",
         ),
+        // What matches nothing would be found out one refusal after the other.
+        (
+            "internal_hosts = [\"git.corp.example/team\"]",
+            "`git.corp.example/team` is not a host",
+            "without a path",
+        ),
+        (
+            "internal_hosts = [\"*\"]",
+            "`*` is not a host",
+            "`*.domain`",
+        ),
+        (
+            "no_proxy = [\"10.0.0.0/33\"]\nproxy = \"http://egress:3128\"",
+            "`10.0.0.0/33` is not a host",
+            "10.0.0.0/8",
+        ),
         ("insecure_hosts = [\"http://h\"]", "no scheme", "host/path"),
         ("insecure_hosts = [\"me@h:80/x\"]", "without port", "leave"),
     ] {

@@ -2,7 +2,7 @@
 
 use super::super::setting::{
     Fallback::{Unset, Value},
-    Kind::{Hosts, Path, PathsAndHosts, Proxy, Switch},
+    Kind::{Hosts, NoProxy, Path, PathsAndHosts, Proxy, Switch},
     Setting,
 };
 
@@ -53,7 +53,7 @@ pub(super) const HTTPS_PROXY: Setting = Setting {
 
 pub(super) const NO_PROXY: Setting = Setting {
     name: "network.no_proxy",
-    kind: Hosts,
+    kind: NoProxy,
     default: Value("[]"),
     doc: "Hosts that are reached without the proxy: `host`, `*.domain`, an address or a network such as `10.0.0.0/8`.",
     example: "[\"*.corp.example\"]",
