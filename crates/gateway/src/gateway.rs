@@ -300,10 +300,7 @@ impl Gateway {
         checks.push((
             "data_folder",
             folder_ok,
-            written.map_or_else(
-                |error| format!("cannot write: {error}"),
-                |()| "writable".to_owned(),
-            ),
+            written.map_or_else(|error| error.to_string(), |()| "writable".to_owned()),
         ));
         let tiers = self.tiers.snapshot();
         let journal = tiers.journal.unwrap_or_default();

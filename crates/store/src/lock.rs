@@ -1,8 +1,9 @@
 //! The lock of a data folder: it has one owner.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{Read as _, Seek as _, Write as _},
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Seek as _, Write as _},
+    os::unix::fs::MetadataExt as _,
     path::Path,
     thread,
     time::{Duration, Instant},
@@ -60,6 +61,17 @@ pub(crate) fn lock(folder: &Path) -> Result<File, StoreError> {
         .and_then(|()| write!(file, "{}", std::process::id()))
         .map_err(fault("writing lock"))?;
     Ok(file)
+}
+
+/// Whether the lock in the folder is still the one that was taken there. If not, the folder was removed or something is
+/// mounted over it: its owner reads from what is there no more, and does not see what commands write to the records.
+pub(crate) fn is_ours(folder: &Path, held: &File) -> io::Result<bool> {
+    let held = held.metadata()?;
+    match fs::metadata(folder.join("lock")) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (held.dev(), held.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// The process that wrote into the lock last.

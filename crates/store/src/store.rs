@@ -6,7 +6,10 @@ use std::{
     io::{self, Read, Write as _},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -21,13 +24,15 @@ use tokio::task::spawn_blocking;
 use crate::{
     Digest, Kept, Key, SpoolWriter, Spooled,
     hot::Hot,
-    lock::lock,
+    lock::{is_ours, lock},
     notes::{self, Notes},
     place::{is_absent, new_file, place},
     remedy::remedy,
     seal::{self, Seals, Truth},
     spool::TempPath,
 };
+
+const LOST: &str = "the data folder was removed, or another one took its place, while this server runs: what is kept from now on is not found again, and commands do not reach this server; start it again";
 
 /// What a [`Store`] is made of.
 #[derive(Clone, Debug)]
@@ -86,7 +91,9 @@ pub struct Store {
     notes: Notes,
     seals: Seals,
     /// Holds the lock for as long as the store lives.
-    _lock: File,
+    lock: File,
+    /// It was said that the folder is another one.
+    lost: AtomicBool,
 }
 
 impl Store {
@@ -121,7 +128,8 @@ impl Store {
             hot: Hot::new(settings.hot_bytes, settings.hot_ttl),
             opening: Mutex::default(),
             notes: Notes::default(),
-            _lock: lock,
+            lock,
+            lost: AtomicBool::new(false),
             folder,
         })
     }
@@ -413,12 +421,20 @@ impl Store {
         Ok(())
     }
 
-    /// Whether a small file can be written now.
+    /// Whether a small file can be written now, into the folder that was opened.
     pub async fn probe(self: &Arc<Self>) -> io::Result<()> {
         let store = Arc::clone(self);
         spawn_blocking(move || {
-            let (mut file, _temp) = store.temp()?;
-            file.write_all(&[0; 4096])
+            if !is_ours(&store.folder, &store.lock)? {
+                if !store.lost.swap(true, Relaxed) {
+                    tracing::error!(folder = %store.folder.display(), "{LOST}");
+                }
+                return Err(io::Error::other(LOST));
+            }
+            let written = store
+                .temp()
+                .and_then(|(mut file, _temp)| file.write_all(&[0; 4096]));
+            written.map_err(|error| io::Error::new(error.kind(), format!("cannot write: {error}")))
         })
         .await
         .map_err(io::Error::other)?

@@ -34,6 +34,27 @@ async fn a_folder_that_somebody_tidied_is_made_again() {
 }
 
 #[tokio::test]
+async fn a_folder_that_is_another_one_meanwhile_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    store.probe().await.unwrap();
+    // As something that is mounted over it only later.
+    let aside = folder.path().with_extension("aside");
+    fs::rename(folder.path(), &aside).unwrap();
+    fs::create_dir(folder.path()).unwrap();
+    let other = open(&folder);
+    other.probe().await.unwrap();
+    let error = store.probe().await.unwrap_err().to_string();
+    assert!(error.contains("start it again"), "{error}");
+    // Or emptied.
+    fs::remove_file(folder.path().join("lock")).unwrap();
+    other.probe().await.unwrap_err();
+    fs::remove_dir_all(folder.path()).unwrap();
+    fs::rename(&aside, folder.path()).unwrap();
+    store.probe().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_pipe_is_no_file_and_not_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
