@@ -14,6 +14,9 @@ const NOT_WRITABLE: &str = "it and its folder must be writable, also to read it:
      read-only, for who owns it, and whether the folder is there";
 const FULL: &str = "make room on its disk: `modgate gc --yes` removes what was not used for long. If that fails too, \
      remove a megabyte of something else there first";
+const DAMAGED: &str = "the file is damaged, or none of modgate's. While nothing else uses it, move it away with its `-wal` and \
+     `-shm`; then `modgate restore FROM` brings back what was backed up, and `modgate fsck --repair` notes what is kept. \
+     Without a backup, versions that were retired are served again";
 /// Of SQLite: the file beside the database by which processes agree cannot be made as long as it must be.
 const SHM_FULL: &str = "4874";
 
@@ -92,6 +95,7 @@ impl RecordsError {
             Some(code) => match sqlite(code) {
                 Some(8 | 14) => format!("{text}; {NOT_WRITABLE}"),
                 Some(13) => format!("{text}; {FULL}"),
+                Some(11 | 26) => format!("{text}; {DAMAGED}"),
                 _ if code == SHM_FULL => format!("{text}: no room; {FULL}"),
                 _ => text,
             },

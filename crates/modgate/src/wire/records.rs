@@ -2,12 +2,14 @@
 
 use std::{
     fs, io,
+    path::Path,
     time::{Duration, Instant},
 };
 
 use ::records::{PostgresUrl, Records, RecordsError, RecordsSettings};
 use tokio::time::sleep;
 
+use super::storage::store_folder;
 use crate::config::Config;
 
 /// The file with the records, where they are in no server.
@@ -54,6 +56,14 @@ pub async fn open_records(config: &Config) -> io::Result<Records> {
 /// As of [`open_records`]; that it cannot be reached, after [`RECORDS_PATIENCE`].
 pub async fn await_records(config: &Config) -> io::Result<Records> {
     let settings = records_at(config)?;
+    if let RecordsSettings::Sqlite { path } = &settings
+        && are_gone(path, store_folder(config))
+    {
+        tracing::warn!(
+            records = %path.display(),
+            "there are no records of what is kept here: if versions were retired they are served again; `modgate restore FROM` brings back what was backed up, and `modgate fsck --repair` notes what is kept"
+        );
+    }
     let begin = Instant::now();
     let mut waits = false;
     loop {
@@ -79,6 +89,14 @@ pub async fn await_records(config: &Config) -> io::Result<Records> {
         }
         sleep(RECORDS_PAUSE).await;
     }
+}
+
+/// Whether something is kept and nothing is there that could remember it: SQLite takes a file without a byte for a new one.
+/// Retired versions from before there were records are taken over.
+fn are_gone(records: &Path, folder: &Path) -> bool {
+    let empty = fs::metadata(records).map_or(true, |file| file.len() == 0);
+    let mut kept = fs::read_dir(folder.join("go")).into_iter().flatten();
+    empty && kept.next().is_some() && !folder.join("tombstones.json").exists()
 }
 
 fn records_at(config: &Config) -> io::Result<RecordsSettings> {

@@ -89,3 +89,34 @@ async fn retired_versions_from_before_there_were_records_are_taken_over() {
     std::fs::write(&file, old).unwrap();
     assert_eq!(start().await.get(&zip).await.status, 200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_are_gone_are_missed() {
+    const MISSED: &str = "there are no records of what is kept";
+    let lab = Lab::start().await;
+    lab.add(module("a"));
+    let data = tempfile::tempdir().unwrap();
+    let start = async || {
+        let options = Options {
+            upstream: Some(lab.url()),
+            sumdb: Some("off".to_owned()),
+            data: Some(data.path().to_owned()),
+            ..Options::default()
+        };
+        Modgate::start(bin(), options).await
+    };
+    // Nothing is kept yet, and then there are records.
+    for _ in 0..2 {
+        let mut gate = start().await;
+        assert_eq!(gate.get(&module("a").url_path("zip")).await.status, 200);
+        assert!(!gate.logs().contains(MISSED));
+        assert!(gate.terminate().await.success());
+    }
+    // As a disk leaves it that lost power, and as somebody who cleans up.
+    std::fs::write(data.path().join("records.db"), "").unwrap();
+    let mut gate = start().await;
+    gate.logged(MISSED, 1).await;
+    assert!(gate.terminate().await.success());
+    std::fs::remove_file(data.path().join("records.db")).unwrap();
+    start().await.logged(MISSED, 1).await;
+}

@@ -66,6 +66,7 @@ async fn a_file_that_is_none_is_refused() {
         .await
         .unwrap_err();
     assert_eq!(error.kind, RecordsErrorKind::Corrupt, "{error}");
+    assert!(error.to_string().contains("modgate restore"), "{error}");
     // No folder can be made below a file.
     let path = folder.path().join("records.db/records.db");
     let records = Records::open(&RecordsSettings::Sqlite { path })
