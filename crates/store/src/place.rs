@@ -39,12 +39,10 @@ pub(crate) fn place(
     };
     match renameat_with(CWD, source, CWD, &target, flags) {
         Ok(()) => temp.0 = None,
-        Err(rustix::io::Errno::EXIST) => return Ok(Committed::Present),
+        Err(rustix::io::Errno::EXIST) => return present(&target),
         // A file system without RENAME_NOREPLACE: a hard link does not replace either.
         Err(rustix::io::Errno::INVAL) if !replace => match fs::hard_link(source, &target) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return Ok(Committed::Present);
-            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return present(&target),
             linked => linked?,
         },
         Err(error) => return Err(error.into()),
@@ -54,6 +52,18 @@ pub(crate) fn place(
         File::open(folder)?.sync_all()?;
     }
     Ok(Committed::New)
+}
+
+/// A file is there already. A folder, or a link that leads nowhere, is no copy of anything, and would be in the way for ever.
+fn present(target: &Path) -> io::Result<Committed> {
+    if target.symlink_metadata().is_ok() && !target.is_file() {
+        let text = format!(
+            "{}: what stands there is no file; remove it",
+            target.display()
+        );
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+    }
+    Ok(Committed::Present)
 }
 
 /// Makes the missing folders from `root` down to `folder`; returns the parents in which a new one stands.

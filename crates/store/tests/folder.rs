@@ -69,3 +69,24 @@ async fn a_pipe_is_no_file_and_not_waited_for() {
     let mut opened = beside.open(&key("go/pipe")).unwrap().unwrap();
     assert_eq!(opened.read_to_end(&mut read).unwrap(), 0);
 }
+
+#[tokio::test]
+async fn what_stands_in_the_way_of_a_file_is_no_copy_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    fs::create_dir_all(folder.path().join("go/folder")).unwrap();
+    let nowhere = folder.path().join("nowhere");
+    std::os::unix::fs::symlink(&nowhere, folder.path().join("go/link")).unwrap();
+    let body = Bytes::from_static(b"x");
+    for name in ["go/folder", "go/link"] {
+        let error = store.put_small(&key(name), &body).unwrap_err().to_string();
+        assert!(
+            error.contains(name) && error.contains("remove it"),
+            "{error}"
+        );
+    }
+    // Kept elsewhere, by somebody's choice.
+    fs::write(&nowhere, "x").unwrap();
+    let put = store.put_small(&key("go/link"), &body);
+    assert_eq!(put.unwrap(), Committed::Present);
+}
