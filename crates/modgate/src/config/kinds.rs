@@ -167,7 +167,9 @@ pub(super) fn address(node: &Node, kind: &Kind) -> Checked<SocketAddr> {
         let hint = match text.rsplit_once(':').map_or(text, |(host, _)| host) {
             "" | "*" => format!("\"0.0.0.0:{port}\" listens on every address, \"127.0.0.1:{port}\" on this machine only"),
             "localhost" => format!("write \"127.0.0.1:{port}\""),
-            host if host.parse::<std::net::IpAddr>().is_ok() => format!("write \"{host}:{port}\""),
+            host if host.parse::<std::net::Ipv4Addr>().is_ok() => format!("write \"{host}:{port}\""),
+            host if host.parse::<std::net::Ipv6Addr>().is_ok() => format!("write \"[{host}]:{port}\""),
+            _ if text.parse::<std::net::Ipv6Addr>().is_ok() => format!("write \"[{text}]:3000\""),
             _ => format!("write an IP address and a port: \"127.0.0.1:{port}\""),
         };
         vec![

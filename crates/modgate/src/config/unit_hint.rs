@@ -46,7 +46,8 @@ fn meant(text: &str, error: &UnitError, units: &[&str], usual: &str) -> Option<S
     let number: String = text.chars().take_while(char::is_ascii_digit).collect();
     let unit = match error {
         UnitError::NoUnit => usual,
-        UnitError::Unit(unit) => near_unit(unit, units)?,
+        // Of `1.5s` or `1m 30s` it would be a part alone.
+        UnitError::Unit(unit) if text == format!("{number}{unit}") => near_unit(unit, units)?,
         _ => return None,
     };
     Some(format!("{number}{unit}"))

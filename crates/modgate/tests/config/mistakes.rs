@@ -243,6 +243,21 @@ fn ranges_units_and_words_are_checked() {
             "\"127.0.0.1:4000\"",
         ),
         ("listen = \"10.0.0.1\"", 1, "10.0.0.1", "\"10.0.0.1:3000\""),
+        ("listen = \"::1:4000\"", 1, "`::1:4000`", "\"[::1]:4000\""),
+        ("listen = \"::\"", 1, "`::`", "\"[::]:3000\""),
+        // Neither a day nor a minute was meant.
+        (
+            "[limits]\nidle_timeout = \"1.5s\"",
+            2,
+            "`.` is no unit",
+            "\"200ms\"",
+        ),
+        (
+            "[limits]\nidle_timeout = \"1m 30s\"",
+            2,
+            "is no unit",
+            "\"1h30m\"",
+        ),
     ]);
 }
 
