@@ -8,6 +8,7 @@ use std::{
 
 use tokio::{
     sync::mpsc,
+    task::spawn_blocking,
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
@@ -28,6 +29,8 @@ const LIST_DELAY: Duration = Duration::from_millis(500);
 const LOOK_UP: Duration = Duration::from_secs(5);
 /// How often what was served unverified is tried again.
 const VERIFY_AGAIN: Duration = Duration::from_secs(15);
+/// How often it is seen whether the data folder is still the one that was opened: not everybody asks `/readyz`.
+const SEE_FOLDER: Duration = Duration::from_secs(5);
 /// How often mirrors of repositories are looked after.
 const TIDY: Duration = Duration::from_mins(10);
 
@@ -74,6 +77,7 @@ impl Background {
         if gateway.tiers.keeps_elsewhere() {
             tokio::spawn(uses::note_all(Arc::downgrade(gateway)));
         }
+        tokio::spawn(see_folder(Arc::downgrade(gateway)));
         tokio::spawn(fresh::tidy(Arc::downgrade(gateway)));
         tokio::spawn(tidy(Arc::downgrade(gateway)));
     }
@@ -217,6 +221,17 @@ async fn tidy(gateway: Weak<Gateway>) {
             return;
         };
         settings.direct.tidy().await;
+    }
+}
+
+async fn see_folder(gateway: Weak<Gateway>) {
+    loop {
+        sleep(SEE_FOLDER).await;
+        let Some(store) = gateway.upgrade().map(|gateway| Arc::clone(&gateway.store)) else {
+            return;
+        };
+        // It says itself what is wrong.
+        let _ = spawn_blocking(move || store.look_at_folder()).await;
     }
 }
 

@@ -425,12 +425,7 @@ impl Store {
     pub async fn probe(self: &Arc<Self>) -> io::Result<()> {
         let store = Arc::clone(self);
         spawn_blocking(move || {
-            if !is_ours(&store.folder, &store.lock)? {
-                if !store.lost.swap(true, Relaxed) {
-                    tracing::error!(folder = %store.folder.display(), "{LOST}");
-                }
-                return Err(io::Error::other(LOST));
-            }
+            store.look_at_folder()?;
             let written = store
                 .temp()
                 .and_then(|(mut file, _temp)| file.write_all(&[0; 4096]));
@@ -438,6 +433,18 @@ impl Store {
         })
         .await
         .map_err(io::Error::other)?
+    }
+
+    /// Whether the folder is the one that was opened. If not, that is logged once. Looks at the disk, and writes nothing.
+    pub fn look_at_folder(&self) -> io::Result<()> {
+        if is_ours(&self.folder, &self.lock)? {
+            self.lost.store(false, Relaxed);
+            return Ok(());
+        }
+        if !self.lost.swap(true, Relaxed) {
+            tracing::error!(folder = %self.folder.display(), "{LOST}");
+        }
+        Err(io::Error::other(LOST))
     }
 
     /// Free and whole size of the folder's disk, in bytes.

@@ -227,3 +227,24 @@ async fn a_kept_file_that_somebody_cuts_short_does_not_end_the_server() {
     while let Ok(Some(_)) = reply.chunk().await {}
     assert!(gate.get(&path).await.body == module.zip());
 }
+
+/// Commands work on what lies there now, the server goes on with what it opened: that is said though nobody asks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_folder_that_another_one_replaced_is_told() {
+    let lab = Lab::start().await;
+    let above = tempfile::tempdir().unwrap();
+    let data = above.path().join("data");
+    let options = Options {
+        upstream: Some(lab.url()),
+        sumdb: Some("off".to_owned()),
+        data: Some(data.clone()),
+        ..Options::default()
+    };
+    let gate = Modgate::start(bin(), options).await;
+    std::fs::rename(&data, above.path().join("away")).unwrap();
+    gate.logged("the data folder was removed, or another one", 1)
+        .await;
+    let ready = gate.get("/readyz").await;
+    assert_eq!(ready.status, 200, "it serves");
+    assert!(ready.text().contains("start it again"), "{}", ready.text());
+}
