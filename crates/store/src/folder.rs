@@ -140,13 +140,21 @@ impl Folder {
         }
     }
 
-    /// Opens a file so that this is no use of it where the system allows that.
+    /// Opens a file so that this is no use of it where the system allows that. What somebody put in its place and is no
+    /// file is an error that says so.
     pub fn open(&self, key: &Key) -> io::Result<Option<File>> {
-        match notes::open_unused(&self.at(key)) {
-            Ok(file) => Ok(Some(file)),
-            Err(error) if is_absent(&error) => Ok(None),
-            Err(error) => Err(error),
+        let path = self.at(key);
+        let file = match notes::open_unused(&path) {
+            Ok(file) => file,
+            Err(error) if is_absent(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if !file.metadata()?.is_file() {
+            let path = path.display();
+            let what = format!("{path} is a folder, a pipe or the like, and no file: remove it");
+            return Err(io::Error::other(what));
         }
+        Ok(Some(file))
     }
 
     /// The digest that was noted at a file when it was kept.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use records::{Object, Records, RecordsSettings};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::Value;
 use testkit::services::{Redis, S3};
 
@@ -165,4 +166,33 @@ async fn what_root_makes_beside_the_server_belongs_to_the_owner_of_the_data_fold
         let owner = fs::metadata(&path).unwrap().uid();
         assert_eq!(owner, OWNER, "{}", path.display());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_file_in_the_place_of_one_ends_no_check() {
+    let site = Site::start(&["a", "b"], "").await;
+    let (pipe, folder) = (site.kept("a", "zip"), site.kept("b", "zip"));
+    for path in [&pipe, &folder] {
+        fs::remove_file(path).unwrap();
+    }
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    fs::create_dir(&folder).unwrap();
+    let report = site.repair();
+    let told: Vec<_> = report["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|finding| finding["kind"] == "unreadable")
+        .map(|finding| finding["detail"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(told.len(), 2, "{report}");
+    for path in [&pipe, &folder] {
+        let said = format!("{} is a folder, a pipe", path.display());
+        assert!(told.iter().any(|detail| detail.contains(&said)), "{told:?}");
+    }
+    // Once it is removed, what it stood for comes back.
+    fs::remove_file(&pipe).unwrap();
+    fs::remove_dir(&folder).unwrap();
+    site.repair();
+    assert!(pipe.is_file() && folder.is_file());
 }
