@@ -236,7 +236,16 @@ impl Gateway {
                 }
                 Imported::Kept
             }
-            Ok(Committed::Present) => Imported::Present,
+            Ok(Committed::Present) => {
+                // An import that was killed may have kept it without a note.
+                if !self.tiers.keeps_elsewhere()
+                    && let Ok(key) = found.artifact.key()
+                    && let Ok(None) = self.records.object(key.as_str()).await
+                {
+                    self.index.put(key).await;
+                }
+                Imported::Present
+            }
             Err(refusal) => Imported::Refused(Arc::new(refusal)),
         }
     }

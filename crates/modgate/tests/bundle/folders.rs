@@ -1,5 +1,7 @@
 //! What comes from folders, and what folders are without a server: caches, data folders, unpacked bundles.
 
+use records::{Filter, Records, RecordsSettings};
+
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,6 +42,22 @@ async fn a_go_cache_is_taken_over_without_what_was_only_asked_about() {
     let done = go.run(&["mod", "download", &wanted]).await;
     assert!(done.ok, "{}", done.stderr);
     gate.terminate().await;
+
+    // One that was killed has kept what it did not note; the next one makes up for that.
+    for file in ["records.db", "records.db-wal", "records.db-shm"] {
+        let _ = std::fs::remove_file(folders.at("b").join(file));
+    }
+    let report = json(&import());
+    assert_eq!(
+        (&report["kept"], &report["present"]),
+        (&0.into(), &5.into())
+    );
+    let path = folders.at("b/records.db");
+    let records = Records::open(&RecordsSettings::Sqlite { path }).await;
+    let records = records.unwrap();
+    let noted = records.objects("", 10, &Filter::default()).await.unwrap();
+    assert_eq!(noted.len(), 5, "{noted:?}");
+    records.close().await;
 
     // Beside what is refused it is refused too.
     put(&modules[0], "mod", b"module lab.example/other\n");
