@@ -169,9 +169,8 @@ async fn a_listing_goes_on_over_names_that_nobody_here_gives() {
     assert_eq!(listed.len(), 2, "{listed:?}");
 }
 
-/// A balancer that has lost the service behind it, say.
-#[tokio::test]
-async fn a_404_that_is_not_the_services_own_is_no_absence() {
+/// The address of a server that answers every request with 404 and this page.
+async fn not_found(page: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
@@ -179,27 +178,37 @@ async fn a_404_that_is_not_the_services_own_is_no_absence() {
             tokio::spawn(async move {
                 let mut head = [0; 16 << 10];
                 while client.read(&mut head).await.is_ok_and(|read| read > 0) {
+                    let length = page.len();
                     let answer =
-                        "HTTP/1.1 404 Not Found\r\ncontent-length: 21\r\n\r\ndefault backend - 404";
+                        format!("HTTP/1.1 404 Not Found\r\ncontent-length: {length}\r\n\r\n{page}");
                     client.write_all(answer.as_bytes()).await.unwrap();
                 }
             });
         }
     });
-    let settings = ObjectSettings {
-        endpoint: Some(endpoint),
-        access_key: Some(Secret::new("a")),
-        secret_key: Some(Secret::new("b")),
-        allow_http: true,
-        ..ObjectSettings::new(Service::S3, "modgate")
+    endpoint
+}
+
+/// A balancer that has lost the service behind it, say.
+#[tokio::test]
+async fn a_404_that_is_not_the_services_own_is_no_absence() {
+    let tier = |endpoint| {
+        object(ObjectSettings {
+            endpoint: Some(endpoint),
+            access_key: Some(Secret::new("a")),
+            secret_key: Some(Secret::new("b")),
+            allow_http: true,
+            ..ObjectSettings::new(Service::S3, "modgate")
+        })
     };
-    let tier = object(settings);
     let at = key("go/a/@v/v1.0.0.mod");
-    let refused = |what: &str, error: TierError| {
-        assert_eq!(error.kind, TierErrorKind::Refused, "{what}: {error}");
-        assert!(error.to_string().contains("default backend"), "{error}");
-    };
-    refused("fetch", tier.fetch(&at, 1 << 20).await.unwrap_err());
+    let balancer = tier(not_found("default backend - 404").await);
+    let error = balancer.fetch(&at, 1 << 20).await.unwrap_err();
+    assert_eq!(error.kind, TierErrorKind::Refused, "{error}");
+    assert!(error.to_string().contains("default backend"), "{error}");
     // Its HEAD has no text, and this one's is none.
-    tier.head(&at).await.unwrap_err();
+    balancer.head(&at).await.unwrap_err();
+
+    let sparing = tier(not_found("").await);
+    assert!(sparing.fetch(&at, 1 << 20).await.unwrap().is_none());
 }

@@ -114,8 +114,8 @@ pub(super) struct Client {
 }
 
 /// Whether the service says that there is no such object. That there is no such bucket says nothing of objects, nor does
-/// somebody in between who cannot find the service: a balancer says so with a page of its own. Not for answers to HEAD,
-/// which have no text.
+/// somebody in between who cannot find the service: a balancer says so with a page of its own. A service that says no more
+/// than 404 is believed. Not for answers to HEAD, which have no text.
 pub fn is_absent(error: &Error) -> bool {
     let Error::NotFound { .. } = error else {
         return false;
@@ -123,7 +123,10 @@ pub fn is_absent(error: &Error) -> bool {
     let text = error.to_string();
     match code_in(&text) {
         Some(code) => !["NoSuchBucket", "ContainerNotFound"].contains(&code),
-        None => !text.contains("status code: 404"),
+        None => match text.split_once("status code: 404 Not Found:") {
+            Some((_, page)) => page.trim().is_empty(),
+            None => true,
+        },
     }
 }
 
