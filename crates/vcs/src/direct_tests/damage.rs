@@ -56,6 +56,44 @@ async fn a_damaged_mirror_is_made_anew() {
 }
 
 #[tokio::test]
+async fn a_file_in_the_place_of_a_folder_is_damage_and_the_other_way_round() {
+    for part in [
+        "HEAD",
+        "config",
+        "packed-refs",
+        "shallow",
+        "complete",
+        "info/attributes",
+        "objects",
+        "objects/pack",
+        "refs",
+        "refs/kept",
+    ] {
+        let lab = Lab::new();
+        let repo = lab.repository("m");
+        let first = repo.release("test.example/m", "v1.0.0", T);
+        repo.commit(T + 30);
+        lab.query("test.example/m", "main").await.unwrap();
+        let place = lab.mirror().join(part);
+        if place.is_dir() {
+            fs::remove_dir_all(&place).unwrap();
+            fs::write(&place, "x").unwrap();
+        } else {
+            let _ = fs::remove_file(&place);
+            fs::create_dir_all(place.join("x")).unwrap();
+        }
+        repo.write("new.go", "package m\n");
+        repo.commit(T + 60);
+        for query in ["main", first.as_str()] {
+            let got = lab.query("test.example/m", query).await;
+            assert!(got.is_ok(), "{part}: {got:?}");
+        }
+        let names = lab.names("test.example/m", "v1.0.0").await;
+        assert_eq!(names.unwrap(), ["go.mod", "x.go"], "{part}");
+    }
+}
+
+#[tokio::test]
 async fn damage_that_shows_in_the_middle_of_a_zip_is_mended_on_the_way() {
     let lab = Lab::new();
     let repo = lab.repository("m");

@@ -20,6 +20,16 @@ use crate::incident::Watch;
 
 /// What `git archive` would change or leave out, it shall not (protocol.md section 6). The file counts before all of a commit.
 const ATTRIBUTES: (&str, &str) = ("info/attributes", "* -export-subst -export-ignore\n");
+/// What is a file in a mirror, and what a folder, where it is there.
+const FILES: [&str; 5] = ["config", "packed-refs", "shallow", "complete", ATTRIBUTES.0];
+const FOLDERS: [&str; 6] = [
+    "objects",
+    "objects/pack",
+    "refs/heads",
+    "refs/kept",
+    "refs/tags",
+    "info",
+];
 /// How old the stamp of the last use may grow before it is renewed, in seconds.
 const STAMP_AGE: u64 = 60;
 
@@ -130,6 +140,20 @@ impl Mirror {
         let file = self.folder.join(ATTRIBUTES.0);
         let read = blocking(move || fs::read(file)).await;
         read.is_ok_and(|text| text == ATTRIBUTES.1.as_bytes())
+    }
+
+    /// What is a folder and should be a file, or the other way round: nothing can be written there, and git does not say
+    /// of all of it that something is wrong.
+    pub(super) async fn misshapen(&self) -> Result<Option<&'static str>, DirectError> {
+        let folder = self.folder.clone();
+        blocking(move || {
+            let is = |name: &str| fs::metadata(folder.join(name)).ok();
+            let file = |name: &&str| is(name).is_some_and(|data| !data.is_file());
+            let directory = |name: &&str| is(name).is_some_and(|data| !data.is_dir());
+            let found = FILES.into_iter().find(file);
+            Ok(found.or_else(|| FOLDERS.into_iter().find(directory)))
+        })
+        .await
     }
 
     async fn has_file(&self, name: &str) -> bool {
@@ -340,16 +364,16 @@ fn remove(folder: &Path) -> io::Result<()> {
     if fs::symlink_metadata(folder).is_ok_and(|data| !data.is_dir()) {
         return fs::remove_file(folder);
     }
-    for done in [
-        fs::remove_file(folder.join("HEAD")),
-        fs::remove_dir_all(folder),
-    ] {
-        match done {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+    let absent = |done: io::Result<()>| match done {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    };
+    match fs::remove_file(folder.join("HEAD")) {
+        // It makes nothing look whole then.
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => {}
+        done => absent(done)?,
     }
-    Ok(())
+    absent(fs::remove_dir_all(folder))
 }
 
 /// Removes locks and temporary files.
@@ -401,6 +425,8 @@ mod tests {
         remove(&place).unwrap();
         fs::create_dir_all(place.join("objects")).unwrap();
         fs::write(place.join("HEAD"), "").unwrap();
+        remove(&place).unwrap();
+        fs::create_dir_all(place.join("HEAD/x")).unwrap();
         remove(&place).unwrap();
         assert!(fs::symlink_metadata(&place).is_err());
     }

@@ -384,9 +384,13 @@ impl GitRepository {
     }
 
     /// Makes the mirror if there is none, or cleans it.
-    async fn prepare(&mut self, disk: &mut mirror::Disk, refs: &Refs) -> Result<(), DirectError> {
+    async fn prepare(&mut self, disk: &mut mirror::Disk, refs: &Refs) -> Result<(), Trouble> {
         if self.mirror.exists().await {
-            return self.mirror.clean(disk).await;
+            if let Some(what) = self.mirror.misshapen().await? {
+                let text = format!("{what} is a file where a folder should be, or a folder");
+                return Err(Trouble::Mirror(text));
+            }
+            return Ok(self.mirror.clean(disk).await?);
         }
         *disk = mirror::Disk {
             clean: true,
@@ -396,7 +400,7 @@ impl GitRepository {
         // If somebody removed it, a reader has the old files open still.
         self.objects = None;
         drop(self.mirror.idle.take(self.generation));
-        self.mirror.create(&self.way.url, refs).await
+        Ok(self.mirror.create(&self.way.url, refs).await?)
     }
 
     /// Fetches commits without history by one POST, where that is all that is wanted and the server speaks it. False if
