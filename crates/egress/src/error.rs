@@ -93,17 +93,17 @@ pub fn explain(error: &reqwest::Error, connect_timeout: Duration) -> EgressError
         let text = format!("no connection within {} s", connect_timeout.as_secs_f64());
         return EgressError::new(EgressErrorKind::Timeout, text);
     }
+    if let Some((text, hint)) = by_proxy(&lower, kind, last()) {
+        return EgressError {
+            hint: Some(hint.to_owned()),
+            ..EgressError::new(EgressErrorKind::Connect, text)
+        };
+    }
     let text = if has("fatal alert") {
         let alert = lower.rsplit("fatal alert: ").next().unwrap_or("");
         alerted(alert)
     } else if has("certificate") {
         x509(&all)
-    } else if has("proxy auth") {
-        "the proxy wants another user or password".to_owned()
-    } else if has("tunnel") {
-        "the proxy refused the connection".to_owned()
-    } else if has("socks") {
-        format!("no connection by the proxy: {}", last())
     } else if kind == Some(io::ErrorKind::ConnectionRefused) {
         "connection refused".to_owned()
     } else if has("dns error") || has("failed to lookup address") {
@@ -141,6 +141,42 @@ pub fn explain(error: &reqwest::Error, connect_timeout: Duration) -> EgressError
         reset: kind == Some(io::ErrorKind::ConnectionReset),
         ..EgressError::new(EgressErrorKind::Connect, text)
     }
+}
+
+/// What a forward proxy has to do with it, and what to do about that.
+fn by_proxy(
+    lower: &str,
+    kind: Option<io::ErrorKind>,
+    last: &str,
+) -> Option<(String, &'static str)> {
+    let has = |part: &str| lower.contains(part);
+    let socks = has("socks");
+    if !socks && !has("tunnel") && !has("proxy auth") || has("fatal alert") || has("certificate") {
+        return None;
+    }
+    Some(if has("proxy auth") || has("credentials not accepted") {
+        (
+            "the proxy wants another user or password".to_owned(),
+            "they belong in the URL of network.proxy, escaped as in every URL",
+        )
+    } else if has("failed to create underlying connection")
+        || kind == Some(io::ErrorKind::ConnectionRefused)
+    {
+        (
+            "the proxy cannot be reached".to_owned(),
+            "see whether the proxy of network.proxy runs, and whether its host and port are right",
+        )
+    } else if socks {
+        (
+            format!("no connection by the proxy: {last}"),
+            "the rules of the proxy must allow this host and port; what needs no proxy belongs in network.no_proxy",
+        )
+    } else {
+        (
+            "the proxy gave no connection to it".to_owned(),
+            "the rules of the proxy must allow this host and port; what needs no proxy belongs in network.no_proxy",
+        )
+    })
 }
 
 /// Whether a server closed an HTTP/2 connection in good order, or turned a stream away, before it looked at the request. The

@@ -129,17 +129,25 @@ async fn forward_proxies_with_a_password() {
         (format!("http://ci:pa%3Ass@{}", connect.addr), "far"),
         (
             format!("http://ci:wrong@{}", connect.addr),
-            "Connect: far.example: the proxy",
+            "Connect: far.example: the proxy wants another user or password",
         ),
         (
             format!("http://{}", connect.addr),
-            "Connect: far.example: the proxy",
+            "Connect: far.example: the proxy wants another user or password",
+        ),
+        (
+            "http://127.0.0.1:9".to_owned(),
+            "Connect: far.example: the proxy cannot be reached",
+        ),
+        (
+            "socks5h://127.0.0.1:9".to_owned(),
+            "Connect: far.example: the proxy cannot be reached",
         ),
         (format!("socks5h://ci:pa%3Ass@{}", socks.addr), "far"),
         (format!("socks5://ci:pa%3Ass@{}", socks.addr), "far"),
         (
             format!("socks5h://ci:wrong@{}", socks.addr),
-            "Connect: far.example: no connection by the proxy",
+            "Connect: far.example: the proxy wants another user or password",
         ),
     ] {
         let network = NetworkSettings {

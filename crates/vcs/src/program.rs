@@ -28,6 +28,8 @@ const MEANINGS: &[(&str, ErrorKind)] = &[
     ("authentication failed", ErrorKind::Unauthorized),
     ("no more credentials", ErrorKind::Unauthorized),
     ("http error 401", ErrorKind::Unauthorized),
+    // Of the relay, which says why.
+    ("http error 403: forbidden: ", ErrorKind::Refused),
     ("http error 403", ErrorKind::Unauthorized),
     ("e170001:", ErrorKind::Unauthorized),
     ("e175013:", ErrorKind::Unauthorized),
@@ -342,6 +344,15 @@ mod tests {
                 ErrorKind::NotFound,
             ),
             ("abort: authorization failed", ErrorKind::Unauthorized),
+            ("abort: HTTP Error 403: Forbidden", ErrorKind::Unauthorized),
+            (
+                "abort: HTTP Error 403: Forbidden: a.com is a host inside, and was named by one outside",
+                ErrorKind::Refused,
+            ),
+            (
+                "abort: HTTP Error 502: Bad Gateway: the forward proxy wants another user or password",
+                ErrorKind::Unavailable,
+            ),
             ("abort: HTTP Error 503: x", ErrorKind::Unavailable),
             // None of these says anything of what exists.
             ("/bin/sh: 1: ssh: not found", ErrorKind::Unavailable),

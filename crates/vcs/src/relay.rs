@@ -20,7 +20,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use egress::Egress;
 use reqwest::Url;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
@@ -169,9 +169,7 @@ async fn serve(
     };
     let user = wanted.authorization.as_deref();
     let Some((_, rights)) = known.iter().find(|(known, _)| Some(&**known) == user) else {
-        let status =
-            "407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"modgate\"";
-        return refuse(&mut stream, status, "user and password are needed").await;
+        return challenge(&mut stream).await;
     };
     let url = &wanted.url;
     let host = url.host_str().unwrap_or_default();
@@ -212,8 +210,22 @@ async fn serve(
         }
     }
     server.stream.write_all(&rest).await?;
-    tokio::io::copy_bidirectional(&mut stream, &mut server.stream).await?;
-    Ok(())
+    let proxied = server.proxy.is_some();
+    let (mut from_program, mut to_program) = stream.split();
+    let (mut from_server, mut to_server) = server.stream.split();
+    let up = async {
+        tokio::io::copy(&mut from_program, &mut to_server).await?;
+        to_server.shutdown().await
+    };
+    let down = async {
+        if proxied && onward::wants_login(&mut from_server).await {
+            refuse(&mut to_program, "502 Bad Gateway", onward::OTHER_LOGIN).await?;
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        tokio::io::copy(&mut from_server, &mut to_program).await?;
+        to_program.shutdown().await
+    };
+    tokio::try_join!(up, down).map(|_| ())
 }
 
 /// The head of a request, and what came behind it.
@@ -269,12 +281,34 @@ fn wanted(head: &str) -> Option<Wanted> {
     })
 }
 
-async fn refuse(stream: &mut TcpStream, status: &str, text: &str) -> io::Result<()> {
+/// Text for a line of a head.
+fn line(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(300).collect()
+}
+
+/// A refusal. Why comes with the status, since the programs tell their users nothing else.
+async fn refuse(
+    stream: &mut (impl AsyncWrite + Unpin),
+    status: &str,
+    text: &str,
+) -> io::Result<()> {
+    let why = line(text);
     let answer = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
+        "HTTP/1.1 {status}: {why}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
         text.len()
     );
     stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await
+}
+
+/// What those get who do not say the password.
+async fn challenge(stream: &mut TcpStream) -> io::Result<()> {
+    stream
+        .write_all(
+            b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"modgate\"\r\n\
+              Content-Length: 0\r\nConnection: close\r\n\r\n",
+        )
+        .await?;
     stream.shutdown().await
 }
 
@@ -304,6 +338,16 @@ mod tests {
             Ok(page) => format!("{} {}", page.status, String::from_utf8_lossy(&page.body)),
             Err(error) => error.text,
         }
+    }
+
+    /// The first line of the answer to a request.
+    async fn first_line(relay: &Relay, request: &str) -> String {
+        let mut stream = TcpStream::connect(relay.address).await.unwrap();
+        let pair = STANDARD.encode(format!("{}:{}", USERS[0].0, relay.password));
+        let ask = format!("{request} HTTP/1.1\r\nProxy-Authorization: Basic {pair}\r\n\r\n");
+        stream.write_all(ask.as_bytes()).await.unwrap();
+        let (answer, _) = head(&mut stream).await.unwrap();
+        answer.lines().next().unwrap_or_default().to_owned()
     }
 
     #[tokio::test]
@@ -345,7 +389,7 @@ mod tests {
         let literal = get(&proxy, &format!("http://127.0.0.1:{port}/a")).await;
         assert!(literal.starts_with("403"), "{literal}");
         let tunnel = get(&proxy, "https://evil.example/").await;
-        assert!(tunnel.contains("the proxy refused"), "{tunnel}");
+        assert!(tunnel.contains("the proxy gave no connection"), "{tunnel}");
         // What a repository outside leads to is not inside, and one of https leads to nothing without it.
         let outside = relay.url(Rights::new(false, true));
         let inside = get(&outside, &format!("http://git.example:{port}/a")).await;
@@ -416,28 +460,31 @@ mod tests {
                 let refused = get(&outside, inside).await;
                 assert!(refused.starts_with("403"), "{proxy} {inside}: {refused}");
             }
-            let mut stream = TcpStream::connect(relay.address).await.unwrap();
-            let pair = STANDARD.encode(format!("{}:{}", USERS[0].0, relay.password));
-            let ask = format!(
-                "CONNECT golden.test:443 HTTP/1.1\r\nProxy-Authorization: Basic {pair}\r\n\r\n"
-            );
-            stream.write_all(ask.as_bytes()).await.unwrap();
-            let (answer, _) = head(&mut stream).await.unwrap();
+            let answer = first_line(&relay, "CONNECT golden.test:443").await;
             assert!(answer.starts_with("HTTP/1.1 200 "), "{proxy}: {answer}");
         }
-        for proxy in [
-            format!("http://{guarded}"),
-            format!("socks5://x:guess@{}", forge.socks()),
-            "socks5://127.0.0.1:9".to_owned(),
-            format!("https://{guarded}"),
+        let login = "502 the forward proxy wants another user or password";
+        let nobody = "502 nobody listens at the address of the forward proxy";
+        for (proxy, want) in [
+            (format!("http://{guarded}"), login),
+            (format!("http://x:guess@{guarded}"), login),
+            (format!("socks5://x:guess@{}", forge.socks()), login),
+            ("socks5://127.0.0.1:9".to_owned(), nobody),
+            ("http://127.0.0.1:9".to_owned(), nobody),
+            (
+                format!("https://{guarded}"),
+                "502 a forward proxy over https cannot be used",
+            ),
         ] {
             let relay = start(proxy.clone()).await;
-            let refused = get(&relay.url(Rights::new(false, true)), "http://golden.test/x").await;
-            assert!(
-                refused.starts_with("502") || refused.starts_with("407"),
-                "{proxy}: {refused}"
-            );
-            assert!(!refused.contains("guess"), "{refused}");
+            let outside = relay.url(Rights::new(false, true));
+            let refused = get(&outside, "http://golden.test/x").await;
+            assert!(refused.starts_with(want), "{proxy}: {refused}");
+            // The programs tell their users the status alone.
+            let tunnel = first_line(&relay, "CONNECT golden.test:443").await;
+            let why = want.trim_start_matches("502 ");
+            let status = format!("HTTP/1.1 502 Bad Gateway: {why}");
+            assert!(tunnel.starts_with(&status), "{proxy}: {tunnel}");
         }
     }
 

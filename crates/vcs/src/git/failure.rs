@@ -71,6 +71,9 @@ pub(crate) fn failed(what: &str, way: &Way, exit: &Exit) -> DirectError {
             error.hint("add the authority of the server's certificate to network.ca_file")
         }
         ErrorKind::Unavailable if says("is this a git repository?") => error.hint(PAGE),
+        ErrorKind::DiskFull => error.hint(
+            "make room on the disk of the folder of mirrors (vcs/ in the data folder), or lower direct.max_mirror_bytes",
+        ),
         _ => error,
     }
 }

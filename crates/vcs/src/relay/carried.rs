@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{Rights, Wanted, refuse};
+use super::{Rights, Wanted, line, refuse};
 
 /// The one kind of request that is made: fossil's own.
 const KIND: &str = "application/x-fossil";
@@ -54,18 +54,12 @@ pub(super) async fn serve(
     };
     let mut answer = match egress.post(ask, post, rights.inside).await {
         Ok(answer) => answer,
-        // The program tells its user the status alone.
         Err(error) => {
             let status = match error.kind {
                 EgressErrorKind::Refused => "403 Forbidden",
                 _ => "502 Bad Gateway",
             };
-            return refuse(
-                stream,
-                &format!("{status}: {}", line(&error.text)),
-                &error.text,
-            )
-            .await;
+            return refuse(stream, status, &error.text).await;
         }
     };
     let kind = answer.headers().get(CONTENT_TYPE).map(|kind| {
@@ -105,11 +99,6 @@ async fn body(stream: &mut TcpStream, begun: Vec<u8>, length: usize) -> io::Resu
     }
     body.truncate(length);
     Ok(body.freeze())
-}
-
-/// Text for a line of a head.
-fn line(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(300).collect()
 }
 
 #[cfg(test)]

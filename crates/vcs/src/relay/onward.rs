@@ -5,16 +5,20 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use egress::Egress;
+use egress::{Egress, EgressErrorKind};
 use reqwest::Url;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::net::tcp::ReadHalf;
 use tokio::time::timeout;
 
 use super::head;
 
 /// Longest wait for the name service, and for each address.
 const WITHIN: Duration = Duration::from_secs(20);
+
+/// What it means that the forward proxy refuses its login.
+pub(super) const OTHER_LOGIN: &str = "the forward proxy wants another user or password";
 
 /// A refusal: a status, and why.
 pub(super) type Refused = (&'static str, String);
@@ -31,7 +35,10 @@ pub(super) struct Onward {
 pub(super) async fn open(egress: &Egress, url: &Url, tunnel: bool) -> Result<Onward, Refused> {
     let addresses = match timeout(WITHIN, egress.pin(url)).await {
         Ok(Ok(addresses)) => addresses,
-        Ok(Err(error)) => return Err(("403 Forbidden", error.text)),
+        Ok(Err(error)) if error.kind == EgressErrorKind::Refused => {
+            return Err(("403 Forbidden", error.text));
+        }
+        Ok(Err(error)) => return Err(bad(error.text)),
         Err(_) => return Err(bad("the name service did not answer")),
     };
     let port = egress::port_of(url);
@@ -45,10 +52,6 @@ pub(super) async fn open(egress: &Egress, url: &Url, tunnel: bool) -> Result<Onw
                         stream,
                         proxy: None,
                     });
-                }
-                // The programs tell their users the status alone.
-                Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                    last = ("502 Connection refused", error.to_string());
                 }
                 Ok(Err(error)) => last = bad(error.to_string()),
                 Err(_) => last = bad("no connection in time"),
@@ -79,7 +82,7 @@ async fn by_proxy(proxy: &Url, to: (&str, u16), tunnel: bool) -> Result<Onward, 
     let port = port.unwrap_or(if socks { 1080 } else { 80 });
     let mut stream = TcpStream::connect((host, port))
         .await
-        .map_err(|error| bad(format!("the forward proxy: {error}")))?;
+        .map_err(|error| bad(unreachable(&error)))?;
     let login = login(proxy);
     let lost = |_| bad("the forward proxy closed the connection");
     if socks {
@@ -104,6 +107,9 @@ async fn by_proxy(proxy: &Url, to: (&str, u16), tunnel: bool) -> Result<Onward, 
     stream.write_all(ask.as_bytes()).await.map_err(lost)?;
     let (answer, rest) = head(&mut stream).await.map_err(lost)?;
     let status = answer.split(' ').nth(1).unwrap_or_default();
+    if status == "407" {
+        return Err(bad(OTHER_LOGIN));
+    }
     if status != "200" || !rest.is_empty() {
         return Err(bad(format!("the forward proxy answered {status}")));
     }
@@ -111,6 +117,27 @@ async fn by_proxy(proxy: &Url, to: (&str, u16), tunnel: bool) -> Result<Onward, 
         stream,
         proxy: None,
     })
+}
+
+/// Why a forward proxy cannot be reached: not in the words that mean of a repository's own host that nobody listens there.
+fn unreachable(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => {
+            "nobody listens at the address of the forward proxy".to_owned()
+        }
+        _ => format!("the forward proxy cannot be reached: {error}"),
+    }
+}
+
+/// Whether a forward proxy answers a plain request that it wants another login; nothing of its answer is taken. The program
+/// would believe that it is about its own login.
+pub(super) async fn wants_login(stream: &mut ReadHalf<'_>) -> bool {
+    const STATUS: &[u8] = b" 407 ";
+    const VERSION: usize = "HTTP/1.1".len();
+    let mut begun = [0; VERSION + STATUS.len()];
+    // Less than this comes at once from no server.
+    matches!(stream.peek(&mut begun).await, Ok(length) if length == begun.len())
+        && begun[VERSION..] == *STATUS
 }
 
 /// User and password of a URL, decoded.
@@ -163,7 +190,7 @@ async fn greet(
             let mut answer = [0; 2];
             stream.read_exact(&mut answer).await.map_err(lost)?;
             if answer[1] != 0 {
-                return Err(bad("the SOCKS proxy refuses its user and password"));
+                return Err(bad(OTHER_LOGIN));
             }
         }
         _ => return Err(bad("the SOCKS proxy wants a login")),
