@@ -12,6 +12,7 @@ use tokio::fs::File;
 use tokio::io::AsyncReadExt as _;
 use zip::ZipArchive;
 
+use crate::git::NOT_TRUSTED;
 use crate::git::mirror::blocking;
 use crate::orphans::run;
 use crate::process::Exit;
@@ -59,6 +60,9 @@ const MEANINGS: &[(&str, ErrorKind)] = &[
     ("timed out", ErrorKind::Timeout),
 ];
 
+/// Words about certificates that are not trusted, of Subversion and of Python.
+const UNTRUSTED: [&str; 2] = ["issuer is not trusted", "certificate verify failed"];
+
 /// What a failure that may be the network's means. The exit code is the same for all, so the words are read.
 pub(crate) fn failed(what: &str, way: &Way, exit: &Exit) -> DirectError {
     let lines = bare(&exit.stderr);
@@ -81,10 +85,13 @@ pub(crate) fn failed(what: &str, way: &Way, exit: &Exit) -> DirectError {
         .filter(|line| !line.is_empty())
         .collect();
     let error = DirectError::new(kind, format!("{what}: {}", said.join("; ")));
-    if kind != ErrorKind::Unauthorized {
-        return error;
+    match kind {
+        ErrorKind::Unauthorized => error.hint(way.advice()),
+        ErrorKind::Unavailable if UNTRUSTED.iter().any(|words| says(words)) => {
+            error.hint(NOT_TRUSTED)
+        }
+        _ => error,
     }
-    error.hint(way.advice())
 }
 
 /// Refuses a credential that a program cannot be given, rather than to ask without it: the answer would be another one.

@@ -64,6 +64,8 @@ pub(crate) struct Way {
     pub(crate) config: Vec<(String, String)>,
     /// Environment of the child; may hold secrets.
     pub(crate) env: Vec<(String, String)>,
+    /// The configured certificates, for a program that is not given the file that git is.
+    pub(crate) authorities: Option<Vec<u8>>,
     /// User and password, for programs that are not given a header.
     pub(crate) login: Option<(String, Hidden)>,
     /// The name of the credential that is used, for errors.
@@ -195,6 +197,7 @@ impl Reach {
         pinned: Option<Vec<IpAddr>>,
         grant: Option<&Grant>,
     ) -> Result<(), DirectError> {
+        way.authorities.clone_from(&self.egress.network().ca_pem);
         let mut config = |key: &str, value: String| way.config.push((key.to_owned(), value));
         config("http.proxy", proxy);
         let host = url.host_str().unwrap_or("");

@@ -40,7 +40,8 @@ impl SvnRepository {
         max_bytes: u64,
     ) -> Result<Self, DirectError> {
         let scratch = Scratch::new(folder)?;
-        scratch.write("servers", &servers(&way)?)?;
+        let authorities = authorities(&way, &scratch)?;
+        scratch.write("servers", &servers(&way, &authorities)?)?;
         Ok(Self {
             way,
             limit,
@@ -254,12 +255,26 @@ fn absent(exit: &Exit) -> bool {
         .any(|code| exit.stderr.contains(code))
 }
 
+/// The configured certificates, each in a file of its own: svn takes the first of a file and passes over the others. The
+/// system's it has from elsewhere.
+fn authorities(way: &Way, scratch: &Scratch) -> Result<Vec<String>, DirectError> {
+    const END: &str = "-----END CERTIFICATE-----";
+    let pem = String::from_utf8_lossy(way.authorities.as_deref().unwrap_or_default());
+    let mut files = Vec::new();
+    for certificate in pem.split_inclusive(END).filter(|one| one.ends_with(END)) {
+        let name = format!("authority-{}.pem", files.len());
+        scratch.write(&name, certificate)?;
+        files.push(scratch.path().join(name).display().to_string());
+    }
+    Ok(files)
+}
+
 /// svn's settings of servers for one question; may hold secrets.
-fn servers(way: &Way) -> Result<String, DirectError> {
+fn servers(way: &Way, authorities: &[String]) -> Result<String, DirectError> {
     usable("svn", way, false)?;
     let mut lines = vec!["[global]".to_owned(), "store-passwords = no".to_owned()];
-    if let Some(file) = way.setting("http.sslCAInfo") {
-        lines.push(format!("ssl-authority-files = {file}"));
+    if !authorities.is_empty() {
+        lines.push(format!("ssl-authority-files = {}", authorities.join(";")));
     }
     if way.setting("http.sslCAPath").is_some() {
         lines.push("ssl-trust-default-ca = no".to_owned());

@@ -48,6 +48,10 @@ const MEANINGS: &[(&str, ErrorKind)] = &[
 /// What it means that something answers, and is no git.
 const PAGE: &str = "there is a page at this address, but no git repository";
 
+/// What to do about a certificate that is not trusted.
+pub(crate) const NOT_TRUSTED: &str =
+    "add the authority of the server's certificate to network.ca_file";
+
 /// Words about certificates that are not trusted, of OpenSSL and GnuTLS.
 const CERTIFICATES: [&str; 3] = [
     "ssl certificate problem",
@@ -68,7 +72,7 @@ pub(crate) fn failed(what: &str, way: &Way, exit: &Exit) -> DirectError {
     match kind {
         ErrorKind::Unauthorized => error.hint(way.advice()),
         ErrorKind::Unavailable if CERTIFICATES.iter().any(|words| says(words)) => {
-            error.hint("add the authority of the server's certificate to network.ca_file")
+            error.hint(NOT_TRUSTED)
         }
         ErrorKind::Unavailable if says("is this a git repository?") => error.hint(PAGE),
         ErrorKind::DiskFull => error.hint(

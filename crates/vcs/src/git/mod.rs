@@ -34,7 +34,7 @@ use tokio::time::Instant;
 use self::advertised::Advertised;
 pub(crate) use self::archive::Archive;
 use self::failure::says_missing;
-pub(crate) use self::failure::{Page, is_redirect};
+pub(crate) use self::failure::{NOT_TRUSTED, Page, is_redirect};
 pub(crate) use self::mirror::Mirror;
 pub(crate) use self::mirrors::Mirrors;
 pub(crate) use self::objects::Objects;

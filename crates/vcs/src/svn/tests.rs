@@ -158,14 +158,15 @@ fn settings_of_servers() {
     let mut way = Way::default();
     way.config
         .push(("http.proxy".to_owned(), "http://u:p@h:8080".to_owned()));
-    way.config
-        .push(("http.sslCAInfo".to_owned(), "/x\n[y]".to_owned()));
-    let text = servers(&way).unwrap();
+    let authorities = ["/a".to_owned(), "/b".to_owned()];
+    let text = servers(&way, &authorities).unwrap();
+    assert!(text.contains("ssl-authority-files = /a;/b\n"), "{text}");
+    let text = servers(&way, &["/x\n[y]".to_owned()]).unwrap();
     assert!(
         text.contains("http-proxy-host = h\nhttp-proxy-port = 8080\n"),
         "{text}"
     );
     assert!(!text.contains("[y]"), "{text}");
     way.config[0].1 = "socks5://h:1".to_owned();
-    assert_eq!(servers(&way).unwrap_err().kind, ErrorKind::Refused);
+    assert_eq!(servers(&way, &[]).unwrap_err().kind, ErrorKind::Refused);
 }
