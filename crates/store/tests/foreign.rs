@@ -11,9 +11,7 @@ use common::*;
 use futures_util::TryStreamExt;
 use store::{
     Committed, Digest, Found, KeepError,
-    tier::{
-        InBucket, ObjectSettings, Secret, Service, Tier, TierError, TierErrorKind, TierSettings,
-    },
+    tier::{InBucket, ObjectSettings, Secret, Service, Tier, TierErrorKind, TierSettings},
 };
 use testkit::services::S3;
 use tokio::{
