@@ -10,14 +10,16 @@ mod tar;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs::File,
+    fs::{self, File},
     io::{self, BufWriter, Read, Write as _},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use gomod::h1::H1;
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use store::Key;
@@ -36,6 +38,10 @@ const MOST_FILES: usize = 1_000_000;
 const MAX_SMALL: u64 = 1 << 20;
 const MAX_GO_MOD: u64 = 16 << 20;
 const BLOCK_BYTES: usize = 256 << 10;
+/// How the name of a bundle begins that is not whole.
+const UNFINISHED: &str = ".modgate-bundle-";
+/// Longer than anybody takes from the making of a file to its lock.
+const UNLOCKED: Duration = Duration::from_mins(1);
 
 /// What a bundle says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,9 +99,12 @@ impl Writer {
     /// The folder cannot be written to.
     pub fn create(to: &Path) -> io::Result<Self> {
         let folder = folder_of(to);
+        remove_left(folder);
         let temp = tempfile::Builder::new()
-            .prefix(".modgate-bundle-")
+            .prefix(UNFINISHED)
             .tempfile_in(folder)?;
+        // Where files cannot be locked, nobody can lock them, and what is left stays.
+        let _ = flock(&temp, FlockOperation::NonBlockingLockExclusive);
         Ok(Self {
             out: BufWriter::with_capacity(BLOCK_BYTES, temp),
             to: to.to_owned(),
@@ -159,6 +168,32 @@ impl Writer {
         temp.persist(&self.to).map_err(|error| error.error)?;
         File::open(folder_of(&self.to))?.sync_all()?;
         Ok(manifest)
+    }
+}
+
+/// Removes the bundles that killed commands left unfinished: nobody holds their lock, and they are too old for one that is
+/// not locked yet.
+fn remove_left(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let named = name
+            .to_str()
+            .is_some_and(|name| name.starts_with(UNFINISHED));
+        let data = entry.metadata().ok().filter(|data| named && data.is_file());
+        let written = data.and_then(|data| data.modified().ok());
+        let age = written.and_then(|at| at.elapsed().ok());
+        if age.is_none_or(|age| age < UNLOCKED) {
+            continue;
+        }
+        let path = entry.path();
+        let free = |file: File| flock(file, FlockOperation::NonBlockingLockExclusive).is_ok();
+        if !File::options().write(true).open(&path).is_ok_and(free) {
+            continue;
+        }
+        match fs::remove_file(&path) {
+            Ok(()) => tracing::info!(file = %path.display(), "removed what a killed command left"),
+            Err(error) => tracing::warn!(%error, file = %path.display(), "cannot be removed"),
+        }
     }
 }
 

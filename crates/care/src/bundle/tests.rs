@@ -27,6 +27,30 @@ fn make(path: &Path, files: &[(&str, &[u8])]) -> Manifest {
         .unwrap()
 }
 
+#[test]
+fn what_a_killed_command_left_goes_with_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let long_ago = std::time::SystemTime::now() - UNLOCKED * 2;
+    let left = folder.path().join(".modgate-bundle-left");
+    let other = folder.path().join("modgate-bundle.old");
+    for path in [&left, &other] {
+        let file = File::create(path).unwrap();
+        file.set_modified(long_ago).unwrap();
+    }
+    let running = Writer::create(&folder.path().join("running")).unwrap();
+    let unfinished = running.out.get_ref().path().to_owned();
+    running
+        .out
+        .get_ref()
+        .as_file()
+        .set_modified(long_ago)
+        .unwrap();
+
+    make(&folder.path().join("bundle"), &[(MOD, b"module m")]);
+    assert!(!left.exists());
+    assert!(other.exists() && unfinished.exists());
+}
+
 fn opened(path: &Path) -> Result<Bundle, String> {
     let bundle = Bundle::open(path).map_err(|error| error.to_string())?;
     bundle.verify(&|_| {}).map_err(|error| error.to_string())?;
