@@ -43,6 +43,13 @@ pub(super) fn text<'n>(node: &'n Node, kind: &Kind) -> Checked<&'n str> {
             (Kind::Size(..), Value::Integer(n)) => {
                 with_hint(mistake, &format!("write it with a unit: \"{n}B\""))
             }
+            (Kind::Address, Value::Integer(port)) => {
+                with_hint(mistake, &format!("write \"127.0.0.1:{port}\""))
+            }
+            (Kind::Chain, Value::Array(_)) => with_hint(
+                mistake,
+                "write one string: \"https://one.example,https://two.example,direct\"",
+            ),
             _ => mistake,
         });
     };
@@ -304,10 +311,10 @@ where
     text.parse().map_err(|error: T::Err| {
         let shown = shown(text);
         let error = redacted(&error.to_string());
-        vec![
-            node.mistake(format!("`{shown}` is not {what}: {error}"))
-                .hint(hint),
-        ]
+        let begin = format!("`{shown}` is not {what}: ");
+        // Some errors begin so themselves.
+        let reason = error.strip_prefix(&begin).unwrap_or(&error);
+        vec![node.mistake(format!("{begin}{reason}")).hint(hint)]
     })
 }
 

@@ -114,7 +114,19 @@ fn types_are_checked() {
             "listen = 3000",
             1,
             "expected IP address and port, found an integer",
-            "",
+            "\"127.0.0.1:3000\"",
+        ),
+        (
+            "chain = [\"https://a.example\", \"direct\"]",
+            1,
+            "found an array",
+            "write one string",
+        ),
+        (
+            "[upstream.\"https://a.example\"]\nstatus_map = \"403=404\"",
+            2,
+            "found a string",
+            "{ 403 = 404 }",
         ),
         (
             "private = \"git.corp.example\"",

@@ -209,7 +209,11 @@ fn each_entry(
 ) -> Checked<()> {
     let Some(entries) = node.entries() else {
         let message = format!("expected {}, found {}", kind.words(), node.kind());
-        return Err(vec![node.mistake(message)]);
+        let example = match kind {
+            Kind::StatusMap => Some("write { 403 = 404 }".to_owned()),
+            _ => None,
+        };
+        return Err(vec![node.mistake(message).maybe_hint(example)]);
     };
     let mistakes: Vec<Mistake> = entries
         .iter()
