@@ -8,15 +8,36 @@ use super::{
 
 /// For a duration that [`parse_duration`] does not read. Of a setting, nothing out of its range is proposed.
 pub(super) fn for_time(text: &str, error: &UnitError, kind: Option<&Kind>) -> String {
-    let meant = meant(text, error, &["d", "h", "m", "s", "ms"], "s").filter(|meant| {
+    let possible = |meant: &String| {
         parse_duration(meant).is_ok_and(|time| match kind {
             Some(Kind::Time(least, most) | Kind::TimeOrForever(least, most)) => {
                 (least..=most).contains(&&time)
             }
             _ => true,
         })
-    });
+    };
+    let meant = in_days(text, error)
+        .filter(possible)
+        .or_else(|| meant(text, error, &["d", "h", "m", "s", "ms"], "s").filter(possible));
     hint(meant, kind, "\"200ms\", \"3s\", \"2m\" or \"1h30m\"")
+}
+
+/// Weeks, months and years, which are no units, in days. `M` is a month: taken for minutes it would have `gc` remove all but
+/// what was used just now.
+fn in_days(text: &str, error: &UnitError) -> Option<String> {
+    let UnitError::Unit(unit) = error else {
+        return None;
+    };
+    let number = text.strip_suffix(unit.as_str())?.trim_end();
+    let days = match unit.to_lowercase().as_str() {
+        "w" | "wk" | "week" | "weeks" => 7,
+        "mo" | "mon" | "month" | "months" => 30,
+        _ if unit == "M" => 30,
+        "y" | "yr" | "year" | "years" => 365,
+        _ => return None,
+    };
+    let days = number.parse::<u64>().ok()?.checked_mul(days)?;
+    Some(format!("{days}d"))
 }
 
 /// The same for a size and [`parse_size`].
@@ -66,7 +87,8 @@ fn near_unit<'u>(unit: &str, units: &[&'u str]) -> Option<&'u str> {
         .max_by_key(|known| known.len())
         .or_else(|| units.iter().find(same_letter))
         .copied()
-        .or_else(|| nearest(&unit, units.iter().copied()))
+        // Any single letter is one edit from any other.
+        .or_else(|| nearest(&unit, units.iter().copied()).filter(|_| unit.len() > 1))
 }
 
 /// Reads a duration of the command line, and says what to write instead. No unit is proposed for one that is missing: with
@@ -105,5 +127,37 @@ mod tests {
         assert_eq!(size, "the unit is missing; write \"200GiB\" or \"200MiB\"");
         let near = duration_of_flag("5min").unwrap_err();
         assert!(near.ends_with("did you mean \"5m\"?"), "{near}");
+    }
+
+    #[test]
+    fn what_is_meant_is_not_made_shorter() {
+        for (text, meant) in [
+            ("2w", "14d"),
+            ("6months", "180d"),
+            ("6 months", "180d"),
+            ("6M", "180d"),
+            ("1y", "365d"),
+            ("3D", "3d"),
+        ] {
+            let told = duration_of_flag(text).unwrap_err();
+            assert!(
+                told.ends_with(&format!("did you mean \"{meant}\"?")),
+                "{text}: {told}"
+            );
+        }
+        for told in [
+            duration_of_flag("5x").unwrap_err(),
+            size_of_flag("5x").unwrap_err(),
+        ] {
+            assert!(told.contains("write a number and its unit"), "{told}");
+        }
+    }
+
+    #[test]
+    fn minutes_are_meant_where_months_are_out_of_range() {
+        let minute = std::time::Duration::from_mins(1);
+        let kind = Kind::Time(minute, 60 * minute);
+        let error = parse_duration("5M").unwrap_err();
+        assert_eq!(for_time("5M", &error, Some(&kind)), "did you mean \"5m\"?");
     }
 }
