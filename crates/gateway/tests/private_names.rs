@@ -142,6 +142,7 @@ async fn start(
             public_url: None,
             vanity: Vanity::default(),
             tls: false,
+            certificate_end: None,
             max_path_bytes: 4096,
             metrics_page: false,
         },

@@ -67,7 +67,7 @@ impl Page {
             Self::Metrics => (
                 StatusCode::OK,
                 "text/plain; version=0.0.4; charset=utf-8",
-                metrics_page(&gateway, &recorder),
+                metrics_page(&gateway, &recorder, settings.certificate_end),
             ),
         };
         respond::page(status, media, text, &asked, open)
@@ -110,7 +110,7 @@ fn greeting(request: &Request<Incoming>, settings: &DoorSettings) -> String {
     text
 }
 
-fn metrics_page(gateway: &Gateway, recorder: &Recorder) -> String {
+fn metrics_page(gateway: &Gateway, recorder: &Recorder, certificate_end: Option<i64>) -> String {
     recorder.metrics.page(|page| {
         gateway.samples(page);
         let dropped = recorder.log.dropped();
@@ -123,6 +123,17 @@ fn metrics_page(gateway: &Gateway, recorder: &Recorder) -> String {
             "counter",
             &[(String::new(), dropped)],
         );
+        if let Some(end) = certificate_end {
+            #[expect(clippy::cast_precision_loss, reason = "a time in seconds")]
+            let end = end as f64;
+            metrics::family(
+                page,
+                "modgate_tls_certificate_end_seconds",
+                "When the certificate of the listener ends, in seconds since 1970",
+                "gauge",
+                &[(String::new(), end)],
+            );
+        }
         let version = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
         metrics::family(
             page,

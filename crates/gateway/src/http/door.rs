@@ -59,6 +59,8 @@ pub struct DoorSettings {
     pub public_url: Option<String>,
     /// Whether clients come by TLS.
     pub tls: bool,
+    /// When the certificate ends, in seconds since 1970.
+    pub certificate_end: Option<i64>,
     /// The longest path of a request, in bytes.
     pub max_path_bytes: usize,
     /// Whether `/metrics` is served.

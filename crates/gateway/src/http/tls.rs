@@ -13,10 +13,13 @@ use rustls_pki_types::{
     CertificateDer, PrivateKeyDer,
     pem::{self, PemObject},
 };
+use time::OffsetDateTime;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
+
+use super::validity;
 
 /// A certificate chain with the key that belongs to it.
 #[derive(Clone)]
@@ -54,6 +57,11 @@ impl Pair {
             Err(rustls::Error::InconsistentKeys(_)) => Err(TlsError::Mismatch),
             Err(error) => Err(TlsError::Refused(error)),
         }
+    }
+
+    /// The first and the last second of the certificate itself, if they can be read.
+    pub fn validity(&self) -> Option<(OffsetDateTime, OffsetDateTime)> {
+        validity::of(self.0.end_entity_cert().ok()?)
     }
 }
 

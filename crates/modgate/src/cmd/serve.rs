@@ -275,6 +275,11 @@ pub(super) fn door_settings(config: &Config) -> DoorSettings {
     DoorSettings {
         public_url: public_url.map(|url| url.trim_end_matches('/').to_owned()),
         tls: config.tls.is_some(),
+        certificate_end: config
+            .tls
+            .as_ref()
+            .and_then(|tls| tls.pair.validity())
+            .map(|(_, end)| end.unix_timestamp()),
         max_path_bytes: config.limits.max_path_bytes,
         metrics_page: config.metrics.enabled,
         vanity: Vanity {

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt::Display, path::PathBuf};
 
 use gateway::http::tls::Pair;
 use sha2::{Digest as _, Sha256};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
     checked::{
@@ -259,7 +260,16 @@ fn tls(reader: &mut Reader<'_>, scope: &Scope) -> Option<Tls> {
     }
     let ((cert, chain), (key, secret)) = (cert?, key?);
     match Pair::from_pem(&chain, &secret) {
-        Ok(pair) => return Some(Tls { cert, key, pair }),
+        Ok(pair) => {
+            if let Some(node) = scope.node("tls.cert")
+                && let Some(notice) = not_now(&pair, OffsetDateTime::now_utc())
+            {
+                let origin = Origin::of(node);
+                let notice = format!("`tls.cert` ({origin}) {notice}: clients refuse it");
+                reader.notices.push(notice);
+            }
+            return Some(Tls { cert, key, pair });
+        }
         Err(error) if in_cert && in_key => {
             let hint =
                 "the first certificate of `tls.cert` must be the one that `tls.key` was made for";
@@ -268,6 +278,16 @@ fn tls(reader: &mut Reader<'_>, scope: &Scope) -> Option<Tls> {
         Err(_) => {}
     }
     None
+}
+
+/// Why a certificate does not hold now. Not a mistake: it may be the clock's.
+fn not_now(pair: &Pair, now: OffsetDateTime) -> Option<String> {
+    let (begin, end) = pair.validity()?;
+    let when = |time: OffsetDateTime| time.format(&Rfc3339).unwrap_or_default();
+    if now > end {
+        return Some(format!("ended at {}", when(end)));
+    }
+    (now < begin).then(|| format!("begins at {}", when(begin)))
 }
 
 fn has_key(pem: &[u8]) -> bool {

@@ -417,6 +417,24 @@ fn files_are_looked_at() {
 }
 
 #[test]
+fn a_certificate_that_has_ended_is_told() {
+    let bench = Bench::new("");
+    for (which, told) in [(Certificate::Expired, true), (Certificate::Good, false)] {
+        let (cert, key) = bench.tls(&Pem::new(which));
+        bench.write(
+            "modgate.toml",
+            &format!("[tls]\ncert = {cert:?}\nkey = {key:?}"),
+        );
+        let notices = bench.load().unwrap().notices.join("\n");
+        assert_eq!(
+            notices.contains("modgate.toml:2) ended at 2001-01-01T00:00:00Z: clients refuse it"),
+            told,
+            "{notices}"
+        );
+    }
+}
+
+#[test]
 fn a_file_that_is_no_text_is_refused() {
     let mut bench = Bench::new("");
     std::fs::write(bench.path("modgate.toml"), b"data = \"\xff\"").unwrap();

@@ -378,6 +378,10 @@ async fn a_new_certificate_is_taken_without_dropping_a_connection() {
     })
     .await;
     assert!(trusting(&old).get(&url).send().await.is_err());
+    let metrics = trusting(&new).get(gate.url() + "/metrics").send().await;
+    let metrics = metrics.unwrap().text().await.unwrap();
+    let end = "\nmodgate_tls_certificate_end_seconds 67090118400\n";
+    assert!(metrics.contains(end), "{metrics}");
     assert!(connected.get(&url).send().await.is_ok(), "it was dropped");
 
     // A broken pair is told, and the one before stays, with all the rest of the configuration.
