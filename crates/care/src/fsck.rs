@@ -116,6 +116,9 @@ pub struct Report {
     pub more: u64,
     /// How many of all are right again.
     pub repaired: u64,
+    /// What is not in the index and came within the last minute, so that it may be on its way there.
+    #[serde(default)]
+    pub young: u64,
     /// Where it went on after an interruption: the walk and the key.
     pub resumed_after: Option<String>,
 }

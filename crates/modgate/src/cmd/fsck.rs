@@ -114,6 +114,13 @@ fn print(args: &FsckArgs, report: &Report) -> io::Result<()> {
         report.bytes >> 20,
         report.repaired
     )?;
+    if report.young > 0 {
+        writeln!(
+            out,
+            "{} more came within the last minute and are not in the index yet: run it again",
+            report.young
+        )?;
+    }
     if wrong > report.repaired && !args.repair {
         writeln!(out, "`modgate fsck --repair` puts right what it can")?;
     }

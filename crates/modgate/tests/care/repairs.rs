@@ -4,7 +4,7 @@ use std::{
     fs,
     os::unix::fs::{MetadataExt as _, chown},
     path::PathBuf,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use records::{Object, Records, RecordsSettings};
@@ -195,4 +195,39 @@ async fn what_is_no_file_in_the_place_of_one_ends_no_check() {
     fs::remove_dir(&folder).unwrap();
     site.repair();
     assert!(pipe.is_file() && folder.is_file());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_just_now_and_is_not_in_the_index_is_counted() {
+    let site = Site::start(&["a"], "").await;
+    let records = site.records().await;
+    let key = format!("go{}", module("a").url_path("mod"));
+    records.forget_quietly(&key).await.unwrap();
+    records.close().await;
+    let report = site.json(&["fsck", "--json"]);
+    assert_eq!(
+        (&report["checked"], &report["young"]),
+        (&2.into(), &1.into()),
+        "{report}"
+    );
+    let told = String::from_utf8(site.run(&["fsck"]).stdout).unwrap();
+    assert!(
+        told.contains("1 more came within the last minute"),
+        "{told}"
+    );
+
+    // By a clock that was ahead, or is behind now, it is young no more.
+    let file = fs::File::options()
+        .write(true)
+        .open(site.kept("a", "mod"))
+        .unwrap();
+    file.set_modified(SystemTime::now() + Duration::from_hours(1))
+        .unwrap();
+    let report = site.repair();
+    assert_eq!(kinds(&report), ["not_indexed index"], "{report}");
+    assert_eq!(
+        (&report["repaired"], &report["young"]),
+        (&1.into(), &0.into()),
+        "{report}"
+    );
 }
