@@ -120,3 +120,24 @@ fn a_url_of_another_database_is_not_used() {
             .any(|notice| notice.contains("sumdb.url"))
     );
 }
+
+#[test]
+fn what_stands_behind_the_end_of_a_chain_is_told() {
+    for (chain, told) in [
+        (
+            "direct,https://u:p@a.example",
+            "`https://***@a.example` in the chain",
+        ),
+        ("off, |https://a.example,https://b.example", "behind `off`"),
+        ("https://a.example,direct", ""),
+        ("https://a.example|off,", ""),
+    ] {
+        let top = Bench::new(&format!("chain = {chain:?}\n")).loaded();
+        let route = format!("[[route]]\nmatch = [\"x.example\"]\nchain = {chain:?}\n");
+        for notices in [top.notices, Bench::new(&route).loaded().notices] {
+            let notices = notices.join("\n");
+            assert!(notices.contains(told), "{chain}: {notices}");
+            assert_eq!(notices.is_empty(), told.is_empty(), "{chain}: {notices}");
+        }
+    }
+}

@@ -53,6 +53,12 @@ pub(super) fn given(
 ) -> Checked<(Chain, String)> {
     let text = kinds::text(node, kind)?;
     let chain = kinds::chain_of(node, text)?;
+    if let Some((end, never)) = behind_the_end(&redacted(text)) {
+        let origin = Origin::of(node);
+        reader.notices.push(format!(
+            "`{never}` in the chain ({origin}) is never asked: it stands behind `{end}`"
+        ));
+    }
     let cleaned = itself.clean(text);
     if itself.may_be_named || cleaned.left_out.is_empty() {
         return Ok((chain, text.to_owned()));
@@ -133,6 +139,14 @@ fn usable(
 pub(super) fn direct() -> (Chain, String) {
     let chain = DIRECT.parse().expect("`direct` is a chain");
     (chain, DIRECT.to_owned())
+}
+
+/// What stands behind the `direct` or `off` that ends a chain, and that word: go passes it over without a sound.
+fn behind_the_end(chain: &str) -> Option<(&str, &str)> {
+    let mut entries = chain.split([',', '|']).map(str::trim);
+    let end = entries.find(|entry| matches!(*entry, "direct" | "off"))?;
+    let never = entries.find(|entry| !entry.is_empty())?;
+    Some((end, never))
 }
 
 /// The keys of the upstreams that a chain's text names.
