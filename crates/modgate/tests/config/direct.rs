@@ -362,6 +362,36 @@ fn direct_and_vcs() {
         assert_eq!(bench(&toml, &[]).loaded().notices.len(), told, "{private}");
     }
 
+    // Without encryption nothing is asked of a repository that is not listed.
+    for (repo, insecure, told) in [
+        ("http://10.0.0.1:8080/{1}.git", "", true),
+        ("git://git.corp.example/{1}.git", "other.example", true),
+        ("http://10.0.0.1:8080/{1}.git", "10.0.0.1", false),
+        ("http://10.0.0.1:8080/{1}.git", "10.0.0.1:8080", false),
+        ("http://10.0.0.1:8080/{1}.git", "go.corp.example/x", false),
+        ("http://git-{1}.corp.example/a", "a.corp.example", false),
+        ("https://git.corp.example/{1}.git", "", false),
+        ("git@git.corp.example:{1}.git", "", false),
+    ] {
+        let toml = format!(
+            "private = [\"go.corp.example/*\"]\n[network]\ninsecure_hosts = [{}]\n\
+             [[vcs]]\nprefix = \"go.corp.example\"\nrepo = \"{repo}\"\n",
+            if insecure.is_empty() {
+                String::new()
+            } else {
+                format!("{insecure:?}")
+            }
+        );
+        let notices = bench(&toml, &[]).loaded().notices;
+        assert_eq!(notices.len(), usize::from(told), "{repo}: {notices:?}");
+        assert!(
+            notices
+                .iter()
+                .all(|notice| notice.contains("is not encrypted")),
+            "{notices:?}"
+        );
+    }
+
     let mapping = "repo = \"https://h.example/{1}\"";
     for (body, line, message, hint) in [
         (

@@ -8,7 +8,7 @@ use super::{
         checked::{Direct, VcsMapping},
         kinds::{self, Checked, shown},
         layers::Scope,
-        overlap::covers,
+        overlap::{covers, overlap},
         reader::{Reader, quoted},
         setting::Kind,
         source::Node,
@@ -54,6 +54,11 @@ pub(super) fn mappings(
     scope: &Scope,
     private: &[String],
 ) -> Vec<VcsMapping> {
+    let insecure = "network.insecure_hosts";
+    let insecure = scope
+        .node(insecure)
+        .and_then(|node| kinds::patterns(node, &scope.setting(insecure).kind).ok())
+        .map_or_else(Vec::new, |(_, list)| list);
     let mut mappings: Vec<VcsMapping> = Vec::new();
     for (_, item) in items(reader, scope, "vcs") {
         let prefix = reader.read(&item, "prefix", prefix, |text| quoted(text));
@@ -75,6 +80,15 @@ pub(super) fn mappings(
         if !private.iter().any(|pattern| covers(pattern, &modules)) {
             reader.notices.push(format!(
                 "the modules of [[vcs]] `{prefix}` are public: their names go to the chain and the checksum database unless `private` lists them"
+            ));
+        }
+        if let Some((scheme, host)) = unencrypted(&repo)
+            && !insecure
+                .iter()
+                .any(|pattern| may_allow(pattern, host, &modules))
+        {
+            reader.notices.push(format!(
+                "nothing is asked by [[vcs]] `{prefix}`: {scheme} is not encrypted, and `network.insecure_hosts` does not list `{host}`"
             ));
         }
         mappings.push(VcsMapping {
@@ -112,6 +126,25 @@ pub(super) fn vanity(
         prefixes.push(found);
     }
     prefixes
+}
+
+/// Scheme and host, with its port, of a repository that is asked without encryption.
+fn unencrypted(repo: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = repo.split_once("://")?;
+    let host = rest.split('/').next().unwrap_or(rest);
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    matches!(scheme, "http" | "git" | "svn" | "bzr").then_some((scheme, host))
+}
+
+/// Whether some module of a `[[vcs]]` may be asked without encryption by this pattern: of its repository's host, of its own
+/// host, or of itself.
+fn may_allow(pattern: &str, host: &str, modules: &str) -> bool {
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    // With places in it the host is known with the module only.
+    host.contains('{')
+        || overlap(pattern, host)
+        || overlap(pattern, name)
+        || overlap(pattern, modules)
 }
 
 /// How many elements of a module path behind `prefix` a repository's URL takes.
