@@ -181,7 +181,10 @@ pub(super) fn parse_document(
         .iter()
         .map(|error| {
             let span = error.span().unwrap_or(0..0);
-            Mistake::at(&source, span, format!("TOML: {}", error.message()))
+            let twice = (error.message() == "duplicate key").then(|| {
+                "a key and a [table] stand once: put what belongs together into one".to_owned()
+            });
+            Mistake::at(&source, span, format!("TOML: {}", error.message())).maybe_hint(twice)
         })
         .collect();
     // One slip makes several errors on its line; the first one is the slip.

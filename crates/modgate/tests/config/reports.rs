@@ -89,6 +89,10 @@ fn broken_toml_does_not_hide_other_mistakes() {
         .unwrap_err()
         .to_string();
     assert!(text.contains("duplicate key"), "{text}");
+    assert!(
+        text.contains("hint: a key and a [table] stand once"),
+        "{text}"
+    );
 }
 
 #[test]
