@@ -12,7 +12,6 @@ pub mod server;
 mod socket;
 pub mod tls;
 mod unsent;
-mod validity;
 mod vanity;
 
 pub use body::Body;

@@ -18,8 +18,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
-
-use super::validity;
+use x509_parser::parse_x509_certificate;
 
 /// A certificate chain with the key that belongs to it.
 #[derive(Clone)]
@@ -61,7 +60,12 @@ impl Pair {
 
     /// The first and the last second of the certificate itself, if they can be read.
     pub fn validity(&self) -> Option<(OffsetDateTime, OffsetDateTime)> {
-        validity::of(self.0.end_entity_cert().ok()?)
+        let (_, certificate) = parse_x509_certificate(self.0.end_entity_cert().ok()?).ok()?;
+        let validity = certificate.validity();
+        Some((
+            validity.not_before.to_datetime(),
+            validity.not_after.to_datetime(),
+        ))
     }
 }
 
