@@ -10,13 +10,24 @@ use testkit::{
     lab::Lab,
 };
 
-use crate::common::{bin, eventually, gate, module};
+use crate::common::{self, bin, eventually, gate, module};
 
 pub(crate) async fn records(data: &Path) -> Records {
     let path = data.join("records.db");
     Records::open(&RecordsSettings::Sqlite { path })
         .await
         .unwrap()
+}
+
+/// A gateway on this folder.
+async fn start_in(data: &Path, lab: &Lab) -> Modgate {
+    let options = Options {
+        upstream: Some(lab.url()),
+        sumdb: Some("off".to_owned()),
+        data: Some(data.to_owned()),
+        ..Options::default()
+    };
+    Modgate::start(bin(), options).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,15 +76,7 @@ async fn retired_versions_from_before_there_were_records_are_taken_over() {
     let old =
         r#"{"lab.example/a@v1.0.0": {"reason": "leaks tokens", "time": "2026-01-02T03:04:05Z"}}"#;
     std::fs::write(&file, old).unwrap();
-    let start = async || {
-        let options = Options {
-            upstream: Some(lab.url()),
-            sumdb: Some("off".to_owned()),
-            data: Some(data.path().to_owned()),
-            ..Options::default()
-        };
-        Modgate::start(bin(), options).await
-    };
+    let start = async || start_in(data.path(), &lab).await;
     let zip = module("a").url_path("zip");
     for _ in 0..2 {
         let mut gate = start().await;
@@ -96,15 +99,7 @@ async fn records_that_are_gone_are_missed() {
     let lab = Lab::start().await;
     lab.add(module("a"));
     let data = tempfile::tempdir().unwrap();
-    let start = async || {
-        let options = Options {
-            upstream: Some(lab.url()),
-            sumdb: Some("off".to_owned()),
-            data: Some(data.path().to_owned()),
-            ..Options::default()
-        };
-        Modgate::start(bin(), options).await
-    };
+    let start = async || start_in(data.path(), &lab).await;
     // Nothing is kept yet, and then there are records.
     for _ in 0..2 {
         let mut gate = start().await;
@@ -119,4 +114,56 @@ async fn records_that_are_gone_are_missed() {
     assert!(gate.terminate().await.success());
     std::fs::remove_file(data.path().join("records.db")).unwrap();
     start().await.logged(MISSED, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retired_version_is_gone_at_once() {
+    let lab = Lab::start().await;
+    lab.add(module("a"));
+    let gate = gate(&lab, "off", "").await;
+    let zip = module("a").url_path("zip");
+    assert_eq!(gate.get(&zip).await.status, 200);
+    let command = |args: &[&str]| {
+        let done = common::command()
+            .args(args)
+            .arg("--data")
+            .arg(gate.data_dir())
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "{told}");
+        done.stdout
+    };
+    // The server sees that the records are written.
+    let becomes = async |status: u16| {
+        eventually("it is seen", async || gate.get(&zip).await.status == status).await;
+    };
+    for _ in 0..2 {
+        command(&["retire", "lab.example/a@v1.0.0", "--reason", "leaks tokens"]);
+        becomes(410).await;
+        for ending in ["info", "mod", "zip"] {
+            let reply = gate.get(&module("a").url_path(ending)).await;
+            assert_eq!(reply.status, 410);
+            assert!(reply.text().contains("leaks tokens"), "{}", reply.text());
+        }
+        assert_eq!(gate.get("/lab.example/a/@v/list").await.text(), "");
+        let json = [("accept", "application/json")];
+        let json = gate.get_with(&zip, &json).await;
+        let json: serde_json::Value = serde_json::from_slice(&json.body).unwrap();
+        assert_eq!(json["error"], "resource_gone");
+        let listed = command(&["retired", "--json"]);
+        let listed: serde_json::Value = serde_json::from_slice(&listed).unwrap();
+        let listed = &listed["retired"][0];
+        assert_eq!(listed["module"], "lab.example/a");
+        assert_eq!(listed["reason"], "leaks tokens");
+        let table = String::from_utf8(command(&["retired"])).unwrap();
+        assert!(table.contains("lab.example/a@v1.0.0  20"), "{table}");
+        command(&["unretire", "lab.example/a@v1.0.0"]);
+        becomes(200).await;
+        assert_eq!(gate.get("/lab.example/a/@v/list").await.text(), "v1.0.0\n");
+    }
+    let logs = gate.logged("not retired any more", 2).await;
+    let told = logs.lines().find(|line| line.contains("it answers 410"));
+    let told = told.unwrap();
+    assert!(told.contains("lab.example/a@v1.0.0") && told.contains("leaks tokens"));
 }

@@ -1,4 +1,4 @@
-//! A gateway's life: start, reload, drain, retired versions.
+//! A gateway's life: start, reload, drain.
 
 use std::time::{Duration, Instant};
 
@@ -450,56 +450,4 @@ async fn the_second_owner_of_a_folder_is_told_of_the_first() {
     assert!(second.logs.contains(&told), "{}", second.logs);
     assert!(second.logs.contains("--data"), "{}", second.logs);
     assert_eq!(gate.get(&module("a").url_path("zip")).await.status, 200);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_retired_version_is_gone_at_once() {
-    let lab = Lab::start().await;
-    lab.add(module("a"));
-    let gate = gate(&lab, "off", "").await;
-    let zip = module("a").url_path("zip");
-    assert_eq!(gate.get(&zip).await.status, 200);
-    let command = |args: &[&str]| {
-        let done = common::command()
-            .args(args)
-            .arg("--data")
-            .arg(gate.data_dir())
-            .output()
-            .unwrap();
-        let told = String::from_utf8_lossy(&done.stderr);
-        assert!(done.status.success(), "{told}");
-        done.stdout
-    };
-    // The server sees that the records are written.
-    let becomes = async |status: u16| {
-        eventually("it is seen", async || gate.get(&zip).await.status == status).await;
-    };
-    for _ in 0..2 {
-        command(&["retire", "lab.example/a@v1.0.0", "--reason", "leaks tokens"]);
-        becomes(410).await;
-        for ending in ["info", "mod", "zip"] {
-            let reply = gate.get(&module("a").url_path(ending)).await;
-            assert_eq!(reply.status, 410);
-            assert!(reply.text().contains("leaks tokens"), "{}", reply.text());
-        }
-        assert_eq!(gate.get("/lab.example/a/@v/list").await.text(), "");
-        let json = [("accept", "application/json")];
-        let json = gate.get_with(&zip, &json).await;
-        let json: serde_json::Value = serde_json::from_slice(&json.body).unwrap();
-        assert_eq!(json["error"], "resource_gone");
-        let listed = command(&["retired", "--json"]);
-        let listed: serde_json::Value = serde_json::from_slice(&listed).unwrap();
-        let listed = &listed["retired"][0];
-        assert_eq!(listed["module"], "lab.example/a");
-        assert_eq!(listed["reason"], "leaks tokens");
-        let table = String::from_utf8(command(&["retired"])).unwrap();
-        assert!(table.contains("lab.example/a@v1.0.0  20"), "{table}");
-        command(&["unretire", "lab.example/a@v1.0.0"]);
-        becomes(200).await;
-        assert_eq!(gate.get("/lab.example/a/@v/list").await.text(), "v1.0.0\n");
-    }
-    let logs = gate.logged("not retired any more", 2).await;
-    let told = logs.lines().find(|line| line.contains("it answers 410"));
-    let told = told.unwrap();
-    assert!(told.contains("lab.example/a@v1.0.0") && told.contains("leaks tokens"));
 }
