@@ -6,8 +6,8 @@ use std::{fs, time::Duration};
 
 use common::*;
 use store::{
-    Content, Digest, Found, TiersSettings,
-    tier::{ObjectSettings, RedisSettings, Secret, TierSettings},
+    Content, Digest, Found, KeepError, TiersSettings,
+    tier::{ObjectSettings, RedisSettings, Secret, TierErrorKind, TierSettings},
 };
 use testkit::{
     chaos::Chaos,
@@ -216,4 +216,29 @@ async fn what_is_forgotten_is_gone_from_everywhere_and_does_not_come_back() {
         assert!(matches!(found, Found::Absent), "{at}: {found:?}");
         assert!(!s3.bucket_dir().join("go-modules").join(at).exists());
     }
+}
+
+#[tokio::test]
+async fn a_proxy_that_takes_no_long_uploads_is_a_refusal_and_no_outage() {
+    let s3 = S3::start().await;
+    let line = Chaos::before(s3.addr()).await;
+    let tiers = running(&behind(&line, &s3));
+    line.answer(
+        b"HTTP/1.1 413 Request Entity Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+    );
+    for seed in 0..5 {
+        let body = bytes(100_000, seed);
+        let digest = Digest::of(&body);
+        let key = key(&format!("go/example.com/a/@v/v1.0.{seed}.mod"));
+        let kept = tiers.persist(&Content::Bytes(body), &key, &digest).await;
+        let Err(KeepError::Storage(error)) = kept else {
+            panic!("{kept:?}");
+        };
+        assert_eq!(error.kind, TierErrorKind::Refused, "{error}");
+    }
+    let tier = &tiers.snapshot().tiers[0];
+    assert!(tier.up && tier.refuses, "{tier:?}");
+    // What is shorter goes through.
+    line.heal();
+    keep(&tiers, MOD, &bytes(1000, 6)).await;
 }

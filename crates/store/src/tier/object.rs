@@ -42,7 +42,7 @@ use crate::{
     known::Known,
 };
 
-const ADVICE: &str = "is there such a bucket, with room, and may this key list, read and write it?";
+const ADVICE: &str = "is there such a bucket, with room, may this key list, read and write it, and does a proxy in front of it take uploads of 8 MiB?";
 /// Objects that are known to be bad at a time, and for how long.
 const MOST_BAD: u64 = 10_000;
 const BAD_LIFE: Duration = Duration::from_hours(1);
@@ -447,7 +447,9 @@ fn is_refusal(error: &Error) -> bool {
     if text.contains("RequestTimeout") {
         return false;
     }
-    let refusals = ["400", "401", "403", "404"].map(|status| format!("status code: {status} "));
+    // 413 is the word of a proxy in front of it that takes no long uploads: no outage, and shorter ones go through.
+    let refusals =
+        ["400", "401", "403", "404", "413"].map(|status| format!("status code: {status} "));
     refusals.iter().any(|refusal| text.contains(refusal))
 }
 
