@@ -7,7 +7,7 @@ use records::Records;
 use replicas::{Coordinate, SharedFacts};
 use store::{
     DiskSettings, Folder, StoreSettings, TiersSettings,
-    tier::{ObjectSettings, Persist, RedisSettings, Secret, Service, TierSettings},
+    tier::{ObjectSettings, Persist, RedisSettings, Secret, Service, TierSettings, redis_client},
 };
 
 use super::records::RECORDS_FILE;
@@ -52,7 +52,7 @@ pub fn tiers(config: &Config) -> TiersSettings {
                 });
                 continue;
             }
-            Tier::Redis(tier) => TierSettings::Redis(hot(tier)),
+            Tier::Redis(tier) => TierSettings::Redis(hot(tier, extra_ca(config))),
             Tier::Object(tier) => {
                 // There is one journal: the tier that waits in it says how large it may be.
                 if tier.persist == config::Persist::Async {
@@ -94,8 +94,9 @@ fn name(config: &Config, tier: &ObjectTier) -> String {
     format!("{word}:{}{slash}{}", tier.bucket, tier.prefix)
 }
 
-fn hot(tier: &RedisTier) -> RedisSettings {
+fn hot(tier: &RedisTier, extra_ca: Vec<Vec<u8>>) -> RedisSettings {
     RedisSettings {
+        extra_ca,
         prefix: tier.prefix.clone(),
         max_entry: tier.max_entry_bytes,
         ttl: tier.ttl,
@@ -157,7 +158,7 @@ pub fn coordinate(config: &Config) -> Result<Coordinate, String> {
             });
             let tier = tier.ok_or("no [[storage]] is a Redis")?;
             // What it says could have a part of the address in it.
-            let client = redis::Client::open(tier.url.expose())
+            let client = redis_client(tier.url.expose(), &extra_ca(config))
                 .map_err(|_| "the address of the Redis is not one")?;
             Ok(Coordinate::Redis {
                 client: Box::new(client),

@@ -6,6 +6,7 @@ use testkit::{
     lab::Lab,
     services::{Redis, S3},
     small_disk::SmallDisk,
+    tls::{Certificate, Pem},
 };
 
 use crate::{
@@ -239,6 +240,44 @@ async fn a_full_disk_serves_large_zips_from_the_bucket_and_says_so() {
     })
     .await;
     all_right(&second, &new).await;
+}
+
+#[tokio::test]
+async fn a_redis_over_tls_is_trusted_by_the_own_authority() {
+    let pem = Pem::new(Certificate::Good);
+    let (lab, bucket, hot) = tokio::join!(Lab::start(), S3::start(), Redis::start_tls(&pem));
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, &pem.ca).unwrap();
+    let config = format!(
+        "{MEMORY}{}{DISK}{}[replicas]\ncoordinate = \"redis\"\n[network]\nca_file = \"{}\"\n",
+        redis(&hot),
+        s3(&bucket, ""),
+        ca.display()
+    );
+    let (first, second) = tokio::join!(
+        gate(&lab, &bucket, &config, None),
+        gate(&lab, &bucket, &config, None)
+    );
+    let new = module("new");
+    lab.add(new.clone());
+    all_right(&first, &new).await;
+    all_right(&second, &new).await;
+    // Neither the tier nor what coordinates was asked in vain.
+    let metrics = second.get("/metrics").await.text();
+    let errors = "modgate_tier_errors_total{tier=\"redis\"} 0";
+    assert!(metrics.contains(errors), "{metrics}");
+    assert!(
+        !metrics.contains("modgate_tier_hits_total{tier=\"redis\"} 0"),
+        "{metrics}"
+    );
+    for gate in [&first, &second] {
+        let log = gate.logged("listening", 1).await;
+        assert!(
+            !log.contains("UnknownIssuer") && !log.contains("cannot be reached"),
+            "{log}"
+        );
+    }
 }
 
 #[tokio::test]

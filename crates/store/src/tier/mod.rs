@@ -21,7 +21,7 @@ pub use self::{
     connect::{ObjectSettings, Service, is_absent},
     gate::TierSnapshot,
     object::ObjectTier,
-    redis::{RedisSettings, RedisTier},
+    redis::{RedisSettings, RedisTier, redis_client},
     source::Source,
 };
 pub(crate) use self::{

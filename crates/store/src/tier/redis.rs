@@ -10,12 +10,15 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::{Buf, Bytes};
 use redis::{
-    Client, Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind,
+    Client, Cmd, ConnectionAddr, ErrorKind, FromRedisValue, RedisError, ServerErrorKind,
+    TlsCertificates,
     aio::{ConnectionManager, ConnectionManagerConfig},
     cmd,
 };
+use rustls::RootCertStore;
 use tokio::task::spawn_blocking;
 
 use super::{Gate, Head, Secret, Source, TierError, TierErrorKind, millis};
@@ -43,6 +46,8 @@ pub struct RedisSettings {
     pub max_entry: u64,
     /// How long an object stays, counted from its writing; without it Redis' own eviction decides.
     pub ttl: Option<Duration>,
+    /// More certificates to trust, as PEM.
+    pub extra_ca: Vec<Vec<u8>>,
     /// Longest that a command may take.
     pub timeout: Duration,
     /// Most commands at a time.
@@ -58,6 +63,7 @@ impl RedisSettings {
             prefix: "modgate".into(),
             max_entry: 1 << 20,
             ttl: None,
+            extra_ca: Vec::new(),
             timeout: Duration::from_millis(250),
             concurrency: 64,
         }
@@ -87,7 +93,7 @@ impl RedisTier {
         let name = Arc::clone(&settings.name);
         let gate = Arc::new(Gate::new(name, ADVICE, settings.concurrency));
         let refused = |error: RedisError| gate.error(TierErrorKind::Refused, error);
-        let client = Client::open(settings.url.expose()).map_err(refused)?;
+        let client = redis_client(settings.url.expose(), &settings.extra_ca).map_err(refused)?;
         let connection = connect(&client, settings).map_err(refused)?;
         Ok(Self {
             gate,
@@ -272,6 +278,41 @@ impl RedisTier {
         }
         error
     }
+}
+
+/// A client of the Redis at `url`, which for `rediss://` trusts the certificates of `extra_ca` beside the system's.
+///
+/// # Errors
+/// An address that is not one, or certificates that cannot be read.
+pub fn redis_client(url: &str, extra_ca: &[Vec<u8>]) -> Result<Client, RedisError> {
+    let client = Client::open(url)?;
+    let over_tls = matches!(
+        client.get_connection_info().addr(),
+        ConnectionAddr::TcpTls { .. }
+    );
+    if !over_tls || extra_ca.is_empty() {
+        return Ok(client);
+    }
+    // What is given here is trusted instead of the system's, so those are given too.
+    let mut trusted = Vec::new();
+    for certificate in rustls_native_certs::load_native_certs().certs {
+        // One that cannot be read must not cost the others.
+        if RootCertStore::empty().add(certificate.clone()).is_err() {
+            continue;
+        }
+        trusted.extend_from_slice(b"-----BEGIN CERTIFICATE-----\n");
+        trusted.extend_from_slice(BASE64.encode(&certificate).as_bytes());
+        trusted.extend_from_slice(b"\n-----END CERTIFICATE-----\n");
+    }
+    for pem in extra_ca {
+        trusted.extend_from_slice(pem);
+        trusted.push(b'\n');
+    }
+    let certificates = TlsCertificates {
+        client_tls: None,
+        root_cert: Some(trusted),
+    };
+    Client::build_with_tls(url, certificates)
 }
 
 fn connect(client: &Client, settings: &RedisSettings) -> Result<ConnectionManager, RedisError> {
