@@ -147,7 +147,7 @@ impl Connection {
         if !broken {
             return done;
         }
-        // The server closed it while nobody asked anything: it may well be back.
+        // The server closed it while nobody asked anything, and may well be back; or another has taken its place.
         *self.manager.lock().await = None;
         let mut manager = self.manager().await?;
         self.within(call.invoke_async(&mut manager)).await
@@ -203,9 +203,11 @@ impl Connection {
     }
 }
 
-/// Whether it says nothing but that the connection is gone.
+/// Whether another connection may get further: this one is gone, or leads to a server that is a copy of another now, while
+/// the address leads to that one.
 fn is_broken(error: &redis::RedisError) -> bool {
-    !error.is_timeout() && (error.is_connection_dropped() || error.is_io_error())
+    error.code() == Some("READONLY")
+        || !error.is_timeout() && (error.is_connection_dropped() || error.is_io_error())
 }
 
 /// The service's own word for it, or what kind it is, and no more: the rest may repeat an address.
@@ -216,6 +218,7 @@ fn said(error: &redis::RedisError) -> ReplicasError {
         Some("WRONGTYPE") => {
             "something else than modgate wrote stands under one of its keys".to_owned()
         }
+        Some("READONLY") => "it is a copy of another Redis and takes no writes (READONLY): the address must lead to that one".to_owned(),
         Some(code) => format!("it answers {code}"),
         None if error.is_timeout() => return ReplicasError::timeout(DOING),
         None if error.is_io_error() => "it cannot be reached".to_owned(),

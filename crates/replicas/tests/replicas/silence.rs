@@ -122,3 +122,37 @@ async fn a_silent_connection_to_redis_is_noticed_and_nothing_is_missed() {
         assert!(took < SOON / 2, "{took:?}");
     }
 }
+
+#[tokio::test]
+async fn where_the_address_leads_to_another_redis_that_one_is_asked() {
+    let (old, new) = tokio::join!(Redis::start(), Redis::start());
+    let (target, targets) = watch::channel(old.addr());
+    let line = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = line.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = line.accept().await {
+            let target = *targets.borrow();
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(target).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            });
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let one = join(addr, "one", &folder).await;
+    let lease = one.1.leases.acquire("before", replicas::LEASE).await;
+    lease.unwrap().unwrap().release().await;
+
+    // The old one goes on as a copy, and closes no connection.
+    let client = redis::Client::open(old.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut copy = redis::cmd("REPLICAOF");
+    copy.arg("127.0.0.1").arg(new.addr().port());
+    let _: () = copy.query_async(&mut connection).await.unwrap();
+    let refused = one.1.leases.acquire("meanwhile", replicas::LEASE).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("READONLY"), "{refused}");
+    target.send_replace(new.addr());
+    let lease = one.1.leases.acquire("after", replicas::LEASE).await;
+    lease.unwrap().unwrap().release().await;
+}
