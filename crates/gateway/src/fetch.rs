@@ -55,24 +55,36 @@ impl Gateway {
         teller: &Teller<Answer>,
     ) -> Result<(), Refusal> {
         let key = artifact.key()?;
-        match self.tell_kept(artifact, &key, teller).await {
+        let broken = match self.tell_kept(artifact, &key, teller).await {
             Kept::Told => return Ok(()),
             // What would be fetched could not be kept: a clear no is better than a zip that breaks off.
             Kept::Unknown(refusal) if self.tiers.keeps_elsewhere() && !self.tiers.defers() => {
                 return Err(refusal);
             }
             // Upstream has it too, perhaps.
-            Kept::Absent | Kept::Unknown(_) => {}
-        }
+            Kept::Absent | Kept::Unknown(_) => None,
+            Kept::Broken(refusal) => Some(refusal),
+        };
         let Turn::Ours(_lease) = self.turn(artifact, &key, teller).await else {
             return Ok(());
         };
         let settings = self.settings.load_full().by_way_of(route.via());
-        match artifact.part {
+        let fetched = match artifact.part {
             Part::Info => self.fetch_info(&settings, artifact, route, teller).await,
             Part::Mod => self.fetch_mod(&settings, artifact, route, teller).await,
             Part::Zip => Box::pin(self.fetch_zip(&settings, artifact, route, teller)).await,
-        }
+        };
+        // That nobody else has it, or may be asked, does not mean that it is not kept.
+        fetched.map_err(|refusal| match (broken, refusal.code) {
+            (
+                Some(broken),
+                Code::LookupDisabled
+                | Code::ModuleNotFound
+                | Code::VersionNotFound
+                | Code::ResourceGone,
+            ) => broken,
+            _ => refusal,
+        })
     }
 
     async fn fetch_info(

@@ -40,6 +40,8 @@ pub(crate) enum Kept {
     Told,
     /// It is nowhere.
     Absent,
+    /// A tier has it, and its bytes did not arrive, or not as they should be. Whoever else has it may be asked.
+    Broken(Refusal),
     /// A tier that keeps could not be asked: it may be there.
     Unknown(Refusal),
 }
@@ -69,6 +71,9 @@ impl Gateway {
                     teller.tell(Ok(Answer::kept(kept, artifact.part.media())));
                     return Kept::Told;
                 }
+                Found::Absent if self.tiers.is_damaged(key).await => {
+                    return Kept::Broken(damaged(artifact));
+                }
                 Found::Absent => return Kept::Absent,
                 Found::Unknown(error) => {
                     tracing::warn!(%key, %error, "storage cannot be asked");
@@ -86,7 +91,7 @@ impl Gateway {
                 Err(error) => tracing::warn!(%key, error, "a kept object did not arrive"),
             }
         }
-        Kept::Absent
+        Kept::Broken(damaged(artifact))
     }
 
     /// The same for those who want no fetch.
@@ -98,7 +103,9 @@ impl Gateway {
     ) {
         let refusal = match self.tell_kept(artifact, key, teller).await {
             Kept::Told => return,
-            Kept::Absent => Refusal::new(Code::NotCached, artifact.to_string(), "not kept here"),
+            Kept::Absent | Kept::Broken(_) => {
+                Refusal::new(Code::NotCached, artifact.to_string(), "not kept here")
+            }
             Kept::Unknown(refusal) => refusal,
         };
         teller.tell(Err(Arc::new(refusal)));
@@ -258,6 +265,14 @@ fn unavailable(artifact: &Artifact, error: &dyn std::fmt::Display) -> Refusal {
     .hint("the storage behind this gateway is in trouble; what it has at hand is still served: try again soon")
 }
 
+/// What is kept of it cannot be served, and nobody else has it.
+pub(crate) fn damaged(artifact: &Artifact) -> Refusal {
+    let why = "it is kept, but its bytes in the storage, or on the way from there, are not what they should be, and nobody else has it";
+    Refusal::new(Code::StorageUnavailable, artifact.to_string(), why).hint(
+        "try again; if it stays so the administrator finds out more by `modgate fsck`, and takes it out by `modgate gc --match`",
+    )
+}
+
 /// Whose turn it is to ask upstream.
 #[derive(Debug)]
 pub(crate) enum Turn {
@@ -325,7 +340,7 @@ impl Gateway {
             return match self.tell_kept(artifact, &key, teller).await {
                 Kept::Told => Ok(()),
                 Kept::Unknown(refusal) => Err(refusal),
-                Kept::Absent => {
+                Kept::Absent | Kept::Broken(_) => {
                     let why =
                         "other bytes are kept of this version, and are not what they should be";
                     Err(unavailable(artifact, &why).hint(

@@ -13,6 +13,7 @@ use crate::{
     denials::Asked,
     flight::Waiter,
     gateway::{Gateway, Refused},
+    keep::damaged,
     record::Outcome,
     refusal::{Code, Refusal},
     settings::{Mode, Route},
@@ -178,7 +179,14 @@ impl Gateway {
             answer.private = route.is_private();
             return Ok(answer);
         }
-        Self::may_fetch(&artifact.to_string(), &route, &want)?;
+        if let Err(refused) = Self::may_fetch(&artifact.to_string(), &route, &want) {
+            // What is damaged is not absent.
+            return Err(if self.tiers.is_damaged(&key).await {
+                damaged(&artifact).into()
+            } else {
+                refused.into()
+            });
+        }
         if let Some(refusal) = self.negatives.get(key.as_str()) {
             return Err(Refused::again(refusal));
         }

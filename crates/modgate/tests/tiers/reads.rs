@@ -1,9 +1,12 @@
 //! What is kept goes to the bucket, and comes from it again.
 
+use std::os::unix::fs::FileExt as _;
+
 use object_store::{
     ObjectStore as _, ObjectStoreExt as _,
     aws::{AmazonS3, AmazonS3Builder},
 };
+use reqwest::Method;
 use testkit::{
     chaos::Chaos,
     fixture::Module,
@@ -13,7 +16,7 @@ use testkit::{
 
 use crate::{
     DISK, MEMORY, all_right,
-    common::{eventually, module},
+    common::{code, eventually, module},
     gate, in_bucket, large, redis, s3,
 };
 
@@ -194,6 +197,54 @@ async fn what_somebody_else_put_in_the_bucket_holds_up_no_version() {
     let second = self::gate(&lab, &bucket, &format!("{MEMORY}{}", s3(&bucket, "")), None).await;
     all_right(&second, &small).await;
     all_right(&second, &big).await;
+}
+
+#[tokio::test]
+async fn what_is_damaged_in_the_bucket_and_had_nowhere_else_is_no_refusal_of_the_owner_and_not_absent()
+ {
+    let (lab, bucket) = (Lab::start().await, S3::start().await);
+    let (small, big) = (module("small"), large("big"));
+    lab.add(small.clone());
+    lab.add(big.clone());
+    let config = format!("{MEMORY}{DISK}{}", s3(&bucket, ""));
+    let first = gate(&lab, &bucket, &config, None).await;
+    for module in [&small, &big] {
+        all_right(&first, module).await;
+        let kept = in_bucket(&bucket, module, "zip");
+        let file = std::fs::OpenOptions::new().write(true).open(kept).unwrap();
+        file.write_all_at(b"altered", 30).unwrap();
+    }
+    drop(first);
+    let off = format!("[[route]]\nmatch = [\"*/*\"]\nchain = \"off\"\n{config}");
+    let off = gate(&lab, &bucket, &off, None).await;
+    for module in [&small, &big] {
+        let path = module.url_path("zip");
+        // A large one that is read along breaks off.
+        let _ = off.ask(Method::GET, &path, &[]).await;
+        for path in [path.clone(), path.clone(), format!("/cached-only{path}")] {
+            let refused = off.get(&path).await;
+            assert_eq!(refused.status, 503, "{path}: {}", refused.text());
+            assert_eq!(code(&refused), "storage_unavailable");
+            assert!(
+                refused.text().contains("modgate fsck"),
+                "{}",
+                refused.text()
+            );
+        }
+    }
+    let absent = off.get(&module("absent").url_path("zip")).await;
+    assert_eq!(code(&absent), "lookup_disabled");
+    drop(off);
+
+    // Nor does it become absent because upstream has it no more.
+    let empty = Lab::start().await;
+    let second = gate(&empty, &bucket, &config, None).await;
+    let refused = second.get(&small.url_path("zip")).await;
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    drop(second);
+    // Where it has, that is served, and kept again.
+    let third = gate(&lab, &bucket, &config, None).await;
+    all_right(&third, &small).await;
 }
 
 #[tokio::test]

@@ -316,6 +316,15 @@ impl ObjectTier {
         bad.is_some_and(|bad| bad.mark.as_deref() == mark)
     }
 
+    /// Whether what lies there was bad, and nothing has replaced it. Whoever cannot be asked has it still.
+    pub(crate) async fn is_damaged(&self, key: &Key) -> bool {
+        self.bad.contains_key(key)
+            && match self.head(key).await {
+                Ok(head) => head.is_some_and(|head| self.was_bad(key, head.mark.as_deref())),
+                Err(_) => true,
+            }
+    }
+
     /// Whether it was so a moment ago, so that reading it again is a waste.
     fn is_bad_still(&self, key: &Key, mark: Option<&str>) -> bool {
         let bad = self.bad.get(key);

@@ -56,6 +56,19 @@ impl Tiers {
         unknown.map_or(Found::Absent, Found::Unknown)
     }
 
+    /// Whether a bucket has the object, and [`find`](Self::find) did not find it since its bytes were not what they should
+    /// be: there, or on the line.
+    pub async fn is_damaged(&self, key: &Key) -> bool {
+        for tier in self.tiers() {
+            if let Tier::Object(object) = &**tier
+                && object.is_damaged(key).await
+            {
+                return true;
+            }
+        }
+        false
+    }
+
     async fn ask(
         self: &Arc<Self>,
         tier: &Arc<Tier>,
