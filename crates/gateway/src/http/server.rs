@@ -156,24 +156,39 @@ impl Worker {
                 () = self.stop.cancelled() => break,
                 accepted = self.accept(&listener) => accepted,
             };
-            let Some((stream, client, place)) = accepted else {
-                continue;
+            if let Some((stream, client, place)) = accepted {
+                let connection = self.connection(address, client, place);
+                connections.spawn(connection.run(stream));
+            }
+        }
+        // Whoever was let in before the port closes is answered, and not reset.
+        for (stream, client) in waiting(listener)? {
+            let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+                break;
             };
-            let recorder = Arc::clone(self.door.recorder());
-            let connection = Connection {
-                worker: Arc::clone(self),
-                client,
-                // Where it is not one for all, it is asked for.
-                local: (!address.ip().is_unspecified()).then_some(address),
-                pulse: Arc::new(Pulse::new(recorder)),
-                _place: place,
-            };
+            let connection = self.connection(address, client, place);
             connections.spawn(connection.run(stream));
         }
-        drop(listener);
         connections.close();
         self.cut.run_until_cancelled(connections.wait()).await;
         Ok(())
+    }
+
+    fn connection(
+        self: &Arc<Self>,
+        address: SocketAddr,
+        client: SocketAddr,
+        place: Place,
+    ) -> Connection {
+        let recorder = Arc::clone(self.door.recorder());
+        Connection {
+            worker: Arc::clone(self),
+            client,
+            // Where it is not one for all, it is asked for.
+            local: (!address.ip().is_unspecified()).then_some(address),
+            pulse: Arc::new(Pulse::new(recorder)),
+            _place: place,
+        }
     }
 
     /// The next connection, and its place among those that may be. One waits here for its place; more wait in the
@@ -195,6 +210,18 @@ impl Worker {
             }
         }
     }
+}
+
+/// Closes the port, and gives the connections that the system holds for it. What is not accepted it would reset.
+fn waiting(listener: tokio::net::TcpListener) -> io::Result<Vec<(TcpStream, SocketAddr)>> {
+    let listener = listener.into_std()?;
+    let mut waiting = Vec::new();
+    // The first error is that there are no more.
+    while let Ok((stream, client)) = listener.accept() {
+        stream.set_nonblocking(true)?;
+        waiting.push((TcpStream::from_std(stream)?, client));
+    }
+    Ok(waiting)
 }
 
 type Place = tokio::sync::OwnedSemaphorePermit;
@@ -368,5 +395,20 @@ mod tests {
             let other = bind(address, workers).unwrap_err();
             assert_eq!(other.kind(), io::ErrorKind::AddrInUse, "{workers}");
         }
+    }
+
+    #[tokio::test]
+    async fn who_was_let_in_before_the_port_closed_is_accepted() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = bind(address, 1).unwrap().remove(0);
+        let address = listener.local_addr().unwrap();
+        let clients = [(); 3].map(|()| std::net::TcpStream::connect(address).unwrap());
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        let waiting = waiting(listener).unwrap();
+        for client in clients {
+            let from = client.local_addr().unwrap();
+            assert!(waiting.iter().any(|(_, client)| *client == from));
+        }
+        assert!(std::net::TcpStream::connect(address).is_err(), "closed");
     }
 }
