@@ -82,17 +82,22 @@ impl Gateway {
             return;
         }
         let label = |tier: &TierSnapshot| format!("tier=\"{}\"", metrics::label(&tier.name));
-        let up: Vec<_> = snapshot
-            .tiers
-            .iter()
-            .map(|tier| (label(tier), f64::from(u8::from(tier.up))))
-            .collect();
-        metrics::family(
-            page,
+        let mut state = |name, help, is: fn(&TierSnapshot) -> bool| {
+            let tiers = snapshot.tiers.iter();
+            let samples: Vec<_> = tiers
+                .map(|tier| (label(tier), f64::from(u8::from(is(tier)))))
+                .collect();
+            metrics::family(page, name, help, "gauge", &samples);
+        };
+        state(
             "modgate_tier_up",
             "1 while work goes to a storage tier",
-            "gauge",
-            &up,
+            |tier| tier.up,
+        );
+        state(
+            "modgate_tier_refuses",
+            "1 while a storage tier refuses what it is given, or lacks what is needed",
+            |tier| tier.refuses,
         );
         for (name, help, value) in COUNTERS {
             let samples: Vec<_> = snapshot

@@ -299,4 +299,6 @@ async fn a_redis_that_refuses_is_told_once_and_costs_nothing() {
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].contains("password"), "{told:?}");
     assert!(gate.get("/readyz").await.text().contains("redis: refuses"));
+    let refuses = gate.metric("modgate_tier_refuses{tier=\"redis\"}").await;
+    assert!(refuses > 0.0, "{refuses}");
 }
