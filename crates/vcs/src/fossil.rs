@@ -35,6 +35,9 @@ const DAMAGE: [&str; 4] = [
     "disk i/o error",
 ];
 
+/// How a server begins that misses rights.
+const RIGHTS: [&str; 2] = ["not authorized", "login failed"];
+
 /// A repository, for the time of one question.
 #[derive(Debug)]
 pub(crate) struct FossilRepository {
@@ -205,9 +208,10 @@ impl FossilRepository {
         let clone = ["clone", "--admin-user", "modgate", "--", &asked, NEW];
         let what = format!("fossil clone {url}");
         let run = self.run("clone", &clone, MAX_SAID);
-        let (exit, _) = self.whole.grow(&what, run).await?;
+        let (exit, said) = self.whole.grow(&what, run).await?;
         if !exit.success() {
-            return Err(self.failed(&what, &exit).into());
+            let error = refusal(&what, &said);
+            return Err(error.unwrap_or_else(|| self.failed(&what, &exit)).into());
         }
         let folder = self.whole.mirror.folder.clone();
         blocking(move || std::fs::rename(folder.join(NEW), folder.join(FILE))).await?;
@@ -234,8 +238,11 @@ impl FossilRepository {
         let pull = ["pull", "-R", FILE, "--once", &asked];
         let what = format!("fossil pull {url}");
         let run = self.run("pull", &pull, MAX_SAID);
-        let (exit, _) = self.whole.grow(&what, run).await?;
-        // Its code tells nothing: it is 0 if nobody answers too, of which it complains.
+        let (exit, said) = self.whole.grow(&what, run).await?;
+        // Its code tells nothing: it is 0 too if the server refuses, and if nobody answers, of which it complains.
+        if let Some(error) = refusal(&what, &said) {
+            return Err(error.into());
+        }
         if exit.success() && exit.stderr.trim().is_empty() {
             return Ok(());
         }
@@ -279,6 +286,20 @@ impl FossilRepository {
     fn failed(&self, what: &str, exit: &Exit) -> DirectError {
         failed(what, &self.whole.way, exit)
     }
+}
+
+/// What the server itself said against it, which fossil shows among what it has to tell, and no complaint of its own.
+fn refusal(what: &str, said: &[u8]) -> Option<DirectError> {
+    let said = String::from_utf8_lossy(said);
+    let mut lines = said.split(['\r', '\n']);
+    let why = lines.find_map(|line| line.strip_prefix("Error: "))?;
+    let text = format!("{what}: the server says: {why}");
+    if !RIGHTS.iter().any(|words| why.starts_with(words)) {
+        return Some(DirectError::new(ErrorKind::Unavailable, text));
+    }
+    Some(DirectError::new(ErrorKind::Unauthorized, text).hint(
+        "fossil repositories can be asked without a login alone: let its user nobody clone and read (g and o)",
+    ))
 }
 
 fn commit(revision: &str, hash: &str, time: OffsetDateTime) -> Commit {

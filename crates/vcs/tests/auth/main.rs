@@ -8,6 +8,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod fossil;
 mod ways_out;
 
 use std::fs;
