@@ -34,6 +34,8 @@ const MEANINGS: &[(&str, ErrorKind)] = &[
     ("the requested url returned error: 410", ErrorKind::NotFound),
     ("fatal: repository not found", ErrorKind::NotFound),
     ("error: repository not found.", ErrorKind::NotFound),
+    // Of Gitea and Forgejo over ssh.
+    ("error: cannot find repository:", ErrorKind::NotFound),
     (
         "fatal: does not appear to be a git repository",
         ErrorKind::NotFound,
@@ -43,6 +45,18 @@ const MEANINGS: &[(&str, ErrorKind)] = &[
     ("operation timed out", ErrorKind::Timeout),
     ("operation too slow", ErrorKind::Timeout),
     ("connection timed out", ErrorKind::Timeout),
+];
+
+/// Words of forges over ssh to one who may not see a repository, or asks for one that is not there: most do not tell
+/// these apart. No name has them, since names have no spaces.
+const DENIALS: &[&str] = &[
+    // Of GitLab, Bitbucket and Azure DevOps.
+    "or you don't have permission",
+    "or you do not have permission",
+    // Of gitolite, below the rule that denied it.
+    "(or you mis-spelled the reponame)",
+    // Of Gitea and Forgejo.
+    "is not authorized to read",
 ];
 
 /// What it means that something answers, and is no git.
@@ -61,12 +75,18 @@ const CERTIFICATES: [&str; 3] = [
 
 /// The error of a git that asked a repository and failed.
 pub(crate) fn failed(what: &str, way: &Way, exit: &Exit) -> DirectError {
-    // What the server itself says is no meaning.
+    // What the server itself says is no meaning, but for that it denies something: forges tell it that way.
     let mut ours = bare(&exit.stderr);
+    let denies = |line: &String| DENIALS.iter().any(|words| line.contains(words));
+    let denied = ours.iter().any(denies);
     ours.retain(|line| !line.starts_with("remote:"));
     let says = |words: &str| ours.iter().any(|line| line.contains(words));
     let meaning = MEANINGS.iter().find(|(words, _)| says(words));
-    let kind = meaning.map_or(ErrorKind::Unavailable, |(_, kind)| *kind);
+    let kind = match meaning {
+        Some((_, kind)) => *kind,
+        None if denied => ErrorKind::Unauthorized,
+        None => ErrorKind::Unavailable,
+    };
     let said = masked(&exit.said());
     let error = DirectError::new(kind, format!("{what}: {said}"));
     match kind {
@@ -230,6 +250,26 @@ mod tests {
             (
                 "ERROR: Repository not found.\nfatal: Could not read from remote repository.",
                 ErrorKind::NotFound,
+            ),
+            (
+                "error:\nerror: Cannot find repository: team/m\nerror:\n\
+                 fatal: Could not read from remote repository.",
+                ErrorKind::NotFound,
+            ),
+            (
+                "error:\nerror: User: 2:eve with Key: 2:k2 is not authorized to read team/m.\nerror:\n\
+                 fatal: Could not read from remote repository.",
+                ErrorKind::Unauthorized,
+            ),
+            (
+                "FATAL: R any m bob DENIED by fallthru\n(or you mis-spelled the reponame)\n\
+                 fatal: Could not read from remote repository.",
+                ErrorKind::Unauthorized,
+            ),
+            (
+                "remote: ERROR: The project you were looking for could not be found or you don't have permission \
+                 to view it.\nremote: \nfatal: Could not read from remote repository.",
+                ErrorKind::Unauthorized,
             ),
             // None of these says anything of what exists.
             ("sh: 1: ssh: not found", ErrorKind::Unavailable),
