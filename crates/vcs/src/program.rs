@@ -63,6 +63,15 @@ const MEANINGS: &[(&str, ErrorKind)] = &[
 /// Words about certificates that are not trusted, of Subversion and of Python.
 const UNTRUSTED: [&str; 2] = ["issuer is not trusted", "certificate verify failed"];
 
+/// What Subversion says of a certificate that has no name of its server, and what that often is.
+const OTHER_NAME: &str = "certificate issued for a different hostname";
+const NAMES_ALONE: &str = "svn finds names in certificates, and no IP addresses: give the repository's address with a name that \
+     the certificate has";
+/// What it says of one that is trusted and not fit.
+const UNFIT: &str = "and other reason(s)";
+const PURPOSE: &str = "the certificate is not one for servers, or its authority's not one for signing: look at their extendedKeyUsage, \
+     keyUsage and basicConstraints with openssl x509 -text";
+
 /// What a failure that may be the network's means. The exit code is the same for all, so the words are read.
 pub(crate) fn failed(what: &str, way: &Way, exit: &Exit) -> DirectError {
     let lines = bare(&exit.stderr);
@@ -90,6 +99,8 @@ pub(crate) fn failed(what: &str, way: &Way, exit: &Exit) -> DirectError {
         ErrorKind::Unavailable if UNTRUSTED.iter().any(|words| says(words)) => {
             error.hint(NOT_TRUSTED)
         }
+        ErrorKind::Unavailable if says(OTHER_NAME) => error.hint(NAMES_ALONE),
+        ErrorKind::Unavailable if says(UNFIT) => error.hint(PURPOSE),
         _ => error,
     }
 }
@@ -330,6 +341,32 @@ mod tests {
             Some(ErrorKind::Refused)
         );
         assert!(http_proxy("hg", &with("http.proxy", "")).unwrap().is_none());
+    }
+
+    #[test]
+    fn certificates_of_subversion_have_hints() {
+        let way = Way::default();
+        let hint = |why: &str| {
+            let stderr = format!(
+                "svn: E170013: Unable to connect to a repository at URL 'https://10.0.0.1/x'\n\
+                 svn: E230001: Server SSL certificate verification failed: {why}"
+            );
+            let exit = Exit {
+                code: Some(1),
+                stderr,
+                ..Exit::default()
+            };
+            let error = failed("x", &way, &exit);
+            assert_eq!(error.kind, ErrorKind::Unavailable);
+            error.hint.unwrap_or_default()
+        };
+        let not_trusted =
+            hint("certificate issued for a different hostname, issuer is not trusted");
+        assert_eq!(not_trusted, NOT_TRUSTED);
+        let other = hint("certificate issued for a different hostname");
+        assert!(other.contains("no IP addresses"), "{other}");
+        let unfit = hint("and other reason(s)");
+        assert!(unfit.contains("extendedKeyUsage"), "{unfit}");
     }
 
     #[test]
