@@ -68,13 +68,26 @@ impl Identity {
             pem.push(b'\n');
         }
         let [(cert, ..), (key, ..)] = &self.files;
-        reqwest::Identity::from_pem(&pem).map_err(|_| {
-            format!(
-                "{} and {} are not a PEM certificate and its key",
-                cert.display(),
-                key.display()
-            )
-        })
+        let (cert, key) = (cert.display(), key.display());
+        let identity = reqwest::Identity::from_pem(&pem)
+            .map_err(|_| format!("{cert} and {key} are not a PEM certificate and its key"))?;
+        // Else what is wrong with it would be told in words that are about the server's.
+        let alone = Client::builder().tls_certs_only([]).no_proxy();
+        match alone.identity(identity.clone()).build() {
+            Ok(_) => Ok(identity),
+            Err(error) => {
+                let why = match deepest(&error) {
+                    old if old.contains("UnsupportedCertVersion") => {
+                        "it is of X.509 version 1, as openssl signs without extensions, and 3 is needed"
+                            .to_owned()
+                    }
+                    why => why,
+                };
+                Err(format!(
+                    "the client certificate {cert} cannot be used with {key}: {why}"
+                ))
+            }
+        }
     }
 }
 
@@ -180,7 +193,7 @@ fn build(network: &NetworkSettings, key: &Key, lookup: Option<Lookup>) -> Result
         return Err(first);
     }
     // A machine without any system roots (a bare container) can still use http and the configured roots.
-    // What ends this one too, such as a client certificate of a version that is too old, lies not with them.
+    // What ends this one too lies not with them.
     let alone = builder(true)?.build().map_err(|error| deepest(&error))?;
     tracing::warn!(error = %first, "the system's certificates cannot be used");
     Ok(alone)

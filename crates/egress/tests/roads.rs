@@ -2,6 +2,8 @@
 
 mod common;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use common::http2::{Http2, No};
 use common::{Ca, Proxy, Server, get, internal, names, ok};
 use egress::credential::ClientCertificate;
@@ -109,7 +111,33 @@ async fn client_certificates_are_presented_and_renewed() {
         get(&bare, &url).await,
         "Connect: localhost: the server wants a client certificate"
     );
-    put(&ca.leaf(&["modgate, the gateway of the corp"]));
+    // One of another version, and one with another key.
+    let leaf = ca.leaf(&["modgate, the gateway of the corp"]);
+    let mut der = leaf.der.der().to_vec();
+    let version = [0xa0, 3, 2, 1, 2];
+    let at = der.windows(5).position(|at| at == version).unwrap();
+    der[at + 4] = 0;
+    let old = STANDARD.encode(der);
+    std::fs::write(
+        &cert,
+        format!("-----BEGIN CERTIFICATE-----\n{old}\n-----END CERTIFICATE-----\n"),
+    )
+    .unwrap();
+    std::fs::write(&key, &leaf.key).unwrap();
+    let unfit = format!(
+        "Connect: the client certificate {} cannot be used with {}: ",
+        cert.display(),
+        key.display()
+    );
+    let said = get(&egress, &url).await;
+    assert!(
+        said.starts_with(&unfit) && said.contains("X.509 version 1"),
+        "{said}"
+    );
+    std::fs::write(&cert, &ca.leaf(&["another"]).cert).unwrap();
+    let said = get(&egress, &url).await;
+    assert!(said.starts_with(&unfit), "{said}");
+    put(&leaf);
     assert_eq!(get(&egress, &url).await, "known");
     std::fs::remove_file(&key).unwrap();
     let gone = get(&egress, &url).await;

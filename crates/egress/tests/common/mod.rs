@@ -26,7 +26,7 @@ pub struct Ca {
 pub struct Leaf {
     pub cert: String,
     pub key: String,
-    der: rcgen::Certificate,
+    pub der: rcgen::Certificate,
     pair: rcgen::KeyPair,
 }
 
