@@ -20,8 +20,8 @@ pub enum InfoError {
     /// No JSON object.
     #[error("not the JSON that .info has{0}")]
     Json(String),
-    /// `Version` is missing or no canonical version of the module.
-    #[error("a Version that is missing or not canonical: {0:?}")]
+    /// `Version` is missing, not canonical, or of a major that the module cannot have.
+    #[error("a Version that is missing, not canonical, or of another major than the module: {0:?}")]
     Version(String),
     /// `Version` is another than was asked for.
     #[error("info for version {got} instead of the requested {asked}")]
