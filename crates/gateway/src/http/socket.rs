@@ -6,8 +6,8 @@
 //! What is announced is held until it is sent, so that no other bytes can come to lie at its addresses.
 //!
 //! A client on this machine, such as a balancer, receives pages sent so more slowly than copied ones: it copies them itself,
-//! and gives each back by itself. While there are few clients, files that are not very large are copied to one of these
-//! (docs/performance.md has the figures).
+//! and gives each back by itself. While there are few clients, files that are not very large are copied to one of these.
+//! And what a network needs, to be filled by paces and not at once, holds it up (docs/performance.md has the figures).
 
 use std::{
     collections::VecDeque,
@@ -23,7 +23,7 @@ use std::{
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use prometheus_client::metrics::gauge::Gauge;
-use rustix::{fs::sendfile, io::write};
+use rustix::{fs::sendfile, io::write, net::sockopt::set_tcp_congestion};
 use store::Block;
 use tokio::{io::Interest, net::TcpStream};
 use tokio_rustls::server::TlsStream;
@@ -36,6 +36,10 @@ const MOST_BLOCKS: usize = 32;
 /// Files up to this size are copied to a client on this machine, while no more than so many connections are open.
 const COPIED_BYTES: u64 = 4 << 20;
 const FEW: i64 = 64;
+
+/// A congestion control that every system has, and that sends as soon as there is room. Others, such as bbr, wait by timers
+/// between what they send.
+const UNPACED: &str = "reno";
 
 /// Open connections.
 type Open = Gauge<i64, AtomicI64>;
@@ -81,11 +85,17 @@ fn place(block: &Block, slice: &[u8]) -> Option<usize> {
     (!slice.is_empty() && from + slice.len() <= block.bytes.len()).then_some(from)
 }
 
+/// What is known of a client on this machine.
+#[derive(Debug)]
+pub(crate) struct Local {
+    open: Open,
+    unpaced: bool,
+}
+
 /// A client's connection.
 #[derive(Debug)]
 pub(crate) enum Socket {
-    /// With the open connections, for a client on this machine.
-    Plain(TokioIo<TcpStream>, Option<Open>),
+    Plain(TokioIo<TcpStream>, Option<Local>),
     Tls(Box<TokioIo<TlsStream<TcpStream>>>),
 }
 
@@ -93,7 +103,11 @@ impl Socket {
     /// A plain connection, which can send files. A client on this machine comes `with` the open connections.
     pub(crate) fn plain(stream: TcpStream, announced: &Announced, with: Option<Open>) -> Self {
         announced.allow();
-        Self::Plain(TokioIo::new(stream), with)
+        let local = with.map(|open| Local {
+            open,
+            unpaced: false,
+        });
+        Self::Plain(TokioIo::new(stream), local)
     }
 
     /// A connection with TLS.
@@ -130,8 +144,8 @@ impl Socket {
         slices: &[io::IoSlice<'_>],
         announced: &Announced,
     ) -> Poll<io::Result<usize>> {
-        let (io, with) = match self {
-            Self::Plain(io, with) => (io, with),
+        let (io, local) = match self {
+            Self::Plain(io, local) => (io, local.as_mut()),
             Self::Tls(io) => return Pin::new(io.as_mut()).poll_write_vectored(cx, slices),
         };
         let mut blocks = announced.blocks();
@@ -146,8 +160,7 @@ impl Socket {
                 Pin::new(io).poll_write_vectored(cx, slices)
             }
             Some((0, at, from)) => {
-                let few = with.as_ref().is_some_and(|open| open.get() <= FEW);
-                let sent = poll_send(io.inner(), cx, &blocks[at], from, slices[0].len(), few);
+                let sent = poll_send(io.inner(), cx, &blocks[at], from, slices[0].len(), local);
                 let sent = ready!(sent)?;
                 if from + sent == blocks[at].bytes.len() {
                     blocks.remove(at);
@@ -183,19 +196,29 @@ impl Socket {
     }
 }
 
-/// Sends up to `len` bytes of `block` from `from`, out of its file; of one that is not very large from the mapping, if `few`.
+/// Sends up to `len` bytes of `block` from `from`, out of its file; of one that is not very large from the mapping, to one of
+/// few clients on this machine.
 fn poll_send(
     stream: &TcpStream,
     cx: &mut Context<'_>,
     block: &Block,
     from: usize,
     len: usize,
-    few: bool,
+    local: Option<&mut Local>,
 ) -> Poll<io::Result<usize>> {
     let Some((file, offset)) = &block.file else {
         return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
     };
     let begin = offset + from as u64;
+    let few = local.as_ref().is_some_and(|local| local.open.get() <= FEW);
+    if let Some(local) = local
+        && begin >= COPIED_BYTES
+        && !local.unpaced
+    {
+        local.unpaced = true;
+        // If the system does not let us, it goes on at its own pace.
+        _ = set_tcp_congestion(stream, UNPACED);
+    }
     let copied = few && {
         let size = file.metadata()?.len();
         // Beyond the end of a file that somebody cut short a mapping has zeros, up to the end of the page.
@@ -231,6 +254,7 @@ mod tests {
     };
 
     use bytes::Bytes;
+    use rustix::net::sockopt::tcp_congestion;
     use tokio::{
         io::AsyncReadExt as _,
         net::{TcpListener, TcpStream},
@@ -251,6 +275,43 @@ mod tests {
         assert!(is_sent_from_its_file(COPIED_BYTES, Some(open.clone())).await);
         open.inc();
         assert!(is_sent_from_its_file(1000, Some(open)).await);
+    }
+
+    #[tokio::test]
+    async fn very_large_files_are_not_paced_on_this_machine() {
+        for (offset, local, unpaced) in [
+            (COPIED_BYTES, true, true),
+            (COPIED_BYTES - 1, true, false),
+            (COPIED_BYTES, false, false),
+        ] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let client = TcpStream::connect(listener.local_addr().unwrap()).await;
+            let (server, _) = listener.accept().await.unwrap();
+            let own = tcp_congestion(&server).unwrap();
+            let file = tempfile::tempfile().unwrap();
+            file.set_len(offset + LEAST_BYTES as u64).unwrap();
+            let block = Block {
+                bytes: Bytes::from(vec![0; LEAST_BYTES]),
+                file: Some((Arc::new(file), offset)),
+            };
+            let announced = Announced::default();
+            let mut socket = Socket::plain(server, &announced, local.then(Open::default));
+            announced.push(&block);
+            let slices = [io::IoSlice::new(&block.bytes)];
+            let sent =
+                std::future::poll_fn(|cx| socket.poll_write_vectored(cx, &slices, &announced));
+            sent.await.unwrap();
+            let Socket::Plain(io, _) = &socket else {
+                unreachable!();
+            };
+            let now = tcp_congestion(io.inner()).unwrap();
+            assert_eq!(
+                now,
+                if unpaced { UNPACED } else { &own },
+                "{offset} {local}"
+            );
+            drop(client);
+        }
     }
 
     #[tokio::test]
