@@ -45,7 +45,16 @@ impl Gateway {
             What::Latest | What::Query(_) => {
                 let info = Info::parse(raw, &wanted.module).ok()?;
                 let retired = self.tombstones.find(&wanted.module, &info.version);
-                retired.is_none().then(|| Bytes::copy_from_slice(raw))
+                if retired.is_some() {
+                    return None;
+                }
+                // A version is of one commit, though its tag was moved since.
+                let kept = (matches!(wanted.what, What::Latest) && !info.version.is_pseudo())
+                    .then(|| self.kept_info(&wanted.module, &info.version));
+                Some(
+                    kept.flatten()
+                        .unwrap_or_else(|| Bytes::copy_from_slice(raw)),
+                )
             }
         }
     }
@@ -143,16 +152,21 @@ impl Gateway {
             .rev()
             .chain(before.into_iter().rev())
             .chain(pseudo);
-        best_first.into_iter().find_map(|version| {
-            let artifact = Artifact {
-                module: module.clone(),
-                version: version.clone(),
-                part: Part::Info,
-            };
-            let key = artifact.key().ok()?;
-            let info = self.store.read_small(&key, info::MAX_BYTES as u64).ok()??;
-            Some(Bytes::from(info))
-        })
+        best_first
+            .into_iter()
+            .find_map(|version| self.kept_info(module, version))
+    }
+
+    /// The kept `.info` of a version. Reads the disk.
+    fn kept_info(&self, module: &ModulePath, version: &Version) -> Option<Bytes> {
+        let artifact = Artifact {
+            module: module.clone(),
+            version: version.clone(),
+            part: Part::Info,
+        };
+        let key = artifact.key().ok()?;
+        let info = self.store.read_small(&key, info::MAX_BYTES as u64).ok()??;
+        Some(Bytes::from(info))
     }
 
     /// Versions of which something is kept. Reads the disk.

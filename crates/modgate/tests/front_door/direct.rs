@@ -117,6 +117,7 @@ async fn what_was_served_once_stays_whatever_happens_to_the_repository() {
         let path = format!("/corp.test/lib/@v/v1.0.0.{part}");
         assert_eq!(gate.get(&path).await.status, 200);
     }
+    let info = gate.get("/corp.test/lib/@v/v1.0.0.info").await;
 
     // Its tag is moved by force.
     let mut moved = history();
@@ -133,6 +134,8 @@ async fn what_was_served_once_stays_whatever_happens_to_the_repository() {
     forge.add("lib", &moved);
     assert_eq!(gate.get("/corp.test/lib/@v/list").await.text(), "v1.0.0\n");
     assert_eq!(gate.get(ZIP).await.body, first.body);
+    // A version is of one commit, whoever names it.
+    assert_eq!(gate.get("/corp.test/lib/@latest").await.text(), info.text());
     let moved = gate
         .metric("modgate_incidents_total{result=\"moved_tag\"")
         .await;
