@@ -1,7 +1,8 @@
 //! The body of an answer, as it comes.
 
-use std::fmt;
+use std::error::Error as _;
 use std::time::{Duration, Instant};
+use std::{fmt, io, iter};
 
 use bytes::{Bytes, BytesMut};
 
@@ -91,8 +92,12 @@ impl Body {
                 Some(length) if self.seen < length => Err(self.short(length)),
                 _ => Ok(()),
             },
-            Ok(Err(_)) => Err(match self.length {
+            Ok(Err(error)) => Err(match self.length {
                 Some(length) => self.short(length),
+                None if is_garbled(&error) => BodyError::Broken(format!(
+                    "what came after {} bytes cannot be decoded",
+                    self.seen
+                )),
                 None => {
                     BodyError::Broken(format!("the connection was lost after {} bytes", self.seen))
                 }
@@ -140,6 +145,15 @@ impl Body {
     fn short(&self, length: u64) -> BodyError {
         BodyError::Broken(format!("{} of {length} bytes came", self.seen))
     }
+}
+
+/// Whether what came is not of the form that its head says.
+fn is_garbled(error: &reqwest::Error) -> bool {
+    let mut causes = iter::successors(error.source(), |&cause| cause.source());
+    causes.any(|cause| {
+        let cause = cause.downcast_ref::<io::Error>();
+        cause.is_some_and(|cause| cause.kind() == io::ErrorKind::InvalidData)
+    })
 }
 
 impl fmt::Debug for Body {

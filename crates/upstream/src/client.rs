@@ -100,7 +100,8 @@ pub(crate) struct Sent {
     pub(crate) elsewhere: Option<String>,
 }
 
-/// The coding of an answer, such as `gzip`, if it has one: its bytes are not those of the file then.
+/// The coding of an answer, such as `br`, if it has one: its bytes are not those of the file then. One of `gzip` is not asked
+/// for either, but undone on the way as the go command does, and not seen here.
 pub(crate) fn coding(response: &Response) -> Option<String> {
     let coding = response.headers().get(CONTENT_ENCODING)?.as_bytes();
     let plain = coding.is_empty() || coding.eq_ignore_ascii_case(IDENTITY.as_bytes());
@@ -177,7 +178,7 @@ pub(crate) async fn get_path(
                 .await
                 .map_err(astray)?
         };
-        // Bytes are passed on as they come, so they must be the file's own.
+        // Bytes are passed on as they come, so they should be the file's own.
         let mut request = client.get(url.clone()).header(ACCEPT_ENCODING, IDENTITY);
         if let Some((name, value)) = granted.and_then(Grant::header)
             && !(own && name == AUTHORIZATION)

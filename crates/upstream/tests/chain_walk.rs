@@ -302,17 +302,6 @@ async fn faults_of_a_single_upstream() {
     let got = line(&upstreams(quick()), &stall.url()).await;
     assert_eq!(got, "body: the body stalled for 0.3 s");
 
-    let coded = Server::always(Reply::Coded("gzip"));
-    let got = line(&upstreams(quick()), &coded.url()).await;
-    assert_eq!(
-        got,
-        "Content: answered in the coding `gzip`, which was not asked for"
-    );
-    let head = coded.heads.lock().unwrap()[0].to_ascii_lowercase();
-    assert!(head.contains("accept-encoding: identity"), "{head}");
-    let plain = Server::always(Reply::Coded("Identity"));
-    assert_eq!(line(&upstreams(quick()), &plain.url()).await, "file");
-
     let reset = Server::always(Reply::Reset);
     let got = line(&upstreams(quick()), &reset.url()).await;
     assert_eq!(got, "Connect: connection reset before an answer");
@@ -405,20 +394,6 @@ async fn concurrency_is_limited_and_a_body_holds_its_place() {
     assert_eq!(got, "Overloaded: all 1 places for requests to it are taken");
     drop(held);
     assert_eq!(line(&u, &server.url()).await, "file");
-}
-
-#[tokio::test]
-async fn bodies_are_limited() {
-    let server = Server::always(Reply::Ok("0123456789"));
-    let u = upstreams(quick());
-    let fetched = u
-        .fetch(&server.url().parse().unwrap(), &ask())
-        .await
-        .unwrap();
-    assert_eq!(fetched.length, Some(10));
-    let e = fetched.body.into_bytes(9).await.unwrap_err();
-    assert_eq!(e, upstream::BodyError::TooLarge(9));
-    assert!(get(&u, &server.url()).await.unwrap().is_ok());
 }
 
 /// A loser of a hedge tells of its upstream all the same: it is dead, and the next request does not wait for it.

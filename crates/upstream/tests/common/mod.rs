@@ -18,8 +18,8 @@ use upstream::{Ask, BodyError, Failure, NetworkSettings, UpstreamSettings, Upstr
 pub enum Reply {
     /// 200 with this body.
     Ok(&'static str),
-    /// 200 with a body in this coding.
-    Coded(&'static str),
+    /// 200 with this coding and body.
+    Coded(&'static str, &'static [u8]),
     /// The same after a while.
     Slow(Duration, &'static str),
     /// A status with a short body.
@@ -142,9 +142,14 @@ async fn answer(mut stream: TcpStream, reply: Reply) {
             ok(body)
         }
         Reply::Ok(body) => ok(body),
-        Reply::Coded(coding) => format!(
-            "HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\nContent-Length: 4\r\nConnection: close\r\n\r\nfile"
-        ),
+        Reply::Coded(coding, body) => {
+            let length = body.len();
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+            );
+            let _ = stream.write_all(&[head.as_bytes(), body].concat()).await;
+            return;
+        }
         Reply::Status(n) => {
             format!("HTTP/1.1 {n} X\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
         }
