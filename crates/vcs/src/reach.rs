@@ -4,19 +4,21 @@
 //! gets the checked addresses with the URL, and ssh one of them in place of the name. The others (hg, svn, bzr, fossil)
 //! cannot be told, and follow redirects too: over http these go by a [`Relay`] of ours that checks each connection.
 
+mod certificates;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use egress::credential::SshKey;
 use egress::{Ask, Egress, Grant, Hidden};
 use reqwest::Url;
-use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex, OnceCell};
 
+use self::certificates::Certificates;
 use crate::discover::page::from_egress;
 use crate::discover::{Kind, Root};
 use crate::relay::{Relay, Rights};
@@ -27,22 +29,8 @@ const WITHIN: Duration = Duration::from_secs(20);
 /// Longest wait for one of several addresses to take a connection, and how many are tried.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const MAX_ADDRESSES: usize = 8;
-/// How long a file of certificates is left for those who may still read it.
-const CERTIFICATES_LIFE: Duration = Duration::from_hours(24);
 /// Longest wait of ssh for a connection, in seconds.
 const SSH_CONNECT_SECONDS: u32 = 20;
-
-/// How the names of files of certificates begin.
-const CERTIFICATES: &str = "certificates-";
-
-/// Where systems keep the certificates that they trust, in one file.
-const SYSTEM_CERTIFICATES: [&str; 5] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
 
 /// The way out for child processes. Asked before each use of the network; cheap to clone.
 #[derive(Clone)]
@@ -50,7 +38,7 @@ pub(crate) struct Reach {
     egress: Egress,
     folder: PathBuf,
     /// The certificates for children as they were written, to see that they still are what they were.
-    certificates: Arc<Mutex<Option<Written>>>,
+    certificates: Arc<Mutex<Option<Certificates>>>,
     /// The proxy for programs that check nothing, once started.
     relay: Arc<OnceCell<Relay>>,
 }
@@ -258,7 +246,7 @@ impl Reach {
         // The folder is one that an administrator may empty, or a disk damage, at any time.
         let written = tokio::task::spawn_blocking(move || match known {
             Some(known) if known.is_unchanged() => Ok(known),
-            _ => write_certificates(&folder, &pem, only),
+            _ => Certificates::write(&folder, &pem, only),
         });
         let failed = |error: String| DirectError {
             kind: ErrorKind::Disk,
@@ -425,68 +413,6 @@ fn refused(text: String) -> DirectError {
         text,
         hint: None,
     }
-}
-
-/// Writes the configured certificates, after the system's unless they are to count alone.
-fn write_certificates(folder: &Path, pem: &[u8], only: bool) -> std::io::Result<Written> {
-    std::fs::create_dir_all(folder.join("no-certificates"))?;
-    let mut all = Vec::new();
-    if !only {
-        let own = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
-        let mut files = own
-            .into_iter()
-            .chain(SYSTEM_CERTIFICATES.map(PathBuf::from));
-        let system = files.find_map(|file| std::fs::read(file).ok());
-        all = system.unwrap_or_default();
-        all.push(b'\n');
-    }
-    all.extend_from_slice(pem);
-    // Named by what is in it: a program that began before the configuration changed reads on what it was told.
-    let name = format!("{CERTIFICATES}{}", hex::encode(&Sha256::digest(&all)[..8]));
-    let (path, fresh) = (
-        folder.join(format!("{name}.pem")),
-        folder.join(format!("{name}.new")),
-    );
-    std::fs::write(&fresh, all)?;
-    std::fs::rename(&fresh, &path)?;
-    forget_certificates(folder)?;
-    let state = state(&path)?;
-    Ok(Written { path, state })
-}
-
-/// Removes files of certificates that nobody can be reading any more. One that is still in use is written again.
-fn forget_certificates(folder: &Path) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)?.flatten() {
-        let ours = entry
-            .file_name()
-            .to_string_lossy()
-            .starts_with(CERTIFICATES);
-        let age = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
-        if ours && age().is_some_and(|age| age > CERTIFICATES_LIFE) {
-            // Somebody else may be removing it.
-            let _ = std::fs::remove_file(entry.path());
-        }
-    }
-    Ok(())
-}
-
-/// A file, and how it was when it was written.
-#[derive(Debug, Clone)]
-struct Written {
-    path: PathBuf,
-    state: (u64, SystemTime),
-}
-
-impl Written {
-    fn is_unchanged(&self) -> bool {
-        state(&self.path).is_ok_and(|state| state == self.state)
-    }
-}
-
-/// A file's length in bytes and the time of its last change.
-fn state(path: &Path) -> std::io::Result<(u64, SystemTime)> {
-    let data = std::fs::metadata(path)?;
-    Ok((data.len(), data.modified()?))
 }
 
 impl fmt::Debug for Reach {
