@@ -8,6 +8,8 @@ const READ_ONLY: &str = "a standby is, and so is one that its host stopped: noth
      records.url leads to one that takes writes";
 const POOLED: &str = "between here and the database is a pooler that gives each transaction another connection: it has \
      to pool by session (pgbouncer: `pool_mode = session`), or records.url has to lead past it";
+const NO_CONNECTION: &str = "the database cannot be reached, takes no more connections (`max_connections`, a limit of the \
+     user's), or all that this process may have are in use";
 const NO_RIGHTS: &str = "the user of records.url must be allowed to make tables in its schema (`GRANT CREATE ON SCHEMA \
      public TO …`, or be the owner of the database), and own those that are there";
 const NOT_WRITABLE: &str = "it and its folder must be writable, also to read it: look for a mount that is \
@@ -80,7 +82,8 @@ impl RecordsError {
         let text = match error {
             // Could repeat a part of the address.
             sqlx::Error::Configuration(_) => "the settings of the connection are wrong".to_owned(),
-            sqlx::Error::PoolTimedOut => "no connection in time".to_owned(),
+            sqlx::Error::PoolTimedOut => format!("no connection in time: {NO_CONNECTION}"),
+            sqlx::Error::Database(error) => said(error.as_ref()),
             error => error.to_string(),
         };
         let code = match error {
@@ -122,6 +125,19 @@ impl RecordsError {
     }
 }
 
+/// What the database says. PostgreSQL's own name for it can be looked up; the line of its source that it adds cannot.
+fn said(error: &dyn sqlx::error::DatabaseError) -> String {
+    match error.code() {
+        Some(code) if is_sqlstate(&code) => format!("{} (SQLSTATE {code})", error.message()),
+        _ => error.to_string(),
+    }
+}
+
+/// Whether it is a code of PostgreSQL: five characters, of which two are the class.
+fn is_sqlstate(code: &str) -> bool {
+    code.len() == 5
+}
+
 fn kind(error: &sqlx::Error) -> RecordsErrorKind {
     use RecordsErrorKind::{Corrupt, Full, Other, Refused, Timeout, Unavailable};
     match error {
@@ -134,8 +150,7 @@ fn kind(error: &sqlx::Error) -> RecordsErrorKind {
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Corrupt,
         sqlx::Error::Database(error) => match error.code().as_deref() {
             None => Other,
-            // PostgreSQL: five characters, of which two are the class.
-            Some(code) if code.len() == 5 => match code {
+            Some(code) if is_sqlstate(code) => match code {
                 "53100" => Full,
                 "57014" | "55P03" | "25P03" => Timeout,
                 _ => match &code[..2] {

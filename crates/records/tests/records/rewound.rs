@@ -87,4 +87,8 @@ async fn a_read_only_database_is_not_well() {
     let records = Records::open(&database.settings).await.unwrap();
     let error = records.probe().await.unwrap_err();
     assert!(error.to_string().contains("read-only"), "{error}");
+    // By its own name, and without a line of its source.
+    let error = records.announce(ChangeKind::Forget, "key").await;
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("(SQLSTATE 25006); a standby is"), "{error}");
 }
