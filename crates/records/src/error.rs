@@ -10,6 +10,8 @@ const POOLED: &str = "between here and the database is a pooler that gives each 
      to pool by session (pgbouncer: `pool_mode = session`), or records.url has to lead past it";
 const NO_CONNECTION: &str = "the database cannot be reached, takes no more connections (`max_connections`, a limit of the \
      user's), or all that this process may have are in use";
+const NOT_TRUSTED: &str = "who signed its certificate is not known here: name that in `network.ca_file`, or in records.url by \
+     `sslrootcert=FILE`";
 const NO_RIGHTS: &str = "the user of records.url must be allowed to make tables in its schema (`GRANT CREATE ON SCHEMA \
      public TO …`, or be the owner of the database), and own those that are there";
 const NOT_WRITABLE: &str = "it and its folder must be writable, also to read it: look for a mount that is \
@@ -84,7 +86,14 @@ impl RecordsError {
             sqlx::Error::Configuration(_) => "the settings of the connection are wrong".to_owned(),
             sqlx::Error::PoolTimedOut => format!("no connection in time: {NO_CONNECTION}"),
             sqlx::Error::Database(error) => said(error.as_ref()),
-            error => error.to_string(),
+            error => {
+                let text = error.to_string();
+                if text.contains("UnknownIssuer") {
+                    format!("{text}; {NOT_TRUSTED}")
+                } else {
+                    text
+                }
+            }
         };
         let code = match error {
             sqlx::Error::Database(error) => error.code(),

@@ -1,6 +1,6 @@
 //! Which database, and how patient with it.
 
-use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{env, fmt, fs::File, path::PathBuf, str::FromStr, time::Duration};
 
 use sqlx::postgres::PgConnectOptions;
 
@@ -41,6 +41,8 @@ impl RecordsSettings {
 pub struct PostgresUrl {
     options: Box<PgConnectOptions>,
     shown: String,
+    /// Whether it says itself whose certificates are trusted.
+    names_authority: bool,
     /// What must never be in a text that leaves this crate.
     secrets: Vec<String>,
 }
@@ -64,6 +66,23 @@ impl FromStr for PostgresUrl {
         let options = PgConnectOptions::from_str(url)
             .map_err(|_| refused("it is not postgres://USER:PASSWORD@HOST:PORT/DATABASE"))?;
         let authority = rest.split(['/', '?']).next().unwrap_or_default();
+        let parameters: Vec<(&str, String)> = rest
+            .split_once('?')
+            .map_or("", |(_, query)| query)
+            .split('&')
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(name, value)| (name, percent_decoded(value).unwrap_or(value.to_owned())))
+            .collect();
+        // What the driver says of one of these has no name.
+        for (name, path) in &parameters {
+            if matches!(*name, "sslrootcert" | "sslcert" | "sslkey")
+                && let Err(error) = File::open(path)
+            {
+                return Err(refused(&format!("{name}: {path}: {error}")));
+            }
+        }
+        let names_authority = parameters.iter().any(|(name, _)| *name == "sslrootcert");
+        let names_authority = names_authority || env::var_os("PGSSLROOTCERT").is_some();
         let mut secrets = Vec::new();
         if let Some((_, password)) = authority
             .rsplit_once('@')
@@ -94,12 +113,22 @@ impl FromStr for PostgresUrl {
         Ok(Self {
             options: Box::new(options),
             shown,
+            names_authority,
             secrets,
         })
     }
 }
 
 impl PostgresUrl {
+    /// The same with certificates (PEM) that are trusted too, unless it names others itself.
+    #[must_use]
+    pub fn trusting(mut self, pem: Vec<u8>) -> Self {
+        if !self.names_authority {
+            *self.options = self.options().ssl_root_cert_from_pem(pem);
+        }
+        self
+    }
+
     pub(crate) fn options(&self) -> PgConnectOptions {
         PgConnectOptions::clone(&self.options)
     }
@@ -174,6 +203,26 @@ mod tests {
         let url: PostgresUrl = "postgres://m@db.example/modules".parse().unwrap();
         let options = format!("{:?}", url.options());
         assert!(options.contains("extra_float_digits: None"), "{options}");
+    }
+
+    #[test]
+    fn who_signs_certificates_is_named_once() {
+        let url = "postgres://m@db.example/m?sslmode=verify-full";
+        let trusts = |url: &str| {
+            let url: PostgresUrl = url.parse().unwrap();
+            let options = url.trusting(b"configured".to_vec()).options();
+            format!("{options:?}").contains(&format!("{:?}", b"configured"))
+        };
+        assert!(trusts(url));
+        let own = tempfile::NamedTempFile::new().unwrap();
+        let own = own.path().display();
+        assert!(!trusts(&format!("{url}&sslrootcert={own}")));
+        let gone = format!("{url}&sslrootcert=%2Fno%2Fsuch.pem");
+        let error = gone.parse::<PostgresUrl>().unwrap_err().to_string();
+        assert!(
+            error.contains("sslrootcert: /no/such.pem: No such file"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -34,7 +34,11 @@ pub fn records(config: &Config) -> Result<RecordsSettings, String> {
                 .expose()
                 .parse()
                 .map_err(|error: RecordsError| error.to_string())?;
-            Ok(RecordsSettings::postgres(url))
+            let ca = config.network.ca.as_ref();
+            Ok(RecordsSettings::postgres(match ca {
+                Some(ca) => url.trusting(ca.pem.clone()),
+                None => url,
+            }))
         }
     }
 }
