@@ -304,7 +304,11 @@ impl Gateway {
             };
             if lease.is_none() {
                 let left = end.saturating_duration_since(Instant::now());
-                if left.is_zero() || leases.wait(key.as_str(), left).await.is_err() {
+                if left.is_zero() {
+                    return Turn::Ours(None);
+                }
+                if let Err(error) = leases.wait(key.as_str(), left).await {
+                    tracing::warn!(%key, %error, "fetched without a lease");
                     return Turn::Ours(None);
                 }
             }

@@ -24,6 +24,7 @@ use tracing::log::LevelFilter;
 
 use crate::{
     error::{RecordsError, RecordsErrorKind},
+    losses::Losses,
     reserve, schema,
     settings::{PostgresUrl, RecordsSettings},
     silence::Silence,
@@ -36,7 +37,7 @@ const SQLITE_BUSY: Duration = Duration::from_secs(5);
 const SQLITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The connection that reads is closed when it was not used for so long.
 const SQLITE_IDLE: Duration = Duration::from_secs(30);
-/// A connection that rested for so long is asked whether it lives before it is used.
+/// A connection that rested for so long is asked whether it lives before it is used; and each that rested when another was lost.
 const POSTGRES_RESTED: Duration = Duration::from_secs(1);
 /// What a replica that stands still in the middle of a transaction may cost the others; and a statement at all.
 const POSTGRES_SESSION: &str =
@@ -68,6 +69,7 @@ pub(crate) enum Db {
         pool: PgPool,
         timeout: Duration,
         silence: Arc<Silence>,
+        losses: Arc<Losses>,
     },
 }
 
@@ -221,6 +223,7 @@ impl Db {
                 pool,
                 timeout,
                 silence,
+                losses,
                 ..
             } => {
                 if silence.lasts() {
@@ -231,6 +234,10 @@ impl Db {
                 match &done {
                     Err(error) if error.kind == RecordsErrorKind::Timeout => {
                         silence.begin(answered, pool, *timeout);
+                    }
+                    Err(error) if error.kind == RecordsErrorKind::Unavailable => {
+                        losses.note();
+                        silence.end();
                     }
                     _ => silence.end(),
                 }
@@ -428,14 +435,17 @@ async fn open_postgres(
         .application_name("modgate")
         .log_statements(LevelFilter::Off)
         .log_slow_statements(LevelFilter::Off, Duration::ZERO);
+    let losses = Arc::new(Losses::default());
+    let doubts = Arc::clone(&losses);
     let pool = PgPoolOptions::new()
         .max_connections(max_connections.max(2))
         .acquire_timeout(limit)
         .acquire_slow_level(LevelFilter::Off)
         .test_before_acquire(false)
-        .before_acquire(|connection, meta| {
+        .before_acquire(move |connection, meta| {
+            let doubted = meta.idle_for > POSTGRES_RESTED || doubts.since(meta.idle_for);
             Box::pin(async move {
-                if meta.idle_for > POSTGRES_RESTED {
+                if doubted {
                     let alive = sqlx::Connection::ping(connection);
                     return Ok(matches!(timeout(POSTGRES_RESTED, alive).await, Ok(Ok(()))));
                 }
@@ -454,6 +464,7 @@ async fn open_postgres(
         pool: pool.clone(),
         timeout: limit,
         silence: Arc::default(),
+        losses,
     };
     // Known at once, with its reason: a pool would try until its time is over and then only say that it was.
     let connected = db.within(limit, "connecting", pool.acquire()).await;

@@ -32,7 +32,8 @@ pub struct LeaseRow {
     pub token: i64,
 }
 
-/// Runs `$body` on a connection to PostgreSQL, without a transaction around it.
+/// Runs `$body` on a connection to PostgreSQL, without a transaction around it. Once more if that connection was lost: its server
+/// or a pooler in between may have ended it while nobody asked, and be there.
 macro_rules! on_postgres {
     ($records:expr, $conn:ident => $body:expr) => {{
         let db = &*$records.db;
@@ -40,14 +41,19 @@ macro_rules! on_postgres {
             let text = "only PostgreSQL has leases".to_owned();
             return Err(RecordsError::new(RecordsErrorKind::Refused, DOING, text));
         };
-        db.limited(DOING, async {
-            let mut lent = Lent::new(pool.acquire().await?);
-            let $conn = lent.connection();
-            let done = $body;
-            lent.give_back();
-            Ok(done)
-        })
-        .await
+        let ask = || {
+            db.limited(DOING, async {
+                let mut lent = Lent::new(pool.acquire().await?);
+                let $conn = lent.connection();
+                let done = $body;
+                lent.give_back();
+                Ok(done)
+            })
+        };
+        match ask().await {
+            Err(error) if error.kind == RecordsErrorKind::Unavailable => ask().await,
+            done => done,
+        }
     }};
 }
 

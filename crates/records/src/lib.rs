@@ -13,6 +13,7 @@ mod error;
 mod facts;
 mod heads;
 mod leases;
+mod losses;
 mod objects;
 mod removals;
 mod reserve;

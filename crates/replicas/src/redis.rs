@@ -31,6 +31,7 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then
     redis.call('PUBLISH', ARGV[2], ARGV[3])
 end
 return 0";
+const LEFT: &str = "return redis.call('PTTL', KEYS[1])";
 
 /// What changed stands in a stream for those who do not hear of it: a connection may be silent and not broken.
 const TELL: &str = r"
@@ -245,6 +246,7 @@ pub(crate) struct RedisLeases {
     take: Script,
     renew: Script,
     release: Script,
+    left: Script,
 }
 
 /// The channel on which the end of a lease is told.
@@ -260,6 +262,7 @@ impl RedisLeases {
             take: Script::new(TAKE),
             renew: Script::new(RENEW),
             release: Script::new(RELEASE),
+            left: Script::new(LEFT),
         }
     }
 
@@ -313,10 +316,10 @@ impl RedisLeases {
     }
 
     pub(crate) async fn left(&self, key: &str) -> Result<Option<Duration>, ReplicasError> {
-        let mut manager = self.connection.manager().await?;
-        let left = redis::cmd("PTTL").arg(self.key(key)).to_owned();
-        let left = left.query_async(&mut manager);
-        let left: i64 = self.connection.within(left).await?;
+        let left: i64 = self
+            .connection
+            .run(&self.left, &[&self.key(key)], &[])
+            .await?;
         Ok(u64::try_from(left).ok().map(Duration::from_millis))
     }
 }

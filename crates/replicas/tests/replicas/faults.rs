@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
+use replicas::Waited;
 use tokio::time::timeout;
 
 use super::{SOON, Service, World};
@@ -58,6 +60,28 @@ pub(crate) async fn a_lease_is_lost_with_its_service_and_can_be_had_again(mut wo
         }
     };
     timeout(SOON, again).await.unwrap().release().await;
+}
+
+/// A server that is started again, or what is in between, ends connections that nobody uses just then.
+pub(crate) async fn a_connection_that_is_lost_costs_no_lease(mut world: World) {
+    const AT_ONCE: usize = 3;
+    let short = Duration::from_millis(300);
+    let (one, other) = (world.join().await, world.join().await);
+    let held = one.replicas.leases.acquire("go/x", SOON).await;
+    let held = held.unwrap().unwrap();
+    let leases = &other.replicas.leases;
+    let wait = || join_all((0..AT_ONCE).map(|_| leases.wait("go/x", short)));
+    wait().await;
+    world.cut().await;
+    for waited in wait().await {
+        assert_eq!(waited.unwrap(), Waited::StillHeld);
+    }
+    world.cut().await;
+    let keys: Vec<_> = (0..AT_ONCE).map(|key| format!("go/{key}")).collect();
+    for lease in join_all(keys.iter().map(|key| leases.acquire(key, SOON))).await {
+        lease.unwrap().unwrap().release().await;
+    }
+    held.release().await;
 }
 
 /// It says of each object that it is not there; but nobody gave his lease back.

@@ -100,6 +100,27 @@ impl World {
         Replica { records, replicas }
     }
 
+    /// Ends all connections to the service, which goes on.
+    async fn cut(&self) {
+        match &self.service {
+            Service::Postgres(service) => {
+                let others = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity \
+                     WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+                service.run_sql(&[others]).await;
+            }
+            Service::Redis(service) => {
+                let client = redis::Client::open(service.url()).unwrap();
+                let mut own = client.get_multiplexed_async_connection().await.unwrap();
+                for kind in ["normal", "pubsub"] {
+                    let mut kill = redis::cmd("CLIENT");
+                    kill.arg(&["KILL", "TYPE", kind]);
+                    let _: i64 = kill.query_async(&mut own).await.unwrap();
+                }
+            }
+            Service::Storage(_) | Service::Cloud(_) => unreachable!("requests stand alone"),
+        }
+    }
+
     fn pause(&self) {
         match &self.service {
             Service::Postgres(service) => service.pause(),
@@ -202,6 +223,21 @@ all! {
     faults::a_lease_is_lost_with_its_service_and_can_be_had_again
     announcements::a_change_reaches_the_others_within_two_seconds
     announcements::telling_goes_on_after_the_service_was_gone
+}
+
+/// Over the services to which connections stay open.
+mod connected {
+    use crate::{World, faults::a_connection_that_is_lost_costs_no_lease};
+
+    #[tokio::test]
+    async fn to_postgres() {
+        a_connection_that_is_lost_costs_no_lease(World::postgres().await).await;
+    }
+
+    #[tokio::test]
+    async fn to_redis() {
+        a_connection_that_is_lost_costs_no_lease(World::redis().await).await;
+    }
 }
 
 /// The same over the services that are no records.
