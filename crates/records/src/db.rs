@@ -160,8 +160,12 @@ impl Records {
             let read_only: String = sqlx::query_scalar("SHOW transaction_read_only")
                 .fetch_one(lent.connection())
                 .await?;
-            lent.give_back();
-            Ok(read_only == "on")
+            let read_only = read_only == "on";
+            // A session stays as it began, also when the database takes writes again.
+            if !read_only {
+                lent.give_back();
+            }
+            Ok(read_only)
         };
         if self.db.limited(DOING, asked).await? {
             return Err(RecordsError::read_only(DOING));

@@ -91,4 +91,13 @@ async fn a_read_only_database_is_not_well() {
     let error = records.announce(ChangeKind::Forget, "key").await;
     let error = error.unwrap_err().to_string();
     assert!(error.contains("(SQLSTATE 25006); a standby is"), "{error}");
+    // Sessions stay as they began.
+    let postgres = database.postgres.as_ref().unwrap();
+    postgres
+        .run_sql(&[
+            "SET default_transaction_read_only = off",
+            "ALTER DATABASE modgate RESET default_transaction_read_only",
+        ])
+        .await;
+    records.probe().await.unwrap();
 }
