@@ -20,7 +20,7 @@ use store::{
 };
 use tokio::{task::spawn_blocking, time::sleep};
 
-use crate::{gateway::Gateway, keep::now_ms, refresh::kept_folder};
+use crate::{gateway::Gateway, keep::now_ms, kept_versions::kept_folder};
 
 const FOLDER: &str = "fresh";
 /// Answers that are kept at most.

@@ -24,6 +24,7 @@ pub mod http;
 pub mod import;
 mod index;
 mod keep;
+mod kept_versions;
 mod lists;
 mod metrics;
 mod negative;

@@ -1,16 +1,11 @@
 //! Asking upstream anew for what changes: lists, `@latest`, queries.
 
-use std::{collections::BTreeMap, future::Future, io, pin::Pin, sync::Arc};
+use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use gomod::{
-    ModulePath, Version, gomod_file,
-    info::{self, Info},
-    list,
-};
+use gomod::{ModulePath, Version, gomod_file, info::Info, list};
 use records::ChangeKind;
 use store::Key;
-use tokio::runtime::Handle;
 
 use crate::{
     answer::{Answer, Content, Life},
@@ -26,20 +21,12 @@ use crate::{
     versions::{Wanted, key},
 };
 
-/// Which kept versions may be the latest.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kept {
-    All,
-    /// No pseudo-versions.
-    Tagged,
-}
-
 impl Gateway {
     /// What clients get, from what upstream said. `None` if a retired version is all there is to say. Reads the disk.
     pub(crate) fn compose(&self, wanted: &Wanted, raw: &[u8]) -> Option<Bytes> {
         match &wanted.what {
             What::List => {
-                let kept = self.kept_versions(&wanted.module).versions;
+                let kept = self.kept_versions(&wanted.module).whole;
                 Some(self.united(&wanted.module, raw, kept))
             }
             What::Latest | What::Query(_) => {
@@ -60,7 +47,7 @@ impl Gateway {
     }
 
     /// An upstream's list and the versions that are kept. Reads the disk.
-    fn united(&self, module: &ModulePath, raw: &[u8], mut kept: Vec<Version>) -> Bytes {
+    pub(crate) fn united(&self, module: &ModulePath, raw: &[u8], mut kept: Vec<Version>) -> Bytes {
         let mut all = list::parse(raw, module).versions;
         // Upstream knows which `+incompatible` versions go shows: that somebody asked for another by its name makes that no
         // more visible, and what else is kept makes none of them less so.
@@ -80,7 +67,7 @@ impl Gateway {
 
     /// Takes out the `+incompatible` versions that go does not show (protocol.md 2.3), as far as it is known here; clients
     /// look themselves. Reads the disk.
-    fn hide_incompatible(&self, module: &ModulePath, versions: &mut Vec<Version>) {
+    pub(crate) fn hide_incompatible(&self, module: &ModulePath, versions: &mut Vec<Version>) {
         if list::decides_incompatible(versions.iter())
             .is_some_and(|version| self.keeps_go_mod(module, version))
         {
@@ -104,14 +91,6 @@ impl Gateway {
             .retain(|version| !version.is_incompatible() || !highest.contains_key(version.major()));
     }
 
-    /// The list of what is kept: empty if that is pseudo-versions alone, none if nothing is. Reads the disk.
-    pub(crate) fn list_kept(&self, module: &ModulePath) -> Option<Bytes> {
-        let kept = self.kept_versions(module);
-        let mut all = kept.versions.iter().chain(&kept.pseudo);
-        all.any(|version| self.tombstones.find(module, version).is_none())
-            .then(|| self.united(module, b"", kept.versions))
-    }
-
     /// Whether a go.mod of this version is kept, and not one made up for a module that has none. Reads the disk.
     fn keeps_go_mod(&self, module: &ModulePath, version: &Version) -> bool {
         let artifact = Artifact {
@@ -133,73 +112,6 @@ impl Gateway {
         }
         let info = Info::parse(raw, &wanted.module).ok()?;
         self.tombstones.find(&wanted.module, &info.version)
-    }
-
-    /// The kept `.info` of the version that is the latest of what is kept: of the first that has one and is not retired.
-    /// Reads the disk.
-    pub(crate) fn latest_kept(&self, module: &ModulePath, which: Kept) -> Option<Bytes> {
-        let kept = self.kept_versions(module);
-        let mut versions = kept.versions;
-        versions.retain(|version| self.tombstones.find(module, version).is_none());
-        self.hide_incompatible(module, &mut versions);
-        let (before, releases): (Vec<_>, Vec<_>) =
-            versions.iter().partition(|version| version.is_prerelease());
-        let pseudo = kept.pseudo.iter().rev();
-        let pseudo = pseudo.filter(|_| which == Kept::All);
-        let pseudo = pseudo.filter(|version| self.tombstones.find(module, version).is_none());
-        let best_first = releases
-            .into_iter()
-            .rev()
-            .chain(before.into_iter().rev())
-            .chain(pseudo);
-        best_first
-            .into_iter()
-            .find_map(|version| self.kept_info(module, version))
-    }
-
-    /// The kept `.info` of a version. Reads the disk.
-    fn kept_info(&self, module: &ModulePath, version: &Version) -> Option<Bytes> {
-        let artifact = Artifact {
-            module: module.clone(),
-            version: version.clone(),
-            part: Part::Info,
-        };
-        let key = artifact.key().ok()?;
-        let info = self.store.read_small(&key, info::MAX_BYTES as u64).ok()??;
-        Some(Bytes::from(info))
-    }
-
-    /// Versions of which something is kept. Reads the disk.
-    pub(crate) fn kept_versions(&self, module: &ModulePath) -> list::ParsedList {
-        let names = self.kept_names(module).unwrap_or_else(|error| {
-            tracing::warn!(%module, %error, "the index cannot be asked; the disk is");
-            self.names_on_disk(module).unwrap_or_default()
-        });
-        let versions: Vec<Version> = names
-            .iter()
-            .filter_map(|name| {
-                name.strip_suffix(".info")
-                    .or_else(|| name.strip_suffix(".mod"))
-            })
-            .filter_map(|stem| Version::from_escaped(stem).ok())
-            .collect();
-        list::from_names(versions.iter().map(Version::as_str), module)
-    }
-
-    /// File names of what is kept of a module. Where a tier beside the disk keeps, the disk may have only some of it: the
-    /// index has it all, and no bucket is ever listed for an answer.
-    pub(crate) fn kept_names(&self, module: &ModulePath) -> io::Result<Vec<String>> {
-        if self.tiers.keeps_elsewhere() {
-            let folder = kept_folder(module);
-            let names = self.records.folder(&folder);
-            return Handle::current().block_on(names).map_err(io::Error::other);
-        }
-        self.names_on_disk(module)
-    }
-
-    fn names_on_disk(&self, module: &ModulePath) -> io::Result<Vec<String>> {
-        let folder = Key::new(kept_folder(module)).map_err(io::Error::other)?;
-        self.store.names(&folder)
     }
 
     pub(crate) fn refresh(self: &Arc<Self>, wanted: Wanted, key: Key) {
@@ -438,11 +350,6 @@ impl Gateway {
             });
         }
     }
-}
-
-/// The folder in which files of a module's versions are kept.
-pub(crate) fn kept_folder(module: &ModulePath) -> String {
-    format!("go/{}/@v", module.escaped())
 }
 
 /// Whether it is not the end of the matter: something failed that may work again.

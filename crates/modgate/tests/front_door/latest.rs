@@ -265,3 +265,49 @@ async fn a_retired_commit_is_not_the_latest() {
     })
     .await;
 }
+
+/// Of what an upstream has withdrawn, only what is kept whole is listed: whoever chooses another one is told that it is not there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_withdrawn_version_is_listed_if_all_of_it_is_kept() {
+    for (kept, listed) in [
+        (&["mod"][..], false),
+        (&["info"], false),
+        // A build with a complete go.sum asks no `.info`.
+        (&["mod", "zip"], false),
+        // `go list -m -u` asks no zip.
+        (&["info", "mod"], false),
+        (&["info", "mod", "zip"], true),
+    ] {
+        let lab = Lab::start().await;
+        for version in ["v1.0.0", "v1.1.0", "v1.2.0"] {
+            lab.add(at(version));
+        }
+        let gate = gate(&lab, "off", ANEW).await;
+        for ending in kept {
+            let path = at("v1.2.0").url_path(ending);
+            assert_eq!(gate.get(&path).await.status, 200, "{path}");
+            let file = gate.data_dir().join("go").join(&path[1..]);
+            eventually("it is kept", async || file.exists()).await;
+        }
+        lab.remove("lab.example/a", "v1.2.0");
+        let last = if listed { "v1.2.0" } else { "v1.1.0" };
+        let all = format!("v1.0.0\nv1.1.0\n{}", if listed { "v1.2.0\n" } else { "" });
+        assert_eq!(gate.get(LIST).await.text(), all, "{kept:?}");
+        for query in ["latest", "v1"] {
+            let path = format!("/lab.example/a/@v/{query}.info");
+            assert_eq!(said(&gate.get(&path).await), last, "{query} {kept:?}");
+        }
+        let go = Go::new().proxy(&gate.url()).sumdb("off");
+        let got = go
+            .module("module x\n")
+            .run(&["get", "lab.example/a@latest"])
+            .await;
+        assert!(got.ok && got.stderr.contains(last), "{}", got.stderr);
+        // Nor where the module is gone.
+        lab.fault("/@v/list", Fault::Status(410), None);
+        eventually("what go took is kept", async || {
+            gate.get(LIST).await.text() == format!("{last}\n")
+        })
+        .await;
+    }
+}

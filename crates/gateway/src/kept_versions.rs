@@ -1,0 +1,129 @@
+//! What is kept of a module: its versions, a list and a latest version made of them alone.
+
+use std::{collections::HashSet, io};
+
+use bytes::Bytes;
+use gomod::{ModulePath, Version, info, list};
+use store::Key;
+use tokio::runtime::Handle;
+
+use crate::{
+    artifact::{Artifact, Part},
+    gateway::Gateway,
+};
+
+/// Which kept versions may be the latest.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    All,
+    /// No pseudo-versions.
+    Tagged,
+}
+
+/// Versions of a module of which something is kept, in order.
+pub(crate) struct KeptVersions {
+    pub(crate) versions: Vec<Version>,
+    pub(crate) pseudo: Vec<Version>,
+    /// Those of `versions` of which all is kept. No other one is added to an upstream's list: a client that chooses it asks
+    /// for the rest, which the upstream may not have any more.
+    pub(crate) whole: Vec<Version>,
+}
+
+impl Gateway {
+    /// The list of what is kept: empty if that is pseudo-versions alone, none if nothing is. Versions of which only some is
+    /// kept are in it if there are no others: who chooses one of them needs an upstream. Reads the disk.
+    pub(crate) fn list_kept(&self, module: &ModulePath) -> Option<Bytes> {
+        let kept = self.kept_versions(module);
+        let mut all = kept.versions.iter().chain(&kept.pseudo);
+        if !all.any(|version| self.tombstones.find(module, version).is_none()) {
+            return None;
+        }
+        let whole = self.united(module, b"", kept.whole);
+        Some(if whole.is_empty() {
+            self.united(module, b"", kept.versions)
+        } else {
+            whole
+        })
+    }
+
+    /// The kept `.info` of the version that is the latest of what is kept: of the first that has one and is not retired.
+    /// Reads the disk.
+    pub(crate) fn latest_kept(&self, module: &ModulePath, which: Kept) -> Option<Bytes> {
+        let kept = self.kept_versions(module);
+        let mut versions = kept.versions;
+        versions.retain(|version| self.tombstones.find(module, version).is_none());
+        self.hide_incompatible(module, &mut versions);
+        let (before, releases): (Vec<_>, Vec<_>) =
+            versions.iter().partition(|version| version.is_prerelease());
+        let pseudo = kept.pseudo.iter().rev();
+        let pseudo = pseudo.filter(|_| which == Kept::All);
+        let pseudo = pseudo.filter(|version| self.tombstones.find(module, version).is_none());
+        let best_first = releases
+            .into_iter()
+            .rev()
+            .chain(before.into_iter().rev())
+            .chain(pseudo);
+        best_first
+            .into_iter()
+            .find_map(|version| self.kept_info(module, version))
+    }
+
+    /// The kept `.info` of a version. Reads the disk.
+    pub(crate) fn kept_info(&self, module: &ModulePath, version: &Version) -> Option<Bytes> {
+        let artifact = Artifact {
+            module: module.clone(),
+            version: version.clone(),
+            part: Part::Info,
+        };
+        let key = artifact.key().ok()?;
+        let info = self.store.read_small(&key, info::MAX_BYTES as u64).ok()??;
+        Some(Bytes::from(info))
+    }
+
+    /// Versions of which something is kept. Reads the disk.
+    pub(crate) fn kept_versions(&self, module: &ModulePath) -> KeptVersions {
+        let names = self.kept_names(module).unwrap_or_else(|error| {
+            tracing::warn!(%module, %error, "the index cannot be asked; the disk is");
+            self.names_on_disk(module).unwrap_or_default()
+        });
+        let stems = |ending: &'static str| names.iter().filter_map(move |n| n.strip_suffix(ending));
+        let zips: HashSet<&str> = stems(".zip").collect();
+        let mods: HashSet<&str> = stems(".mod").collect();
+        let infos: HashSet<&str> = stems(".info").collect();
+        let read = |stems: Vec<&str>| {
+            let versions = stems.into_iter().map(Version::from_escaped);
+            let versions: Vec<Version> = versions.filter_map(Result::ok).collect();
+            list::from_names(versions.iter().map(Version::as_str), module)
+        };
+        let some = read(infos.union(&mods).copied().collect());
+        let whole = infos
+            .intersection(&mods)
+            .filter(|stem| zips.contains(*stem));
+        KeptVersions {
+            whole: read(whole.copied().collect()).versions,
+            versions: some.versions,
+            pseudo: some.pseudo,
+        }
+    }
+
+    /// File names of what is kept of a module. Where a tier beside the disk keeps, the disk may have only some of it: the
+    /// index has it all, and no bucket is ever listed for an answer.
+    pub(crate) fn kept_names(&self, module: &ModulePath) -> io::Result<Vec<String>> {
+        if self.tiers.keeps_elsewhere() {
+            let folder = kept_folder(module);
+            let names = self.records.folder(&folder);
+            return Handle::current().block_on(names).map_err(io::Error::other);
+        }
+        self.names_on_disk(module)
+    }
+
+    fn names_on_disk(&self, module: &ModulePath) -> io::Result<Vec<String>> {
+        let folder = Key::new(kept_folder(module)).map_err(io::Error::other)?;
+        self.store.names(&folder)
+    }
+}
+
+/// The folder in which files of a module's versions are kept.
+pub(crate) fn kept_folder(module: &ModulePath) -> String {
+    format!("go/{}/@v", module.escaped())
+}
