@@ -24,9 +24,6 @@ pub(super) type Checked<T> = Result<T, Vec<Mistake>>;
 /// Longest text of a single value, in bytes.
 const MAX_TEXT_BYTES: usize = 8 << 10;
 
-/// Longest module path pattern, in bytes.
-const MAX_PATTERN_BYTES: usize = 1 << 10;
-
 fn wrong_type(node: &Node, kind: &Kind) -> Vec<Mistake> {
     let expected = kind.words();
     vec![node.mistake(format!("expected {expected}, found {}", node.kind()))]
@@ -319,7 +316,7 @@ where
 }
 
 /// The texts of an array, if `wrong` finds nothing in any of them.
-fn texts(
+pub(super) fn texts(
     node: &Node,
     kind: &Kind,
     wrong: impl Fn(&Node, &str) -> Option<Mistake>,
@@ -349,66 +346,6 @@ fn texts(
         Ok(texts)
     } else {
         Err(mistakes)
-    }
-}
-
-/// Module path patterns, with the patterns as written.
-pub(super) fn patterns(node: &Node, kind: &Kind) -> Checked<(Patterns, Vec<String>)> {
-    let list = texts(node, kind, |item, text| {
-        if text.len() > MAX_PATTERN_BYTES {
-            let message = format!("the pattern is longer than {MAX_PATTERN_BYTES} bytes");
-            Some(item.mistake(message))
-        } else if text.contains(',') {
-            let mistake = item.mistake("a pattern has no comma");
-            Some(mistake.hint("write each pattern as a string of its own"))
-        } else if text.contains("://") {
-            let mistake = item.mistake("a pattern of module paths has no scheme");
-            Some(mistake.hint("write it as \"host/path\""))
-        } else if let Some((message, hint)) = matches_nothing(text, kind) {
-            Some(item.mistake(message).hint(hint))
-        } else {
-            let error = Patterns::parse(text).err()?;
-            let mistake = item.mistake(format!("bad pattern: {error}"));
-            Some(mistake.hint("`*`, `?` and `[a-z]` match within one element of the path"))
-        }
-    })?;
-    let patterns =
-        Patterns::from_list(&list).map_err(|error| vec![node.mistake(error.to_string())])?;
-    Ok((patterns, list))
-}
-
-/// Why no module path can match: names that were meant to be private would be told to everybody.
-fn matches_nothing(pattern: &str, kind: &Kind) -> Option<(&'static str, &'static str)> {
-    let pattern = pattern.trim();
-    let host = pattern.split('/').next().unwrap_or("");
-    let with_port = pattern
-        .rsplit_once(':')
-        .map(|(_, port)| port.parse::<u16>());
-    if matches!((kind, with_port), (Kind::PathsAndHosts, Some(Ok(_)))) {
-        return None;
-    }
-    if pattern.contains(char::is_whitespace) {
-        Some((
-            "a pattern has no space",
-            "write each pattern as a string of its own",
-        ))
-    } else if pattern.split('/').any(|element| element == "...") {
-        Some((
-            "`...` is for packages; no module path has it",
-            "leave it out: a pattern matches whatever is below it too",
-        ))
-    } else if pattern.contains([':', '@']) {
-        Some((
-            "it is compared without port and user",
-            "leave them out: \"git.corp.example/team\"",
-        ))
-    } else if host.contains(|c: char| c.is_ascii_uppercase()) {
-        Some((
-            "the host of a module path is in lower case",
-            "write it in lower case",
-        ))
-    } else {
-        None
     }
 }
 

@@ -15,6 +15,7 @@ mod itself;
 mod kinds;
 mod layers;
 mod mistake;
+mod module_patterns;
 mod nearest;
 mod origin;
 mod overlap;

@@ -15,6 +15,7 @@ use super::{
     kinds::{self, Checked},
     layers::Scope,
     mistake::Mistake,
+    module_patterns,
     origin::{Effective, Origin, Origins},
     redact::redacted,
     setting::{Fallback, Kind, Setting},
@@ -178,7 +179,7 @@ impl<'e> Reader<'e> {
         self.read(
             scope,
             name,
-            |_, node, kind| kinds::patterns(node, kind),
+            |_, node, kind| module_patterns::patterns(node, kind),
             show,
         )
         .unwrap_or_default()

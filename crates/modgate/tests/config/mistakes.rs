@@ -315,6 +315,22 @@ fn syntaxes_of_the_field_are_checked() {
             "leave them out",
         ),
         ("private = [\"A.example/x\"]", 1, "lower case", "lower case"),
+        ("private = [\"/a.example/x\"]", 1, "slash", "host/path"),
+        ("private = [\".a.example\"]", 1, "dot", "*.corp.example"),
+        ("private = [\"a.example./x\"]", 1, "dot", "leave the dot"),
+        ("private = [\"github.com/!corp/*\"]", 1, "letters", "go.mod"),
+        (
+            "private = [\"a.example;b.example\"]",
+            1,
+            "letters",
+            "go.mod",
+        ),
+        (
+            "private = [\"gitlab/team\"]",
+            1,
+            "host name",
+            "all of the host",
+        ),
         (
             "private = [\"https://a.example\"]",
             1,

@@ -25,7 +25,7 @@ fn the_environment_is_checked() {
         ("MODGATE_ROUTE", "[{ match = ", "TOML", "[{ match ="),
         (
             "MODGATE_ROUTE",
-            "[{ match = [\"x\"], mod = 1 }]",
+            "[{ match = [\"x.example\"], mod = 1 }]",
             "unknown key `mod`",
             "`mode`",
         ),

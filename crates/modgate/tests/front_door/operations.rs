@@ -408,7 +408,7 @@ async fn a_new_certificate_is_taken_without_dropping_a_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_with_mistakes_tells_all_of_them() {
     let config = "chian = \"off\"\nlisten = \"nowhere\"\n\n[limits]\nidle_timeout = 5\n\
-                  [tls]\ncert = \"/nonexistent.pem\"\n[[route]]\nmatch = [\"x\"]\nmode = \"sink\"\n";
+                  [tls]\ncert = \"/nonexistent.pem\"\n[[route]]\nmatch = [\"x.example\"]\nmode = \"sink\"\n";
     let options = Options {
         config: Some(config.to_owned()),
         ..Options::default()

@@ -8,6 +8,7 @@ use super::{
         checked::{Direct, VcsMapping},
         kinds::{self, Checked, shown},
         layers::Scope,
+        module_patterns,
         overlap::{covers, overlap},
         reader::{Reader, quoted},
         setting::Kind,
@@ -57,7 +58,7 @@ pub(super) fn mappings(
     let insecure = "network.insecure_hosts";
     let insecure = scope
         .node(insecure)
-        .and_then(|node| kinds::patterns(node, &scope.setting(insecure).kind).ok())
+        .and_then(|node| module_patterns::patterns(node, &scope.setting(insecure).kind).ok())
         .map_or_else(Vec::new, |(_, list)| list);
     let mut mappings: Vec<VcsMapping> = Vec::new();
     for (_, item) in items(reader, scope, "vcs") {
