@@ -218,7 +218,10 @@ impl Gateway {
                 }
             }
         }
-        self.fly(artifact, route, want).await
+        let answer = self.fly(artifact.clone(), route, want).await?;
+        // It may have been retired while it was waited for.
+        self.not_retired(&artifact)?;
+        Ok(answer)
     }
 
     /// What is kept of an artifact, in whichever tier, without a fetch.

@@ -312,6 +312,28 @@ async fn a_retired_version_is_no_answer_to_latest_and_queries() {
     .await;
 }
 
+/// Nobody is given a version that was retired while it was waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_version_that_is_retired_is_told() {
+    let lab = Lab::start().await;
+    lab.add(at("v1.0.0"));
+    let gate = gate(&lab, "off", "").await;
+    let holds = [".mod", ".zip"].map(|ending| lab.hold(ending));
+    let [info, go_mod, zip] = ["info", "mod", "zip"].map(|ending| at("v1.0.0").url_path(ending));
+    let (go_mod, zip, ()) = tokio::join!(gate.get(&go_mod), gate.get(&zip), async {
+        for hold in &holds {
+            hold.arrived(1).await;
+        }
+        retire(&gate, "lab.example/a@v1.0.0", "leaks");
+        eventually("it is seen", async || gate.get(&info).await.status == 410).await;
+        drop(holds);
+    });
+    for reply in [go_mod, zip] {
+        assert_eq!((reply.status, &*code(&reply)), (410, "resource_gone"));
+        assert!(reply.text().contains("leaks"), "{}", reply.text());
+    }
+}
+
 /// A module of which pseudo-versions alone are kept is there, with nothing tagged: without upstream as with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn kept_pseudo_versions_are_found_without_upstream() {
