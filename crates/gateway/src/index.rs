@@ -40,7 +40,7 @@ const GATHER: Duration = Duration::from_millis(100);
 const TRIES: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
-/// How long it is tried while nobody waits: a database may be away for some time. What comes meanwhile is in the queue.
+/// How long it is tried while nobody waits: a database may be away, full or closed to us for some time. What comes meanwhile is in the queue.
 const PATIENCE: Duration = Duration::from_hours(1);
 const BLOCK_BYTES: usize = 256 << 10;
 /// How long the index is asked about one file, or waited for.
@@ -209,7 +209,7 @@ async fn note(
         tries += 1;
         // The index itself has one.
         let patient = waited_for.strong_count() == 1 && began.elapsed() < PATIENCE;
-        if tries >= TRIES && !(patient && error.kind.passes()) {
+        if tries >= TRIES && !(patient && error.kind.can_be_mended()) {
             return Err(error);
         }
         tracing::debug!(%error, "cannot note what is kept; trying again");

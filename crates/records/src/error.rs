@@ -46,6 +46,11 @@ impl RecordsErrorKind {
     pub fn passes(self) -> bool {
         matches!(self, Self::Unavailable | Self::Timeout)
     }
+
+    /// Whether the same may be taken later, when somebody has seen to it: made room, or given rights back.
+    pub fn can_be_mended(self) -> bool {
+        self.passes() || matches!(self, Self::Full | Self::Refused)
+    }
 }
 
 /// Why a database did not do what it was asked.

@@ -98,3 +98,28 @@ async fn what_a_bucket_keeps_meanwhile_is_in_the_index_later() {
     database.restart().await;
     in_the_index(&database, &[new]).await;
 }
+
+/// Somebody sees to that, which may take longer than a server needs to come back.
+#[tokio::test]
+async fn what_a_full_database_did_not_take_is_in_the_index_later() {
+    let (lab, bucket, database) = tokio::join!(Lab::start(), S3::start(), Postgres::start());
+    let new = module("new");
+    lab.add(new.clone());
+    let config = format!(
+        "{DISK}{}[records]\nurl = \"{}\"\n[replicas]\ncoordinate = \"postgres\"\n",
+        s3(&bucket, ""),
+        database.url()
+    );
+    let gate = gate(&lab, &bucket, &config, None).await;
+    database
+        .run_sql(&[
+            "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN RAISE EXCEPTION 'No space left on device' USING ERRCODE = '53100'; END $$",
+            "CREATE TRIGGER no_room BEFORE INSERT ON objects EXECUTE FUNCTION no_room()",
+        ])
+        .await;
+    all_right(&gate, &new).await;
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    database.run_sql(&["DROP TRIGGER no_room ON objects"]).await;
+    in_the_index(&database, &[new]).await;
+}
