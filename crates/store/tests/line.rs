@@ -242,3 +242,20 @@ async fn a_proxy_that_takes_no_long_uploads_is_a_refusal_and_no_outage() {
     line.heal();
     keep(&tiers, MOD, &bytes(1000, 6)).await;
 }
+
+/// Its own advice, which asks for rights and room, does not lead there.
+#[tokio::test]
+async fn a_clock_that_is_wrong_is_told_as_that() {
+    let s3 = S3::start().await;
+    let line = Chaos::before(s3.addr()).await;
+    let tiers = running(&behind(&line, &s3));
+    line.answer(
+        b"HTTP/1.1 403 Forbidden\r\ncontent-length: 48\r\nconnection: close\r\n\r\n\
+        <Error><Code>RequestTimeTooSkewed</Code></Error>",
+    );
+    let found = tiers.find(&key(MOD)).await;
+    let Found::Unknown(error) = found else {
+        panic!("{found:?}");
+    };
+    assert!(error.to_string().contains("clock"), "{error}");
+}

@@ -43,6 +43,7 @@ use crate::{
 };
 
 const ADVICE: &str = "is there such a bucket, with room, may this key list, read and write it, and does a proxy in front of it take uploads of 8 MiB?";
+const CLOCK: &str = "the clock of this machine, or that of the service, is wrong";
 /// Objects that are known to be bad at a time, and for how long.
 const MOST_BAD: u64 = 10_000;
 const BAD_LIFE: Duration = Duration::from_hours(1);
@@ -441,6 +442,9 @@ fn map(gate: &Gate, error: Error) -> TierError {
     let text = error.to_string();
     // What the service itself calls it; the rest may be cut off.
     match code_in(&text) {
+        Some(code @ "RequestTimeTooSkewed") => {
+            gate.error(kind, format_args!("{code}: {CLOCK}: {text}"))
+        }
         Some(code) => gate.error(kind, format_args!("{code}: {text}")),
         None => gate.error(kind, text),
     }
