@@ -1,6 +1,6 @@
 //! What can go wrong with a database.
 
-use std::path::Path;
+use std::{io, path::Path};
 
 const TABLES_GONE: &str = "what was read before stays in effect here. `modgate restore` makes them again and fills \
      them from a backup; a server that starts makes them too, empty";
@@ -14,6 +14,13 @@ const NOT_TRUSTED: &str = "who signed its certificate is not known here: name th
      `sslrootcert=FILE`";
 const NO_RIGHTS: &str = "the user of records.url must be allowed to make tables in its schema (`GRANT CREATE ON SCHEMA \
      public TO …`, or be the owner of the database), and own those that are there";
+const LOGIN: &str = "records.url is read when a process starts: after a change of it, or of the file or variable that it comes \
+     from, start it again";
+const NO_SCHEMA: &str = "no schema of the user's search_path is there: make one (`CREATE SCHEMA … AUTHORIZATION …`), or lead it \
+     to another (`ALTER ROLE … SET search_path = …`)";
+const NO_ROOM: &str =
+    "make room on the disk of the database: what is kept meanwhile is noted after that";
+const NO_FILE: &str = "a file that records.url names is not there (`sslrootcert`, `sslcert`, `sslkey`, or the folder of a socket)";
 const NOT_WRITABLE: &str = "it and its folder must be writable, also to read it: look for a mount that is \
      read-only, for who owns it, and whether the folder is there";
 const FULL: &str = "make room on its disk: `modgate gc --yes` removes what was not used for long. If that fails too, \
@@ -91,14 +98,7 @@ impl RecordsError {
             sqlx::Error::Configuration(_) => "the settings of the connection are wrong".to_owned(),
             sqlx::Error::PoolTimedOut => format!("no connection in time: {NO_CONNECTION}"),
             sqlx::Error::Database(error) => said(error.as_ref()),
-            error => {
-                let text = error.to_string();
-                if text.contains("UnknownIssuer") {
-                    format!("{text}; {NOT_TRUSTED}")
-                } else {
-                    text
-                }
-            }
+            error => error.to_string(),
         };
         let code = match error {
             sqlx::Error::Database(error) => error.code(),
@@ -109,6 +109,9 @@ impl RecordsError {
             Some("42P05" | "26000") => format!("{text}; {POOLED}"),
             Some("42501") => format!("{text}; {NO_RIGHTS}"),
             Some("25006") => format!("{text}; {READ_ONLY}"),
+            Some("28000" | "28P01") => format!("{text}; {LOGIN}"),
+            Some("3F000") => format!("{text}; {NO_SCHEMA}"),
+            Some("53100") => format!("{text}; {NO_ROOM}"),
             Some(code) => match sqlite(code) {
                 Some(8 | 14) => format!("{text}; {NOT_WRITABLE}"),
                 Some(13) => format!("{text}; {FULL}"),
@@ -116,7 +119,10 @@ impl RecordsError {
                 _ if code == SHM_FULL => format!("{text}: no room; {FULL}"),
                 _ => text,
             },
-            None => text,
+            None => match of_connection(error) {
+                Some(hint) => format!("{text}; {hint}"),
+                None => text,
+            },
         };
         Self::new(kind(error), doing, text)
     }
@@ -152,6 +158,20 @@ fn is_sqlstate(code: &str) -> bool {
     code.len() == 5
 }
 
+/// What helps when PostgreSQL was not even reached.
+fn of_connection(error: &sqlx::Error) -> Option<&'static str> {
+    let sqlx::Error::Io(error) = error else {
+        return None;
+    };
+    if error.kind() == io::ErrorKind::NotFound {
+        return Some(NO_FILE);
+    }
+    error
+        .to_string()
+        .contains("UnknownIssuer")
+        .then_some(NOT_TRUSTED)
+}
+
 fn kind(error: &sqlx::Error) -> RecordsErrorKind {
     use RecordsErrorKind::{Corrupt, Full, Other, Refused, Timeout, Unavailable};
     match error {
@@ -169,7 +189,7 @@ fn kind(error: &sqlx::Error) -> RecordsErrorKind {
                 "57014" | "55P03" | "25P03" => Timeout,
                 _ => match &code[..2] {
                     "08" | "25" | "53" | "57" | "58" => Unavailable,
-                    "28" | "3D" | "42" => Refused,
+                    "28" | "3D" | "3F" | "42" => Refused,
                     "XX" => Corrupt,
                     _ => Other,
                 },

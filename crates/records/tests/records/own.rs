@@ -102,6 +102,28 @@ async fn a_password_is_in_no_error() {
     }
 }
 
+/// What is wrong with an address is not all that is said.
+#[tokio::test]
+async fn what_postgres_refuses_comes_with_what_helps() {
+    let postgres = Postgres::start().await;
+    let url = postgres.url();
+    for (url, helps) in [
+        (
+            format!("{url}?options=-c%20search_path%3Dnowhere"),
+            "search_path",
+        ),
+        (url.replace("modgate@", "nobody@"), "start it again"),
+        (
+            "postgres://modgate@localhost/modgate?host=/nowhere".to_owned(),
+            "sslrootcert",
+        ),
+    ] {
+        let settings = RecordsSettings::postgres(url.parse().unwrap());
+        let error = Records::open(&settings).await.unwrap_err();
+        assert!(error.to_string().contains(helps), "{error}");
+    }
+}
+
 const LIMIT: Duration = Duration::from_millis(500);
 
 /// A server that hangs costs the time limit once, and no connection for ever; one that is gone and back is used again.
