@@ -106,17 +106,23 @@ impl<'a> Iterator for Tokens<'a> {
                 let end = rest.find("?>").unwrap_or(rest.len());
                 self.0 = &rest[end..];
                 let mut inside = &rest[..end];
+                let (attributes, _) = attributes(&mut inside);
                 return Some(Token::Xml(Tag {
                     name: "xml",
-                    attributes: attributes(&mut inside),
+                    attributes,
                 }));
             } else if self.0.starts_with(|c: char| c.is_ascii_alphabetic()) {
                 let end = self.0.find(|c: char| c.is_whitespace() || "/>".contains(c));
                 let (name, rest) = self.0.split_at(end.unwrap_or(self.0.len()));
                 self.0 = rest;
-                let attributes = attributes(&mut self.0);
-                // Their content is no markup.
-                if name.eq_ignore_ascii_case("script") || name.eq_ignore_ascii_case("style") {
+                let (attributes, end) = attributes(&mut self.0);
+                // Of a page that was cut the last value may be half of one: another repository's name.
+                if end == End::Missing {
+                    return None;
+                }
+                // Their content is no markup; in XHTML they may have none.
+                let raw = name.eq_ignore_ascii_case("script") || name.eq_ignore_ascii_case("style");
+                if raw && end == End::Tag {
                     self.0 = skip_raw(self.0, name);
                 }
                 return Some(Token::Open(Tag { name, attributes }));
@@ -145,21 +151,39 @@ fn skip_raw<'a>(text: &'a str, name: &str) -> &'a str {
     ""
 }
 
+/// How a tag ends.
+#[derive(PartialEq, Eq)]
+enum End {
+    /// `>`
+    Tag,
+    /// `/>`
+    Element,
+    /// Not at all.
+    Missing,
+}
+
 /// Reads attributes up to and with the closing `>`: with quoted values, bare values, or none.
-fn attributes<'a>(rest: &mut &'a str) -> Vec<(&'a str, Cow<'a, str>)> {
+fn attributes<'a>(rest: &mut &'a str) -> (Vec<(&'a str, Cow<'a, str>)>, End) {
     let mut all = Vec::new();
     loop {
+        let before = *rest;
         *rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c == '/');
         if let Some(behind) = rest.strip_prefix('>') {
+            let between = &before[..before.len() - rest.len()];
+            let end = if between.ends_with('/') {
+                End::Element
+            } else {
+                End::Tag
+            };
             *rest = behind;
-            return all;
+            return (all, end);
         }
         let end = rest.find(|c: char| c.is_whitespace() || "=/>".contains(c));
         let (name, behind) = rest.split_at(end.unwrap_or(rest.len()));
         let Some(value) = behind.trim_start().strip_prefix('=') else {
             if name.is_empty() && behind.is_empty() {
                 *rest = behind;
-                return all;
+                return (all, End::Missing);
             }
             all.push((name, Cow::Borrowed(name)));
             *rest = behind;
@@ -298,6 +322,18 @@ mod tests {
             ),
             (
                 r#"<meta name="go-import" content="a.com/x git https://h/x"#,
+                "",
+            ),
+            (
+                r#"<meta name="go-import" content="a.com/y git https://h/y"><meta name="go-import" content="a.com/x git https://h/x""#,
+                "a.com/y git https://h/y",
+            ),
+            (
+                "<meta name=go-import content='a.com/x git https://h/x' ",
+                "",
+            ),
+            (
+                r#"<script src="x" /><meta name="go-import" content="a.com/x git https://h/x">"#,
                 "a.com/x git https://h/x",
             ),
             (
