@@ -449,6 +449,19 @@ fn direct_and_vcs() {
             "",
         ),
         (
+            "prefix = \"h.example\"\nrepo = \"https://t0ps3cret@h.example/{1}\"".to_owned(),
+            3,
+            "token",
+            "[[credential]]",
+        ),
+        (
+            "prefix = \"h.example\"\nrepo = \"https://h.example/{1}?private_token=t0ps3cret\""
+                .to_owned(),
+            3,
+            "none of a repository",
+            "[[credential]]",
+        ),
+        (
             "prefix = \"h.example\"\nrepo = \"https://u:t0ps3cret@h.example/{1}\"".to_owned(),
             3,
             "password",

@@ -205,9 +205,21 @@ fn template(_: &mut Reader<'_>, node: &Node, kind: &Kind) -> Checked<String> {
     if host.is_empty() || host.starts_with(['-', ':', '{']) || user.starts_with('-') {
         return wrong("it names no host");
     }
+    let credential = |message: &str| {
+        Err(vec![
+            node.mistake(message)
+                .hint("write a [[credential]] for the host"),
+        ])
+    };
     if user.contains(':') {
-        let mistake = node.mistake("a password does not belong into the address");
-        return Err(vec![mistake.hint("write a [[credential]] for the host")]);
+        return credential("a password does not belong into the address");
+    }
+    // Over http it logs nobody in, and is often a token. Clients are told where their modules are from.
+    if !user.is_empty() && matches!(scheme, "http" | "https") {
+        return credential("a user or token does not belong into an address of http");
+    }
+    if rest.contains(['?', '#']) {
+        return credential("an address with `?` or `#` is none of a repository");
     }
     Ok(text.to_owned())
 }
