@@ -60,6 +60,22 @@ impl Gateway {
         .boxed()
     }
 
+    /// The commit that the kept `.info` of a version names, if one is kept. Nobody is asked.
+    pub(crate) async fn kept_commit(
+        &self,
+        module: &ModulePath,
+        version: &Version,
+    ) -> Option<String> {
+        let info = Artifact {
+            module: module.clone(),
+            version: version.clone(),
+            part: Part::Info,
+        };
+        let kept = self.kept_small(&info).await.ok()??;
+        let told = Info::parse(&kept, module).ok()?;
+        told.commit().map(str::to_owned)
+    }
+
     /// Refuses a zip from version control that does not go with the `.mod` that is kept, where no commit tells that it
     /// does. Where one does they may differ: attributes of a repository can change a file on its way into a zip.
     pub(crate) async fn same_go_mod(
@@ -110,4 +126,11 @@ impl Gateway {
             }
         }
     }
+}
+
+/// Whether a kept `.info` names another commit of a version than what was told of it.
+pub(crate) fn differs(told: &Info, kept: &[u8], module: &ModulePath) -> bool {
+    let kept = Info::parse(kept, module).ok();
+    let kept = kept.as_ref().and_then(Info::commit);
+    kept.is_some_and(|kept| told.commit().is_some_and(|told| told != kept))
 }

@@ -13,6 +13,7 @@ use crate::{
     changeable::{Changeable, MAX_BODY_BYTES},
     flight::Teller,
     gateway::Gateway,
+    pin::differs,
     pipeline::{Want, retired},
     record::Outcome,
     refusal::{Code, Fault, Refusal},
@@ -36,12 +37,14 @@ impl Gateway {
                     return None;
                 }
                 // A version is of one commit, though its tag was moved since.
-                let kept = (matches!(wanted.what, What::Latest) && !info.version.is_pseudo())
-                    .then(|| self.kept_info(&wanted.module, &info.version));
-                Some(
-                    kept.flatten()
-                        .unwrap_or_else(|| Bytes::copy_from_slice(raw)),
-                )
+                let kept = (!info.version.is_pseudo())
+                    .then(|| self.kept_info(&wanted.module, &info.version))
+                    .flatten()
+                    .filter(|kept| match wanted.what {
+                        What::Query(_) => differs(&info, kept, &wanted.module),
+                        _ => true,
+                    });
+                Some(kept.unwrap_or_else(|| Bytes::copy_from_slice(raw)))
             }
         }
     }
@@ -251,12 +254,13 @@ impl Gateway {
 
     /// What the chain says, from the first of it that says something sensible.
     pub(crate) async fn ask_changeable(
-        &self,
+        self: &Arc<Self>,
         wanted: &Wanted,
     ) -> Result<(Arc<str>, Bytes), Refusal> {
         let settings = self.settings.load_full().by_way_of(wanted.route.via());
         let wish = Wish::Changing(wanted.what.clone());
-        let mut search = Search::new(&settings, &wanted.route, &wanted.module, &wish);
+        let search = Search::new(&settings, &wanted.route, &wanted.module, &wish);
+        let mut search = search.pinned(self, &wanted.route);
         loop {
             let (upstream, raw) = search.whole(MAX_BODY_BYTES).await?;
             let sense = match wanted.what {

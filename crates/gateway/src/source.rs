@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
-use gomod::{ModulePath, Query, Version};
+use gomod::{ModulePath, Query, QueryKind, Version};
 use upstream::{Ask, BodyError, Failure, FailureKind, Walk};
 use vcs::{DirectError, ErrorKind, ZipStream};
 
@@ -20,6 +20,9 @@ pub(crate) const DIRECT: &str = "direct";
 
 /// What to do where upstreams can be reached and repositories cannot.
 const NO_WAY: &str = "the owner of this gateway: where repositories cannot be reached from here, leave `direct` out of `chain`";
+
+/// Most moved tags on one commit that are looked behind.
+const MAX_MOVED: usize = 8;
 
 /// What changes with time.
 #[derive(Clone, Debug)]
@@ -194,7 +197,13 @@ impl<'a> Search<'a> {
             }
             _ => None,
         };
-        match ask_direct(self.settings, self.module, self.wish, pin.as_deref()).await {
+        let asked = match (self.pinner, self.wish) {
+            (Some((gateway, _)), Wish::Changing(What::Query(query))) => {
+                query_direct(self.settings, gateway, self.module, query).await
+            }
+            _ => ask_direct(self.settings, self.module, self.wish, pin.as_deref()).await,
+        };
+        match asked {
             Ok(stream) => Ok(Found {
                 upstream: DIRECT.into(),
                 length: match &stream {
@@ -223,6 +232,42 @@ impl<'a> Search<'a> {
             }
         }
     }
+}
+
+/// What a query is, asked of version control. A version that is kept as another commit is not what was asked for, and
+/// its files are not either: a branch or commit under a tag that was moved is told as a pseudo-version.
+async fn query_direct(
+    settings: &Settings,
+    gateway: &Gateway,
+    module: &ModulePath,
+    query: &Query,
+) -> Result<Stream, DirectError> {
+    let direct = &settings.direct;
+    let mut moved = Vec::new();
+    loop {
+        let found = direct
+            .revision_without(module, query.as_str(), &moved)
+            .await?;
+        let version = &found.version;
+        // Who asks for a version gets it as it is kept.
+        let told = version.is_pseudo() || names(query, version) || moved.contains(version);
+        if !told && moved.len() < MAX_MOVED {
+            let now = found.origin.as_ref().map(|origin| &*origin.hash);
+            let kept = gateway.kept_commit(module, version).await;
+            if now.is_some_and(|now| !now.is_empty() && kept.is_some_and(|kept| kept != now)) {
+                moved.push(version.clone());
+                continue;
+            }
+        }
+        return Ok(Stream::Memory(found.info_json()));
+    }
+}
+
+/// Whether a query names the version that it led to, or one of the list.
+fn names(query: &Query, version: &Version) -> bool {
+    let plain = version.as_str();
+    let plain = plain.strip_suffix("+incompatible").unwrap_or(plain);
+    query.kind() != QueryKind::Revision || query.as_str() == plain
 }
 
 async fn ask_direct(

@@ -113,6 +113,17 @@ impl Direct {
         module: &ModulePath,
         query: &str,
     ) -> Result<Revision, DirectError> {
+        self.revision_without(module, query, &[]).await
+    }
+
+    /// The same as if these versions had no tags: each was handed out as another commit than the one its tag is on by now.
+    /// A branch or commit is a pseudo-version then.
+    pub async fn revision_without(
+        &self,
+        module: &ModulePath,
+        query: &str,
+        moved: &[Version],
+    ) -> Result<Revision, DirectError> {
         if let Some(proxy) = self.proxy(module).await? {
             let (info, _) = match query {
                 "latest" => proxy.latest(module).await?,
@@ -131,7 +142,8 @@ impl Direct {
             Ok(_) => self.settings.refs_life,
             Err(_) => Duration::ZERO,
         };
-        self.ask(module, believe, |mut module| {
+        self.ask(module, believe, |module| {
+            let mut module = module.without(moved);
             async move { module.revision(query).await }.boxed()
         })
         .await

@@ -69,6 +69,32 @@ async fn a_version_stays_on_its_commit() {
 }
 
 #[tokio::test]
+async fn a_commit_under_a_moved_tag_is_a_pseudo_version() {
+    let lab = Lab::with(|settings| settings.refs_life = std::time::Duration::ZERO);
+    let repo = lab.repository("m");
+    repo.release(PATH, "v1.0.0", T);
+    repo.release(PATH, "v1.1.0", T + 60);
+    repo.write("more.go", "package x\n");
+    let last = repo.commit(T + 120);
+    repo.tag("v1.1.0");
+    let query = async |query: &str, moved: &[&str]| {
+        let moved: Vec<_> = moved.iter().map(|v| Version::parse(v).unwrap()).collect();
+        let direct = &lab.direct;
+        let found = direct.revision_without(&module(PATH), query, &moved).await;
+        let found = found.unwrap();
+        assert_eq!(found.origin.unwrap().hash, last);
+        found.version.to_string()
+    };
+    let pseudo = format!("v1.0.1-0.20200913122840-{}", &last[..12]);
+    for asked in ["main", &last, &last[..12]] {
+        assert_eq!(query(asked, &[]).await, "v1.1.0");
+        assert_eq!(query(asked, &["v1.1.0"]).await, pseudo, "{asked}");
+    }
+    // As a version by itself it can be had, whatever tag is on the commit.
+    assert_eq!(lab.query(PATH, &pseudo).await.unwrap(), pseudo);
+}
+
+#[tokio::test]
 async fn attributes_that_git_dies_of_are_no_damage() {
     let lab = Lab::new();
     let repo = lab.repository("m");

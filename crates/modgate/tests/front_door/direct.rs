@@ -136,6 +136,18 @@ async fn what_was_served_once_stays_whatever_happens_to_the_repository() {
     assert_eq!(gate.get(ZIP).await.body, first.body);
     // A version is of one commit, whoever names it.
     assert_eq!(gate.get("/corp.test/lib/@latest").await.text(), info.text());
+    // What is on the new commit has a name too: not that of the version, whose files are others.
+    let tip = gate.get("/corp.test/lib/@v/main.info").await.text();
+    assert!(tip.contains("\"Version\":\"v0.0.0-"), "{tip}");
+    let client = go(&gate);
+    let got = client
+        .run(&["mod", "download", "-json", "corp.test/lib@main"])
+        .await;
+    assert!(got.ok, "{}", got.stderr);
+    let version = tip.split('"').nth(3).unwrap();
+    let evil = gate.get(&format!("/corp.test/lib/@v/{version}.zip")).await;
+    assert_eq!(evil.status, 200, "{}", evil.text());
+    assert_ne!(evil.body, first.body);
     let moved = gate
         .metric("modgate_incidents_total{result=\"moved_tag\"")
         .await;

@@ -26,6 +26,8 @@ pub(crate) struct Module {
     folder: String,
     /// What tags start with.
     tag_prefix: String,
+    /// Versions whose tags count for nothing, without `+incompatible`.
+    moved: Vec<String>,
     /// Which files were there: by commit and name.
     seen: HashMap<(String, String), Option<Bytes>>,
 }
@@ -58,8 +60,21 @@ impl Module {
             root,
             repository,
             folder,
+            moved: Vec::new(),
             seen: HashMap::new(),
         })
+    }
+
+    /// The tags of these versions count for nothing where a commit is given a version.
+    pub(crate) fn without(mut self, moved: &[Version]) -> Self {
+        let plain = |version: &Version| {
+            let text = version.as_str();
+            text.strip_suffix("+incompatible")
+                .unwrap_or(text)
+                .to_owned()
+        };
+        self.moved = moved.iter().map(plain).collect();
+        self
     }
 
     /// The zip of a version, to be made, of at most `max_bytes`.
@@ -215,6 +230,8 @@ impl Module {
                 Ancestry::Needed
             }
             _ if canonical => Ancestry::No,
+            // The tag that is on it may be one that does not count.
+            _ if !self.moved.is_empty() => Ancestry::Needed,
             _ => Ancestry::UnlessTagged(&self.tag_prefix),
         };
         let plan = Plan {
@@ -314,6 +331,9 @@ impl Module {
     fn version_of<'a>(&self, tag: &'a str) -> Option<(&'a str, bool)> {
         let trimmed = tag.strip_prefix(&*self.tag_prefix)?;
         let version = crate::git::refs::version_of(trimmed)?;
+        if self.moved.iter().any(|moved| moved == version) {
+            return None;
+        }
         // Below a folder they are not recognized; so it is with the go command.
         if self.tag_prefix.is_empty()
             && Version::parse(version).is_ok_and(|version| version.is_pseudo())
