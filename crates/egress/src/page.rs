@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT, VIA};
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT, VIA};
 use reqwest::{Response, Url};
 use tokio::time::{Instant, timeout_at};
 
@@ -215,6 +215,8 @@ impl Egress {
                     request.body(post.body.clone())
                 }
             };
+            // What is decoded has no length, and who passes it on could not tell where it breaks off.
+            request = request.header(ACCEPT_ENCODING, "identity");
             if matches!(self.1, Agent::Git) {
                 request = request.header(USER_AGENT, GIT);
             }

@@ -206,6 +206,8 @@ mod tests {
                 lower.contains("content-type: application/x-fossil"),
                 "{request}"
             );
+            // The program is told its length, and so where it breaks off.
+            assert!(lower.contains("accept-encoding: identity"), "{request}");
             assert!(
                 !lower.contains("proxy-") && !lower.contains("x-own"),
                 "{request}"

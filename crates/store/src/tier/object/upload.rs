@@ -1,6 +1,10 @@
 //! Into object storage: conditional creates, claims, uploads in parts.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{
@@ -24,7 +28,7 @@ const PART_BYTES: u64 = 8 << 20;
 /// Parts of one upload under way at a time.
 const PARTS_AT_ONCE: usize = 2;
 /// A claim that is older by the storage's clock was left behind by a writer that ended.
-const CLAIM_LIFE_SECS: i64 = 24 * 3600;
+const CLAIM_LIFE: Duration = Duration::from_hours(24);
 /// What Azure says when parts that are to be put together are not there: whoever finishes an object clears away the parts
 /// of all others.
 const PARTS_GONE: &str = "InvalidBlockList";
@@ -310,7 +314,9 @@ impl ObjectTier {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             };
-            let age = unix_now() - got.meta.last_modified.timestamp();
+            let claimed = SystemTime::from(got.meta.last_modified);
+            // One from the future, by our clock, is new.
+            let age = claimed.elapsed().unwrap_or_default();
             // Google goes by the version, the others by the tag.
             let seen = UpdateVersion {
                 e_tag: got.meta.e_tag.clone(),
@@ -323,7 +329,7 @@ impl ObjectTier {
             if there == text {
                 return Ok(());
             }
-            if age <= CLAIM_LIFE_SECS {
+            if age <= CLAIM_LIFE {
                 return Err(self.differs(key));
             }
             if let Created::Yes = write(PutMode::Update(seen)).await? {
@@ -491,11 +497,4 @@ fn attributes(key: &Key, digest: &Digest) -> Attributes {
         attributes.insert(Attribute::Metadata("h1".into()), h1.into_string().into());
     }
     attributes
-}
-
-fn unix_now() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-    })
 }
