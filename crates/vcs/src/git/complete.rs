@@ -125,8 +125,50 @@ fn packs(folder: &Path) -> io::Result<Packs> {
     };
     let file = |entry: io::Result<fs::DirEntry>| {
         let entry = entry?;
-        let data = entry.metadata()?;
-        Ok((entry.file_name(), data.len(), data.modified().ok()))
+        let data = match entry.metadata() {
+            // Packed again, with others, while we look.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            data => data?,
+        };
+        Ok(Some((entry.file_name(), data.len(), data.modified().ok())))
     };
-    entries.map(file).collect()
+    entries
+        .filter_map(|entry| file(entry).transpose())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn packs_that_go_meanwhile_are_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join(PACKS);
+        fs::create_dir_all(&place).unwrap();
+        let stays = place.join("stays.pack");
+        fs::write(stays, "").unwrap();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    for n in 0..30 {
+                        fs::write(place.join(format!("{n}.pack")), "").unwrap();
+                    }
+                    for n in 0..30 {
+                        fs::remove_file(place.join(format!("{n}.pack"))).unwrap();
+                    }
+                }
+            });
+            let looked = (0..2_000).try_for_each(|_| {
+                let packs = packs(folder.path())?;
+                assert!(packs.iter().any(|(name, ..)| name == "stays.pack"));
+                io::Result::Ok(())
+            });
+            done.store(true, Ordering::Relaxed);
+            looked.unwrap();
+        });
+    }
 }
