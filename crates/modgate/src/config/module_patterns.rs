@@ -75,8 +75,8 @@ fn matches_nothing(pattern: &str, kind: &Kind) -> Option<(&'static str, &'static
 fn no_path(pattern: &str, host: &str, kind: &Kind) -> Option<(&'static str, &'static str)> {
     let mut elements = pattern.strip_suffix('/').unwrap_or(pattern).split('/');
     let named = host.contains(['.', '*', '?', '[']) || matches!(kind, Kind::PathsAndHosts);
-    if pattern.is_empty() || pattern == "/" {
-        // As in GOPRIVATE, where nobody takes it for a name.
+    if matches!(pattern, "" | "/" | "none") {
+        // As in GOPRIVATE and GONOPROXY, where nobody takes it for a name.
         None
     } else if elements.clone().any(str::is_empty) {
         Some((

@@ -124,3 +124,20 @@ fn private_modules_are_never_redirected() {
         Bench::new(&format!("{private}{fine}")).loaded();
     }
 }
+
+#[test]
+fn patterns_that_go_takes_are_taken() {
+    for pattern in [
+        "/",
+        "none",
+        "*",
+        "*.corp.example",
+        "git.corp.example/",
+        "git-[ab].corp.example/team/*",
+        "github.com/Corp/*",
+        "*/team",
+    ] {
+        Bench::new(&format!("private = [\"{pattern}\"]")).loaded();
+        Bench::new(&format!("[sumdb]\nexempt = [\"{pattern}\"]")).loaded();
+    }
+}
