@@ -1,16 +1,19 @@
 //! What is kept of a module: its versions, a list and a latest version made of them alone.
 
-use std::{collections::HashSet, io};
+use std::{collections::HashSet, io, time::Duration};
 
 use bytes::Bytes;
 use gomod::{ModulePath, Version, info, list};
-use store::Key;
-use tokio::runtime::Handle;
+use store::{Found, Key};
+use tokio::{runtime::Handle, time::timeout};
 
 use crate::{
     artifact::{Artifact, Part},
     gateway::Gateway,
 };
+
+/// Longest time that a small file is waited for that another tier has.
+const ELSEWHERE: Duration = Duration::from_secs(5);
 
 /// Which kept versions may be the latest.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -75,9 +78,34 @@ impl Gateway {
             version: version.clone(),
             part: Part::Info,
         };
+        self.kept_file(&artifact, info::MAX_BYTES as u64)
+    }
+
+    /// A kept file of at most `max` bytes, from whichever tier has it. Reads the disk.
+    pub(crate) fn kept_file(&self, artifact: &Artifact, max: u64) -> Option<Bytes> {
         let key = artifact.key().ok()?;
-        let info = self.store.read_small(&key, info::MAX_BYTES as u64).ok()??;
-        Some(Bytes::from(info))
+        match self.store.read_small(&key, max) {
+            Ok(Some(file)) => Some(file.into()),
+            _ => Handle::current().block_on(self.kept_elsewhere(&key)),
+        }
+    }
+
+    /// The content of a file that another tier keeps, if it is small.
+    pub(crate) async fn kept_elsewhere(&self, key: &Key) -> Option<Bytes> {
+        if !self.tiers.keeps_elsewhere() {
+            return None;
+        }
+        let asked = async {
+            // The index spares a bucket questions about what is not kept.
+            if let Ok(None) = self.records.object(key.as_str()).await {
+                return None;
+            }
+            match self.tiers.find(key).await {
+                Found::Kept(kept) => kept.whole().cloned(),
+                Found::Pull(_) | Found::Absent | Found::Unknown(_) => None,
+            }
+        };
+        timeout(ELSEWHERE, asked).await.ok()?
     }
 
     /// Versions of which something is kept. Reads the disk.

@@ -118,8 +118,10 @@ impl Gateway {
 
     /// The content of a small artifact that is kept.
     async fn kept_small(&self, artifact: &Artifact) -> Result<Option<Bytes>, Refusal> {
-        match self.store.get(&artifact.key()?).await {
-            Ok(kept) => Ok(kept.and_then(|kept| kept.whole().cloned())),
+        let key = artifact.key()?;
+        match self.store.get(&key).await {
+            Ok(Some(kept)) => Ok(kept.whole().cloned()),
+            Ok(None) => Ok(self.kept_elsewhere(&key).await),
             Err(error) => {
                 tracing::error!(%artifact, %error, "cannot read what is kept");
                 Ok(None)

@@ -101,10 +101,7 @@ impl Gateway {
             version: version.clone(),
             part: Part::Mod,
         };
-        let kept = artifact.key().ok().and_then(|key| {
-            let max = gomod_file::MAX_BYTES as u64;
-            self.store.read_small(&key, max).ok().flatten()
-        });
+        let kept = self.kept_file(&artifact, gomod_file::MAX_BYTES as u64);
         kept.is_some_and(|file| file != gomod_file::synthesized(module))
     }
 

@@ -146,6 +146,12 @@ async fn what_one_replica_learns_the_others_know_within_two_seconds() {
     all_right(&replicas[0], &one).await;
     // Kept by one, served by the other without upstream, and in its list.
     site.lab.stop().await;
+    let latest = format!("/{}/@latest", one.path());
+    eventually("the latest of what only the other has", async || {
+        let reply = replicas[1].get(&latest).await;
+        reply.status == 200 && reply.text().contains("\"v1.0.0\"")
+    })
+    .await;
     all_right(&replicas[1], &one).await;
     let list = format!("/{}/@v/list", one.path());
     assert_eq!(replicas[1].get(&list).await.text(), "v1.0.0\n");
