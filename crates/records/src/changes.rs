@@ -7,6 +7,7 @@ use sqlx::{PgConnection, SqliteConnection, postgres::PgListener};
 use crate::{
     db::{Db, Records, read, write},
     error::RecordsError,
+    silence::Access,
 };
 
 /// A kept change is at least this young; who was away for longer reads everything anew.
@@ -245,7 +246,7 @@ impl Records {
         };
         let listener = self
             .db
-            .limited("listening", async {
+            .limited(Access::Read, "listening", async {
                 let mut listener = PgListener::connect_with(pool).await?;
                 listener.ignore_pool_close_event(false);
                 listener.listen(CHANNEL).await?;

@@ -27,7 +27,7 @@ use crate::{
     losses::Losses,
     reserve, schema,
     settings::{PostgresUrl, RecordsSettings},
-    silence::Silence,
+    silence::{Access, Silences},
     writer::Writer,
 };
 
@@ -44,7 +44,7 @@ const POSTGRES_SESSION: &str =
     "SET idle_in_transaction_session_timeout = '2s'; SET statement_timeout = '30s'";
 
 /// Fails if a table is not there, and reads none.
-const TABLES: &str = "SELECT CAST(count(*) AS BIGINT) FROM schema_versions, objects, tombstones, tree_heads, \
+pub(crate) const TABLES: &str = "SELECT CAST(count(*) AS BIGINT) FROM schema_versions, objects, tombstones, tree_heads, \
      answers, facts, changes, leases, removals WHERE FALSE";
 
 /// The records.
@@ -68,7 +68,7 @@ pub(crate) enum Db {
         url: PostgresUrl,
         pool: PgPool,
         timeout: Duration,
-        silence: Arc<Silence>,
+        silences: Silences,
         losses: Arc<Losses>,
     },
 }
@@ -152,7 +152,7 @@ impl Records {
     pub async fn probe(&self) -> Result<(), RecordsError> {
         const DOING: &str = "asking whether it is there";
         read!(&self.db, DOING, conn => { sqlx::query(TABLES).fetch_one(conn).await?; })?;
-        let Db::Postgres { pool, .. } = &*self.db else {
+        let Db::Postgres { pool, silences, .. } = &*self.db else {
             return Ok(());
         };
         let asked = async {
@@ -167,8 +167,13 @@ impl Records {
             }
             Ok(read_only)
         };
-        if self.db.limited(DOING, asked).await? {
+        if self.db.limited(Access::Read, DOING, asked).await? {
             return Err(RecordsError::read_only(DOING));
+        }
+        if silences.last(Access::Write) {
+            return Err(RecordsError::silent(
+                "asking whether it takes what is written",
+            ));
         }
         Ok(())
     }
@@ -217,6 +222,7 @@ impl Db {
     /// not waited for again.
     pub(crate) async fn limited<T>(
         &self,
+        access: Access,
         doing: &'static str,
         work: impl Future<Output = Result<T, sqlx::Error>>,
     ) -> Result<T, RecordsError> {
@@ -226,24 +232,24 @@ impl Db {
             Self::Postgres {
                 pool,
                 timeout,
-                silence,
+                silences,
                 losses,
                 ..
             } => {
-                if silence.lasts() {
+                if silences.last(access) {
                     return Err(RecordsError::silent(doing));
                 }
-                let answered = silence.answered();
+                let answered = silences.answered();
                 let done = Box::pin(self.within(*timeout, doing, work)).await;
                 match &done {
                     Err(error) if error.kind == RecordsErrorKind::Timeout => {
-                        silence.begin(answered, pool, *timeout);
+                        silences.begin(answered, pool, *timeout);
                     }
                     Err(error) if error.kind == RecordsErrorKind::Unavailable => {
                         losses.note();
-                        silence.end();
+                        silences.end(access);
                     }
-                    _ => silence.end(),
+                    _ => silences.end(access),
                 }
                 done
             }
@@ -294,7 +300,7 @@ macro_rules! read {
 macro_rules! read_now {
     ($db:expr, $doing:expr, $conn:ident => $body:expr) => {{
         let db: &$crate::db::Db = $db;
-        db.limited($doing, async {
+        db.limited($crate::silence::Access::Read, $doing, async {
             match db {
                 $crate::db::Db::Sqlite { read, .. } => {
                     let mut pooled = read.acquire().await?;
@@ -329,7 +335,7 @@ macro_rules! write {
 macro_rules! write_now {
     ($db:expr, $doing:expr, $tx:ident => $body:expr) => {{
         let db: &$crate::db::Db = $db;
-        db.limited($doing, async {
+        db.limited($crate::silence::Access::Write, $doing, async {
             match db {
                 $crate::db::Db::Sqlite { write, .. } => {
                     let mut pooled = write.acquire().await?;
@@ -467,7 +473,7 @@ async fn open_postgres(
         url: url.clone(),
         pool: pool.clone(),
         timeout: limit,
-        silence: Arc::default(),
+        silences: Silences::default(),
         losses,
     };
     // Known at once, with its reason: a pool would try until its time is over and then only say that it was.

@@ -3,6 +3,7 @@
 use crate::{
     db::{Db, Lent, Records},
     error::{RecordsError, RecordsErrorKind},
+    silence::Access,
 };
 
 /// The channel on which the end of a lease is told; what is told is its key, if that is short enough.
@@ -35,14 +36,14 @@ pub struct LeaseRow {
 /// Runs `$body` on a connection to PostgreSQL, without a transaction around it. Once more if that connection was lost: its server
 /// or a pooler in between may have ended it while nobody asked, and be there.
 macro_rules! on_postgres {
-    ($records:expr, $conn:ident => $body:expr) => {{
+    ($records:expr, $access:ident, $conn:ident => $body:expr) => {{
         let db = &*$records.db;
         let Db::Postgres { pool, .. } = db else {
             let text = "only PostgreSQL has leases".to_owned();
             return Err(RecordsError::new(RecordsErrorKind::Refused, DOING, text));
         };
         let ask = || {
-            db.limited(DOING, async {
+            db.limited(Access::$access, DOING, async {
                 let mut lent = Lent::new(pool.acquire().await?);
                 let $conn = lent.connection();
                 let done = $body;
@@ -65,7 +66,7 @@ impl Records {
         holder: &str,
         ttl_ms: i64,
     ) -> Result<Option<LeaseRow>, RecordsError> {
-        let token: Option<i64> = on_postgres!(self, conn => {
+        let token: Option<i64> = on_postgres!(self, Write, conn => {
             sqlx::query_scalar(TAKE).bind(key).bind(holder).bind(ttl_ms).fetch_optional(conn).await?
         })?;
         Ok(token.map(|token| LeaseRow { token }))
@@ -78,21 +79,21 @@ impl Records {
         token: i64,
         ttl_ms: i64,
     ) -> Result<bool, RecordsError> {
-        on_postgres!(self, conn => {
+        on_postgres!(self, Write, conn => {
             sqlx::query(RENEW).bind(key).bind(token).bind(ttl_ms).execute(conn).await?.rows_affected() > 0
         })
     }
 
     /// Gives a lease back and tells those who wait; nothing happens if it is lost.
     pub async fn release_lease(&self, key: &str, token: i64) -> Result<(), RecordsError> {
-        on_postgres!(self, conn => {
+        on_postgres!(self, Write, conn => {
             sqlx::query(RELEASE).bind(key).bind(token).execute(conn).await?;
         })
     }
 
     /// Milliseconds that are left of the lease of a key; none if nobody holds it.
     pub async fn lease_left(&self, key: &str) -> Result<Option<u64>, RecordsError> {
-        let left: Option<i64> = on_postgres!(self, conn => {
+        let left: Option<i64> = on_postgres!(self, Read, conn => {
             sqlx::query_scalar(LEFT).bind(key).fetch_optional(conn).await?
         })?;
         Ok(left

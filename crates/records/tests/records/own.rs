@@ -258,3 +258,56 @@ async fn leases_are_held_by_one_and_expire() {
         .unwrap();
     assert!(third.token > second.token);
 }
+
+/// A primary whose standby is away answers who reads, and lets who writes wait for ever.
+#[tokio::test]
+async fn postgres_that_takes_no_writes_is_waited_for_once() {
+    let postgres = Postgres::start().await;
+    let settings = RecordsSettings::Postgres {
+        url: postgres.url().parse().unwrap(),
+        max_connections: 4,
+        timeout: Duration::from_secs(1),
+    };
+    let records = Records::open(&settings).await.unwrap();
+    records.announce(ChangeKind::Forget, "a").await.unwrap();
+    let reload = "SELECT pg_reload_conf()";
+    postgres
+        .run_sql(&[
+            "ALTER SYSTEM SET synchronous_standby_names = 'gone'",
+            reload,
+        ])
+        .await;
+    timeout(SOON, async {
+        while records.announce(ChangeKind::Forget, "b").await.is_ok() {}
+    })
+    .await
+    .unwrap();
+    // Longer than it takes to find out that it answers who reads.
+    let until = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < until {
+        let error = records.announce(ChangeKind::Forget, "c").await.unwrap_err();
+        assert_eq!(error.kind, RecordsErrorKind::Timeout);
+        let error = error.to_string();
+        assert!(error.contains("in time before"), "waited again: {error}");
+        records.object("go/a.example/m/@v/v1.0.0.zip").await.ok();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    records
+        .object("go/a.example/m/@v/v1.0.0.zip")
+        .await
+        .unwrap();
+    let error = records.probe().await.unwrap_err().to_string();
+    assert!(error.contains("takes what is written"), "{error}");
+
+    postgres
+        .run_sql(&["ALTER SYSTEM RESET synchronous_standby_names", reload])
+        .await;
+    timeout(SOON, async {
+        while records.announce(ChangeKind::Forget, "d").await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .unwrap();
+    records.probe().await.unwrap();
+}
