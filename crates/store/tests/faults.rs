@@ -417,3 +417,26 @@ async fn a_full_redis_is_a_refusal_and_no_outage() {
         .unwrap_err();
     assert_eq!(error.kind, TierErrorKind::Full, "{error}");
 }
+
+/// A failover led to what is a copy now.
+#[tokio::test]
+async fn a_redis_that_takes_no_writes_is_told_by_its_own_reason() {
+    let redis = Redis::start().await;
+    let client = redis::Client::open(redis.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut copy = redis::cmd("REPLICAOF");
+    copy.arg("127.0.0.1").arg(1);
+    copy.exec_async(&mut connection).await.unwrap();
+    let tier = store::tier::Tier::new(&TierSettings::Redis(redis_settings(&redis))).unwrap();
+    let body = bytes(1000, 15);
+    let error = tier
+        .put(&key("go/a"), &body.clone().into(), &Digest::of(&body))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind, TierErrorKind::Refused, "{error}");
+    assert!(
+        error.to_string().contains("copy of another Redis"),
+        "{error}"
+    );
+    assert!(tier.snapshot().refuses);
+}

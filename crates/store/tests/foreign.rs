@@ -10,7 +10,7 @@ use bytes::Bytes;
 use common::*;
 use futures_util::TryStreamExt;
 use store::{
-    Committed, Digest, Found, KeepError,
+    Committed, Content, Digest, Found, KeepError, TiersSettings,
     tier::{InBucket, ObjectSettings, Secret, Service, Tier, TierErrorKind, TierSettings},
 };
 use testkit::services::S3;
@@ -167,18 +167,20 @@ async fn a_listing_goes_on_over_names_that_nobody_here_gives() {
     assert_eq!(listed.len(), 2, "{listed:?}");
 }
 
-/// The address of a server that answers every request with 404 and this page.
-async fn not_found(page: &'static str) -> String {
+/// The address of a server that answers by the first line of each request: a status, and a page.
+async fn server(answer: fn(&str) -> (&'static str, &'static str)) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
         while let Ok((mut client, _)) = listener.accept().await {
             tokio::spawn(async move {
                 let mut head = [0; 16 << 10];
-                while client.read(&mut head).await.is_ok_and(|read| read > 0) {
+                while let Ok(read @ 1..) = client.read(&mut head).await {
+                    let request = String::from_utf8_lossy(&head[..read]);
+                    let (status, page) = answer(request.lines().next().unwrap_or(""));
                     let length = page.len();
                     let answer =
-                        format!("HTTP/1.1 404 Not Found\r\ncontent-length: {length}\r\n\r\n{page}");
+                        format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n{page}");
                     client.write_all(answer.as_bytes()).await.unwrap();
                 }
             });
@@ -187,26 +189,86 @@ async fn not_found(page: &'static str) -> String {
     endpoint
 }
 
+/// What its object tier is made of.
+fn at(endpoint: String) -> ObjectSettings {
+    ObjectSettings {
+        endpoint: Some(endpoint),
+        access_key: Some(Secret::new("a")),
+        secret_key: Some(Secret::new("b")),
+        allow_http: true,
+        ..ObjectSettings::new(Service::S3, "modgate")
+    }
+}
+
 /// A balancer that has lost the service behind it, say.
 #[tokio::test]
 async fn a_404_that_is_not_the_services_own_is_no_absence() {
-    let tier = |endpoint| {
-        object(ObjectSettings {
-            endpoint: Some(endpoint),
-            access_key: Some(Secret::new("a")),
-            secret_key: Some(Secret::new("b")),
-            allow_http: true,
-            ..ObjectSettings::new(Service::S3, "modgate")
-        })
-    };
-    let at = key("go/a/@v/v1.0.0.mod");
-    let balancer = tier(not_found("default backend - 404").await);
-    let error = balancer.fetch(&at, 1 << 20).await.unwrap_err();
+    let mod_key = key("go/a/@v/v1.0.0.mod");
+    let balancer = server(|_| ("404 Not Found", "default backend - 404")).await;
+    let balancer = object(at(balancer));
+    let error = balancer.fetch(&mod_key, 1 << 20).await.unwrap_err();
     assert_eq!(error.kind, TierErrorKind::Refused, "{error}");
     assert!(error.to_string().contains("default backend"), "{error}");
     // Its HEAD has no text, and this one's is none.
-    balancer.head(&at).await.unwrap_err();
+    balancer.head(&mod_key).await.unwrap_err();
 
-    let sparing = tier(not_found("").await);
-    assert!(sparing.fetch(&at, 1 << 20).await.unwrap().is_none());
+    let sparing = object(at(server(|_| ("404 Not Found", "")).await));
+    assert!(sparing.fetch(&mod_key, 1 << 20).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_service_without_conditional_writes_is_told_at_the_start() {
+    const LIST: &str = "<?xml version=\"1.0\"?><ListBucketResult><Name>modgate</Name><KeyCount>0</KeyCount>\
+        <MaxKeys>1000</MaxKeys><IsTruncated>false</IsTruncated></ListBucketResult>";
+    let endpoint = server(|line| match line {
+        line if line.starts_with("PUT") => (
+            "501 Not Implemented",
+            "<Error><Code>NotImplemented</Code></Error>",
+        ),
+        line if line.contains("list-type") => ("200 OK", LIST),
+        _ => ("404 Not Found", ""),
+    });
+    let tiers = running(&TiersSettings {
+        below: vec![TierSettings::Object(at(endpoint.await))],
+        ..TiersSettings::default()
+    });
+    until(20, "refuses", async || tiers.snapshot().tiers[0].refuses).await;
+    let body = bytes(1000, 1);
+    let (mod_key, digest) = (key("go/a/@v/v1.0.0.mod"), Digest::of(&body));
+    let kept = tiers
+        .persist(&Content::Bytes(body), &mod_key, &digest)
+        .await;
+    let Err(KeepError::Storage(error)) = kept else {
+        panic!("{kept:?}");
+    };
+    assert_eq!(error.kind, TierErrorKind::Refused, "{error}");
+}
+
+/// As versitygw does in a bucket that keeps versions, once an object was removed.
+#[tokio::test]
+async fn a_service_that_contradicts_itself_is_told() {
+    let endpoint = server(|line| {
+        if line.starts_with("PUT") {
+            ("412 Precondition Failed", "")
+        } else {
+            ("404 Not Found", "")
+        }
+    });
+    let tier = object(at(endpoint.await));
+    let body = bytes(1000, 1);
+    let mod_key = key("go/a/@v/v1.0.0.mod");
+    let error = tier
+        .put(&mod_key, &body.clone().into(), &Digest::of(&body))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind, TierErrorKind::Refused, "{error}");
+    assert!(error.to_string().contains("keep versions"), "{error}");
+    assert!(tier.snapshot().refuses);
+}
+
+#[tokio::test]
+async fn why_nobody_can_be_asked_is_told() {
+    let tier = object(at("http://no-such-name.invalid".to_owned()));
+    let error = tier.probe().await.unwrap_err().to_string();
+    assert!(error.contains("lookup address"), "{error}");
 }

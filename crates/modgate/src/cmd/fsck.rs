@@ -5,6 +5,7 @@ use std::{
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
 use care::fsck::{self, Finding, Options, Report, Upstream};
@@ -24,6 +25,9 @@ use crate::{
 
 /// In the data folder: where what is fetched anew is until it is put in its place.
 const FETCHED: &str = "fetched";
+
+/// Longest wait for what the fetches left to do.
+const SETTLE: Duration = Duration::from_secs(10);
 
 /// Compares everything, and fails if something is wrong and stays so.
 pub fn run(args: &FsckArgs, env: Env) -> io::Result<ExitCode> {
@@ -74,6 +78,10 @@ async fn check_all(args: &FsckArgs, config: &Config) -> io::Result<Report> {
     };
     let done = fsck::run(&storage, &options, Some(&anew), &watch).await;
     bar.finish_and_clear();
+    if let Some(gateway) = anew.gateway.get() {
+        // What it still has to do it does in the folder that goes now.
+        gateway.settle(SETTLE).await;
+    }
     drop(anew);
     if let Err(error) = std::fs::remove_dir_all(&folder)
         && error.kind() != io::ErrorKind::NotFound

@@ -373,9 +373,16 @@ impl Tier {
     /// Everything that is kept relies on conditional writes. What else may be wrong, such as a key that may not write, is said
     /// by the write itself.
     async fn look_at_conditions(&self, tier: &ObjectTier) {
-        if let Ok(false) = tier.heeds_conditions().await {
-            self.gate().lacks();
-            tracing::error!(tier = %self.name(), "the storage does not heed conditional writes (`If-None-Match`): it made an object anew that was there. What one process keeps another may overwrite with other bytes, and leases in it hold nobody back: use a service that has them");
+        match tier.heeds_conditions().await {
+            Ok(false) => {
+                self.gate().lacks();
+                tracing::error!(tier = %self.name(), "the storage does not heed conditional writes (`If-None-Match`): it made an object anew that was there. What one process keeps another may overwrite with other bytes, and leases in it hold nobody back: use a service that has them");
+            }
+            Err(error) if error.detail.contains("status code: 501 ") => {
+                self.gate().lacks();
+                tracing::error!(tier = %self.name(), %error, "the storage has no conditional writes (`If-None-Match`), so nothing new can be kept in it: use a service that has them");
+            }
+            Ok(true) | Err(_) => {}
         }
     }
 

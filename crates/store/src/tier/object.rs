@@ -8,6 +8,7 @@
 //! a writer first creates a claim with its digest. Whoever finds a claim with the same digest may upload the same
 //! bytes beside it; whoever finds another one has other bytes.
 
+mod claims;
 mod conditions;
 mod list;
 mod upload;
@@ -439,7 +440,12 @@ fn map(gate: &Gate, error: Error) -> TierError {
         _ if is_timeout(&error) => TierErrorKind::Timeout,
         _ => TierErrorKind::Unavailable,
     };
-    let text = error.to_string();
+    let mut text = error.to_string();
+    // Why nobody could be asked stands at the end of the chain, and often there alone: a name that is unknown, a certificate.
+    let root = root_of(&error).to_string();
+    if !text.contains(&root) {
+        text = format!("{root}: {text}");
+    }
     // What the service itself calls it; the rest may be cut off.
     match code_in(&text) {
         Some(code @ "RequestTimeTooSkewed") => {
@@ -460,10 +466,21 @@ fn is_refusal(error: &Error) -> bool {
     if text.contains("RequestTimeout") {
         return false;
     }
-    // 413 is the word of a proxy in front of it that takes no long uploads: no outage, and shorter ones go through.
-    let refusals =
-        ["400", "401", "403", "404", "413"].map(|status| format!("status code: {status} "));
+    // 413 is the word of a proxy in front of it that takes no long uploads: no outage, and shorter ones go through. 405 and
+    // 501 are those of a service that does not have what is asked.
+    let refusals = ["400", "401", "403", "404", "405", "413", "501"]
+        .map(|status| format!("status code: {status} "));
     refusals.iter().any(|refusal| text.contains(refusal))
+}
+
+fn root_of<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> &'a (dyn std::error::Error + 'static) {
+    let mut root = error;
+    while let Some(source) = root.source() {
+        root = source;
+    }
+    root
 }
 
 fn is_timeout(error: &(dyn std::error::Error + 'static)) -> bool {

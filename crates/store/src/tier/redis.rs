@@ -249,6 +249,9 @@ impl RedisTier {
     }
 
     fn map(&self, error: &RedisError) -> TierError {
+        if let Some(why) = error.code().and_then(no_writes) {
+            return self.gate.error(TierErrorKind::Refused, why);
+        }
         let kind = match error.kind() {
             _ if error.is_timeout() => TierErrorKind::Timeout,
             ErrorKind::AuthenticationFailed
@@ -277,6 +280,22 @@ impl RedisTier {
             let _: Result<(), TierError> = self.run(&expire).await;
         }
         error
+    }
+}
+
+/// Why a Redis that answers takes nothing, by its own code.
+fn no_writes(code: &str) -> Option<&'static str> {
+    match code {
+        "READONLY" => Some(
+            "it is a copy of another Redis and takes no writes (READONLY): the address must lead to that one",
+        ),
+        "MOVED" | "CLUSTERDOWN" => Some(
+            "it is a part of a Redis cluster, which is not supported: use a single Redis, or a proxy that makes one of it",
+        ),
+        "MISCONF" => {
+            Some("it cannot save what it has, and takes no writes (MISCONF): look at its log")
+        }
+        _ => None,
     }
 }
 

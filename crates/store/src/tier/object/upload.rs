@@ -1,19 +1,11 @@
 //! Into object storage: conditional creates, claims, uploads in parts.
 
-use std::{
-    future::Future,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
-use futures_util::{
-    StreamExt, TryStreamExt,
-    stream::{self, BoxStream},
-};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::{
-    Attribute, Attributes, Error, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions,
-    PutPayload, UpdateVersion, path::Path,
+    Attribute, Attributes, Error, PutMode, PutMultipartOptions, PutOptions, PutPayload,
+    UpdateVersion, path::Path,
 };
 use tokio::{runtime::Handle, task::spawn_blocking, time::timeout};
 
@@ -27,15 +19,15 @@ use crate::{Committed, Digest, Key, digest::checked_h1};
 const PART_BYTES: u64 = 8 << 20;
 /// Parts of one upload under way at a time.
 const PARTS_AT_ONCE: usize = 2;
-/// A claim that is older by the storage's clock was left behind by a writer that ended.
-const CLAIM_LIFE: Duration = Duration::from_hours(24);
 /// What Azure says when parts that are to be put together are not there: whoever finishes an object clears away the parts
 /// of all others.
 const PARTS_GONE: &str = "InvalidBlockList";
 /// Tries where the storage says both that there is an object and that there is none.
-const TRIES: u32 = 4;
+pub(super) const TRIES: u32 = 4;
+/// What it is told as then. versitygw does so where its bucket keeps versions.
+const CONTRADICTION: &str = "says of what is not there that it is, when it is to be written: does the bucket keep versions, and its service count one that was removed?";
 /// Between two of them.
-const PAUSE: Duration = Duration::from_millis(100);
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
 
 /// How a single write went.
 pub(super) enum Created {
@@ -83,10 +75,7 @@ impl ObjectTier {
                 None => tokio::time::sleep(PAUSE).await,
             }
         }
-        Err(self.gate.error(
-            TierErrorKind::Unavailable,
-            "the storage contradicts itself about this key",
-        ))
+        Err(self.contradiction(key))
     }
 
     async fn there(&self, path: &Path) -> Result<bool, TierError> {
@@ -133,7 +122,16 @@ impl ObjectTier {
         Err(self.differs(key))
     }
 
-    fn differs(&self, key: &Key) -> TierError {
+    pub(super) fn contradiction(&self, of: impl fmt::Display) -> TierError {
+        let error = self.gate.error(
+            TierErrorKind::Refused,
+            format_args!("{CONTRADICTION}: {of}"),
+        );
+        self.gate.note(Some(&error));
+        error
+    }
+
+    pub(super) fn differs(&self, key: &Key) -> TierError {
         let error = self.gate.error(TierErrorKind::Differs, key);
         self.gate.note(Some(&error));
         tracing::error!(tier = %self.settings.name, %key, "SECURITY: other bytes under this key");
@@ -291,62 +289,6 @@ impl ObjectTier {
         Ok(uploaded)
     }
 
-    /// Takes the right to write bytes with this digest. A claim of the same digest is as good as an own one.
-    async fn claim(&self, key: &Key, claim: &Path, digest: &Digest) -> Result<(), TierError> {
-        let text = Bytes::from(digest.sha256_hex());
-        let write = async |mode| {
-            self.write(claim, text.clone().into(), Attributes::new(), mode)
-                .await
-        };
-        for _ in 0..TRIES {
-            if let Created::Yes = write(PutMode::Create).await? {
-                return Ok(());
-            }
-            let asked = async {
-                match self.client.store.get(claim).await {
-                    Ok(got) => Ok(Some(got)),
-                    Err(Error::NotFound { .. }) => Ok(None),
-                    Err(error) => Err(map(&self.gate, error)),
-                }
-            };
-            let Some(got) = self.gate.run(self.settings.timeout, asked).await? else {
-                // Another writer is just about to have it, or gave it back.
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            };
-            let claimed = SystemTime::from(got.meta.last_modified);
-            // One from the future, by our clock, is new.
-            let age = claimed.elapsed().unwrap_or_default();
-            // Google goes by the version, the others by the tag.
-            let seen = UpdateVersion {
-                e_tag: got.meta.e_tag.clone(),
-                version: got.meta.version.clone(),
-            };
-            let there = self
-                .gate
-                .watch(self.settings.timeout, short(self.steps(got)))
-                .await?;
-            if there == text {
-                return Ok(());
-            }
-            if age <= CLAIM_LIFE {
-                return Err(self.differs(key));
-            }
-            if let Created::Yes = write(PutMode::Update(seen)).await? {
-                return Ok(());
-            }
-        }
-        Err(self.gate.error(
-            TierErrorKind::Unavailable,
-            "the storage contradicts itself about a claim",
-        ))
-    }
-
-    async fn unclaim(&self, claim: &Path) {
-        // A claim that stays behind is as good as ours for the same bytes, and grows old for others.
-        let _ = self.delete(claim).await;
-    }
-
     /// In parts. [`Created::Taken`] if another writer finished meanwhile and so took our parts away, as Azure has it.
     async fn upload(
         &self,
@@ -463,20 +405,6 @@ fn here(gate: &Gate, error: &std::io::Error) -> TierError {
         TierErrorKind::Refused,
         format_args!("reading what is to be written: {error}"),
     )
-}
-
-/// The first few bytes of a body that should be short.
-async fn short(
-    mut stream: BoxStream<'static, Result<Bytes, TierError>>,
-) -> Result<Bytes, TierError> {
-    let mut bytes = BytesMut::new();
-    while let Some(block) = stream.try_next().await? {
-        bytes.extend_from_slice(&block);
-        if bytes.len() > 256 {
-            break;
-        }
-    }
-    Ok(bytes.freeze())
 }
 
 /// What travels with an object, and how a browser or a static server should show it.
