@@ -102,6 +102,37 @@ fn items_are_checked() {
 }
 
 #[test]
+fn one_address_has_one_set_of_headers_and_statuses() {
+    let two = |chain: &str, one: &str, other: &str| {
+        format!(
+            "chain = \"{chain}\"\n[upstream.\"https://a.example\"]\nbase_url = \"https://base.example/go/\"\n{one}\n\
+             [upstream.\"https://b.example\"]\nbase_url = \"https://base.example/go\"\n{other}"
+        )
+    };
+    let (header, map) = ("headers = { x = \"1\" }", "status_map = { 403 = 404 }");
+    let both = "https://a.example|https://b.example";
+    for (chain, one, other, line) in [
+        (both, header, "headers = { x = \"2\" }", 5),
+        (both, header, "", 5),
+        (both, "", map, 5),
+        // The general chain goes there without any.
+        ("https://a.example|https://base.example/go", header, "", 2),
+    ] {
+        let mistake = only(&two(chain, one, other));
+        assert!(mistake.message.contains("base.example/go"), "{mistake}");
+        assert_eq!(mistake.spot.unwrap().line, line);
+    }
+    for (chain, one, other) in [
+        (both, header, header),
+        (both, "", ""),
+        (both, "retries = 1", ""),
+        ("https://a.example", header, map),
+    ] {
+        Bench::new(&two(chain, one, other)).loaded();
+    }
+}
+
+#[test]
 fn private_modules_are_never_redirected() {
     let private = "private = [\"git.corp.example/*\"]\n";
     let route =

@@ -41,6 +41,7 @@ pub(super) fn read(
     named: &[String],
 ) -> BTreeMap<String, Upstream> {
     let mut upstreams = BTreeMap::new();
+    let mut moved = Vec::new();
     let (Some(node), Some(settings)) = (scope.node("upstream"), scope.setting("upstream").items())
     else {
         return upstreams;
@@ -83,9 +84,40 @@ pub(super) fn read(
         }
         let header = format!("[upstream.{}]", quoted(&entry.key));
         let item = Scope::item(settings, &entry.node, header, 0);
-        upstreams.insert(key, one(reader, &item));
+        let upstream = one(reader, &item);
+        if let Some(base) = &upstream.base_url
+            && named.contains(&key)
+            && upstream_key(base.expose()) != key
+        {
+            moved.push((entry, upstream_key(base.expose()), sent_to(&upstream)));
+        }
+        upstreams.insert(key, upstream);
+    }
+    for (at, (entry, base, sent)) in moved.iter().enumerate() {
+        let own = upstreams.get(base).map(sent_to).unwrap_or_default();
+        let own = named.contains(base).then_some(own);
+        let others = moved[..at].iter().filter(|(_, other, _)| other == base);
+        let mut others = others.map(|(.., other)| other.clone()).chain(own);
+        if others.any(|other| other != *sent) {
+            let (url, base) = (shown(&entry.key), shown(base));
+            let message = format!(
+                "`{base}`, the base_url of `{url}`, is asked with other headers or statuses too"
+            );
+            reader.mistakes.push(
+                Mistake::at(&entry.node.source, entry.key_span.clone(), message).hint(
+                    "an address has one set of them, whichever chain leads there: set the same in both, or take another address",
+                ),
+            );
+        }
     }
     upstreams
+}
+
+/// What must not go to, or be read from, another upstream.
+type Sent = (BTreeMap<String, Secret>, BTreeMap<u16, u16>);
+
+fn sent_to(upstream: &Upstream) -> Sent {
+    (upstream.headers.clone(), upstream.status_map.clone())
 }
 
 fn one(reader: &mut Reader<'_>, item: &Scope) -> Upstream {
