@@ -1,6 +1,14 @@
 //! Fetching a zip: along the chain, into memory or a spool that its waiters read along, checked, released, kept.
 
-use std::{io::Cursor, pin::pin, sync::Arc, time::Duration};
+use std::{
+    io::Cursor,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::{
@@ -102,21 +110,30 @@ impl Gateway {
         loop {
             let found = search.next().await?;
             let upstream = Arc::clone(&found.upstream);
-            // A small one never touches the disk before it is answered.
-            let small = found.length.filter(|length| *length <= WHOLE_ZIP_BYTES);
+            // A small one never touches the disk before it is answered, and nobody has anything of it until it is good.
+            let whole = WHOLE_ZIP_BYTES.min(settings.max_zip_bytes);
+            let small = found.length.filter(|length| *length <= whole);
             let small = small.and_then(|length| usize::try_from(length).ok());
+            let streams = AtomicBool::new(false);
             let arriving = async {
-                match small {
-                    Some(length) => found.into_bytes(length).await.map(Downloaded::Small),
-                    None => self
-                        .receive(settings, artifact, found, proof, teller)
-                        .await
-                        .map(Downloaded::Spooled),
-                }
+                let found = match (small, found.length) {
+                    (Some(length), _) => {
+                        return found.into_bytes(length).await.map(Downloaded::Small);
+                    }
+                    (None, Some(_)) => found,
+                    // How long it is shows when it ends.
+                    (None, None) => match found.whole_up_to(whole).await? {
+                        Ok(body) => return Ok(Downloaded::Small(body)),
+                        Err(found) => found,
+                    },
+                };
+                streams.store(true, Relaxed);
+                let spooled = self.receive(settings, artifact, found, proof, teller);
+                spooled.await.map(Downloaded::Spooled)
             };
             match select(pin!(arriving), pin!(refused(proof))).await {
                 Either::Left((Ok(zip), _)) => return Ok((upstream, zip)),
-                Either::Left((Err(refusal), _)) if small.is_some() => {
+                Either::Left((Err(refusal), _)) if !streams.load(Relaxed) => {
                     search.reject(refusal, true)?;
                 }
                 Either::Left((Err(refusal), _)) => return Err(refusal),

@@ -87,6 +87,8 @@ pub(crate) struct Found {
     /// How many they will be, if that is known.
     pub(crate) length: Option<u64>,
     what: String,
+    /// What was read of them already.
+    before: Option<Bytes>,
     stream: Stream,
 }
 
@@ -143,6 +145,7 @@ impl<'a> Search<'a> {
         let ended = match self.walk.next().await {
             Ok(fetched) => {
                 return Ok(Found {
+                    before: None,
                     upstream: fetched.upstream,
                     length: fetched.length,
                     what: self.wish.name(self.module),
@@ -205,6 +208,7 @@ impl<'a> Search<'a> {
         };
         match asked {
             Ok(stream) => Ok(Found {
+                before: None,
                 upstream: DIRECT.into(),
                 length: match &stream {
                     Stream::Memory(bytes) => Some(bytes.len() as u64),
@@ -322,6 +326,9 @@ impl Artifact {
 impl Found {
     /// The next piece; `None` once all has come whole.
     pub(crate) async fn next_chunk(&mut self) -> Result<Option<Bytes>, Refusal> {
+        if let Some(before) = self.before.take() {
+            return Ok(Some(before));
+        }
         match &mut self.stream {
             Stream::Upstream(body) => {
                 let chunk = body.next_chunk().await;
@@ -337,6 +344,19 @@ impl Found {
                 )),
             },
         }
+    }
+
+    /// All of it, if it turns out to be at most `max` bytes; else the same again, with what was read.
+    pub(crate) async fn whole_up_to(mut self, max: u64) -> Result<Result<Bytes, Self>, Refusal> {
+        let mut all = BytesMut::new();
+        while let Some(chunk) = self.next_chunk().await? {
+            all.extend_from_slice(&chunk);
+            if all.len() as u64 > max {
+                self.before = Some(all.freeze());
+                return Ok(Err(self));
+            }
+        }
+        Ok(Ok(all.freeze()))
     }
 
     /// All of it in memory, at most `max` bytes.

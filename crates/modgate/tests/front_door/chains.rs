@@ -46,6 +46,7 @@ async fn bad_content_of_one_upstream_does_not_fail_what_the_next_has() {
         (&file, Fault::Html, "checksum_mismatch"),
         (&file, Fault::AlteredMod, "checksum_mismatch"),
         (&zip, Fault::Truncate, "upstream_unavailable"),
+        (&zip, Fault::CutNoLength, "upstream_unavailable"),
         (&zip, Fault::Short, "upstream_invalid"),
         (&zip, Fault::AlteredZip, "checksum_mismatch"),
         (&list, Fault::Html, "upstream_invalid"),
