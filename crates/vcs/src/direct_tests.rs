@@ -1,6 +1,7 @@
 //! Questions answered from repositories that git makes.
 
 mod damage;
+mod mapped;
 
 use std::fmt::Write as _;
 use std::fs;

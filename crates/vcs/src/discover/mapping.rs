@@ -12,7 +12,7 @@ pub struct Mapping {
     pub repo: String,
     /// The version control system.
     pub vcs: Kind,
-    /// The folder in the repository that the root's path stands for; empty for its root.
+    /// The folder in the repository that the root's path stands for, and that what is below it is in; empty for its root.
     pub subdir: String,
 }
 
@@ -63,28 +63,35 @@ pub(crate) fn map(mappings: &[Mapping], base: &str) -> Option<Result<Root, TooSh
         .filter(|mapping| mapping.covers(base))
         .max_by_key(|mapping| mapping.prefix.len())?;
     let wanted = mapping.elements().unwrap_or(0);
-    let rest = base[mapping.prefix.len()..].trim_start_matches('/');
-    let elements: Vec<&str> = rest
-        .split('/')
-        .filter(|e| !e.is_empty())
-        .take(wanted)
-        .collect();
-    if elements.len() < wanted {
+    let below = &base[mapping.prefix.len()..];
+    let below: Vec<&str> = below.split('/').filter(|e| !e.is_empty()).collect();
+    if below.len() < wanted {
         return Some(Err(TooShort {
             prefix: mapping.prefix.clone(),
             elements: wanted,
         }));
     }
-    let mut prefix = mapping.prefix.clone();
-    for element in &elements {
+    let (elements, folders) = below.split_at(wanted);
+    let (mut prefix, mut subdir) = (mapping.prefix.clone(), mapping.subdir.clone());
+    for element in elements {
         prefix.push('/');
         prefix.push_str(element);
+    }
+    // What stands behind the prefix comes before the folder where a page names one (protocol.md 8.1). Here it is below
+    // the folder, so the root is that of the module alone.
+    if !subdir.is_empty() {
+        for folder in folders {
+            for whole in [&mut prefix, &mut subdir] {
+                whole.push('/');
+                whole.push_str(folder);
+            }
+        }
     }
     Some(Ok(Root {
         prefix,
         vcs: mapping.vcs,
-        url: mapping.url(&elements),
-        subdir: mapping.subdir.clone(),
+        url: mapping.url(elements),
+        subdir,
         credentials: true,
     }))
 }
@@ -115,6 +122,10 @@ mod tests {
                 "git@forge.corp.example:all/mono.git",
             ),
             mapping("go.corp.example/swap", "https://h/{2}/{1}"),
+            Mapping {
+                subdir: "pkgs/go".to_owned(),
+                ..mapping("go.corp.example/in", "https://h/{1}")
+            },
         ];
         for (path, want) in [
             (
@@ -147,15 +158,23 @@ mod tests {
                 "go.corp.example/swap/a/b",
                 "go.corp.example/swap/a/b https://h/b/a",
             ),
+            (
+                "go.corp.example/in/a",
+                "go.corp.example/in/a https://h/a pkgs/go",
+            ),
+            (
+                "go.corp.example/in/a/b/c",
+                "go.corp.example/in/a/b/c https://h/a pkgs/go/b/c",
+            ),
             ("go.corp.example/other", "none"),
             ("git.corp.example.evil.example/a/b", "none"),
         ] {
             let got = match map(&all, path) {
-                Some(Ok(root)) => format!("{} {}", root.prefix, root.url),
+                Some(Ok(root)) => format!("{} {} {}", root.prefix, root.url, root.subdir),
                 Some(Err(short)) => format!("{} needs {}", short.prefix, short.elements),
                 None => "none".to_owned(),
             };
-            assert_eq!(got, want, "{path}");
+            assert_eq!(got.trim_end(), want, "{path}");
         }
         for (template, want) in [
             ("a", Some(0)),

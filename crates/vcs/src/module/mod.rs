@@ -375,7 +375,8 @@ fn folder(path: &ModulePath, root: &Root) -> Result<String, DirectError> {
         })?;
         below.trim_matches('/').clone_into(&mut folder);
     }
-    // The odd way round, as the go command has it (protocol.md 8.1).
+    // The odd way round, as the go command has it (protocol.md 8.1). A root of the configuration leaves nothing below it
+    // where it has a folder.
     for element in root.subdir.split('/').filter(|element| !element.is_empty()) {
         if !folder.is_empty() {
             folder.push('/');

@@ -146,7 +146,7 @@ pub(super) static VCS: &[Setting] = &[
         name: "subdir",
         kind: Text,
         default: Unset,
-        doc: "Folder in the repository that stands for its path, if that is not its root.",
+        doc: "Folder in the repository that stands for its path, if that is not its root. What follows in a module's path is a folder in this one: with `subdir = \"go\"` the module `x` below it is in `go/x`, with tags such as `go/x/v1.0.0`.",
         example: "\"go\"",
         restart: false,
     },
