@@ -321,10 +321,11 @@ fn the_way_out() {
 
 #[test]
 fn direct_and_vcs() {
-    let toml = "chain = \"direct\"\nprivate = [\"git.corp.example/*\", \"hg.corp.example\"]\n[direct]\nrefs_life = \"5s\"\nmax_mirror_bytes = \"1GiB\"\n\
+    let toml = "chain = \"direct\"\nprivate = [\"git.corp.example/*\", \"hg.corp.example\", \"gopkg.in/corp\"]\n[direct]\nrefs_life = \"5s\"\nmax_mirror_bytes = \"1GiB\"\n\
         [[vcs]]\nprefix = \"git.corp.example/team/\"\nrepo = \"ssh://git@git.corp.example:2222/team/{1}.git\"\n\
         [[vcs]]\nprefix = \"hg.corp.example\"\nrepo = \"https://hg.corp.example/{1}/{2}\"\nvcs = \"hg\"\nsubdir = \"pkgs/go\"\n\
-        [[vcs]]\nprefix = \"go.corp.example\"\nrepo = \"git@git.corp.example:all/{1}.git\"\n";
+        [[vcs]]\nprefix = \"go.corp.example\"\nrepo = \"git@git.corp.example:all/{1}.git\"\n\
+        [[vcs]]\nprefix = \"gopkg.in/corp\"\nrepo = \"https://gopkg.corp.example/{1}\"\n";
     let loaded = bench(toml, &[]).loaded();
     let direct = &loaded.config.direct;
     assert_eq!(
@@ -344,7 +345,8 @@ fn direct_and_vcs() {
         [
             "git.corp.example:2222",
             "hg.corp.example:443",
-            "git.corp.example:22"
+            "git.corp.example:22",
+            "gopkg.corp.example:443"
         ]
     );
     assert_eq!(loaded.notices.len(), 1);

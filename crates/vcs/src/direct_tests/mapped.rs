@@ -60,3 +60,13 @@ async fn modules_below_a_folder() {
         assert_eq!(names, ["go.mod", "x.go"], "{module}");
     }
 }
+
+#[tokio::test]
+async fn a_prefix_with_a_major_version() {
+    let lab = lab("corp.example/m/v3", "");
+    let repo = lab.repository("m");
+    repo.release("corp.example/m/v3", "v3.0.0", T);
+    assert_eq!(lab.versions("corp.example/m/v3").await, ["v3.0.0"]);
+    let names = lab.names("corp.example/m/v3", "v3.0.0").await.unwrap();
+    assert_eq!(names, ["go.mod", "x.go"]);
+}

@@ -56,14 +56,15 @@ impl Mapping {
     }
 }
 
-/// The root by the mapping with the longest prefix. `base` is the module's path without its major version.
-pub(crate) fn map(mappings: &[Mapping], base: &str) -> Option<Result<Root, TooShort>> {
+/// The root of the module `path` by the mapping with the longest prefix. `base` is the path without its major version.
+pub(crate) fn map(mappings: &[Mapping], path: &str, base: &str) -> Option<Result<Root, TooShort>> {
     let mapping = mappings
         .iter()
-        .filter(|mapping| mapping.covers(base))
+        .filter(|mapping| mapping.covers(path))
         .max_by_key(|mapping| mapping.prefix.len())?;
     let wanted = mapping.elements().unwrap_or(0);
-    let below = &base[mapping.prefix.len()..];
+    // A major version at the end of the prefix is part of the root's path; one behind it is no element.
+    let below = base.get(mapping.prefix.len()..).unwrap_or_default();
     let below: Vec<&str> = below.split('/').filter(|e| !e.is_empty()).collect();
     if below.len() < wanted {
         return Some(Err(TooShort {
@@ -122,6 +123,9 @@ mod tests {
                 "git@forge.corp.example:all/mono.git",
             ),
             mapping("go.corp.example/swap", "https://h/{2}/{1}"),
+            mapping("go.corp.example/own/v3", "https://h/third"),
+            mapping("go.corp.example/own", "https://h/own"),
+            mapping("gopkg.in/corp", "https://h/{1}"),
             Mapping {
                 subdir: "pkgs/go".to_owned(),
                 ..mapping("go.corp.example/in", "https://h/{1}")
@@ -158,18 +162,41 @@ mod tests {
                 "go.corp.example/swap/a/b",
                 "go.corp.example/swap/a/b https://h/b/a",
             ),
+            ("go.corp.example/own", "go.corp.example/own https://h/own"),
+            (
+                "go.corp.example/own/v2",
+                "go.corp.example/own https://h/own",
+            ),
+            (
+                "go.corp.example/own/v3",
+                "go.corp.example/own/v3 https://h/third",
+            ),
+            (
+                "go.corp.example/own/v3/x/v2",
+                "go.corp.example/own/v3 https://h/third",
+            ),
+            (
+                "go.corp.example/own/v30",
+                "go.corp.example/own https://h/own",
+            ),
+            ("gopkg.in/corp/x.v3", "gopkg.in/corp/x.v3 https://h/x.v3"),
             (
                 "go.corp.example/in/a",
                 "go.corp.example/in/a https://h/a pkgs/go",
             ),
             (
-                "go.corp.example/in/a/b/c",
+                "go.corp.example/in/a/b/c/v2",
                 "go.corp.example/in/a/b/c https://h/a pkgs/go/b/c",
             ),
+            ("go.corp.example/in/v2", "go.corp.example/in needs 1"),
             ("go.corp.example/other", "none"),
             ("git.corp.example.evil.example/a/b", "none"),
         ] {
-            let got = match map(&all, path) {
+            let base = match gomod::split_major(path) {
+                Some((base, major)) if major.starts_with('/') => base,
+                _ => path,
+            };
+            let got = match map(&all, path, base) {
                 Some(Ok(root)) => format!("{} {} {}", root.prefix, root.url, root.subdir),
                 Some(Err(short)) => format!("{} needs {}", short.prefix, short.elements),
                 None => "none".to_owned(),

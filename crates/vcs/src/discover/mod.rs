@@ -98,7 +98,7 @@ impl Discovery {
             (base, major) if major.starts_with('/') => base,
             _ => path,
         };
-        if let Some(mapped) = mapping::map(&self.mappings, base) {
+        if let Some(mapped) = mapping::map(&self.mappings, path, base) {
             let root = mapped.map_err(|short| DirectError {
                 kind: ErrorKind::NotFound,
                 text: format!(

@@ -159,7 +159,13 @@ fn places(template: &str) -> usize {
 /// The beginning of module paths.
 fn prefix(_: &mut Reader<'_>, node: &Node, kind: &Kind) -> Checked<String> {
     let text = kinds::text(node, kind)?.trim_end_matches('/');
-    match ModulePath::parse(text) {
+    // What begins a path of gopkg.in has no major version yet, so it is none itself.
+    let parsed = if text.starts_with("gopkg.in/") {
+        ModulePath::parse(text).or_else(|_| ModulePath::parse(&format!("{text}/x.v1")))
+    } else {
+        ModulePath::parse(text)
+    };
+    match parsed {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => {
             let mistake = node.mistake(format!("`{}` begins no module path: {error}", shown(text)));

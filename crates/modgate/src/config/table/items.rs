@@ -130,7 +130,7 @@ pub(super) static VCS: &[Setting] = &[
         name: "repo",
         kind: Text,
         default: Required,
-        doc: "Where the repository is. `{1}` stands for the first path element behind `prefix`, `{2}` for the second, up to `{9}`; these elements belong to the path of the repository's root, what follows is a folder in it. Plain http only for what `network.insecure_hosts` lists. No user, token or query for http and https: clients are told where their modules are from. A host written here may have an internal address.",
+        doc: "Where the repository is. `{1}` stands for the first path element behind `prefix`, `{2}` for the second, up to `{9}`; these elements belong to the path of the repository's root, what follows is a folder in it. A major version at the end, as in `/v2`, is no element; that of `gopkg.in/corp/lib.v1` belongs to the last one. Plain http only for what `network.insecure_hosts` lists. No user, token or query for http and https: clients are told where their modules are from. A host written here may have an internal address.",
         example: "\"ssh://git@git.corp.example/team/{1}.git\"",
         restart: false,
     },
