@@ -81,3 +81,23 @@ async fn a_forge_redirects_what_was_renamed() {
     let error = list(&direct, MODULE).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::NotFound, "{error:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repository_is_converted_to_other_hashes() {
+    let lab = Lab::start().await;
+    let mut settings = lab.settings();
+    settings.refs_life = Duration::ZERO;
+    let direct = Direct::new(settings, Egress::new(lab.network(), Credentials::default()));
+    for history in [small(), small().sha256(), small()] {
+        let folder = lab.forge.repository("small");
+        if folder.exists() {
+            std::fs::remove_dir_all(folder).unwrap();
+        }
+        let built = add(&lab, &history);
+        for (query, commit) in [("v1.0.0", "one"), ("main", "three")] {
+            let said = info(&direct, MODULE, query).await.unwrap();
+            assert_eq!(said.origin.unwrap().hash, built.hash(commit), "{query}");
+        }
+        zip(&direct, MODULE, "v1.1.0").await.unwrap();
+    }
+}

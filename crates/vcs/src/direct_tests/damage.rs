@@ -154,3 +154,26 @@ async fn damage_that_shows_in_the_middle_of_a_zip_is_mended_on_the_way() {
     let error = lab.zip("test.example/m", "v1.0.0").await.unwrap_err();
     assert_ne!(error.kind, crate::ErrorKind::Invalid, "{error}");
 }
+
+#[tokio::test]
+async fn a_mirror_with_the_hashes_that_the_repository_had_before() {
+    let lab = Lab::new();
+    let folder = lab.folder.path().join("m");
+    let repo = crate::fixture::Repo(folder);
+    for (minor, format) in [(0, "sha1"), (1, "sha256"), (2, "sha1")] {
+        if repo.0.exists() {
+            fs::remove_dir_all(&repo.0).unwrap();
+        }
+        fs::create_dir(&repo.0).unwrap();
+        let format = format!("--object-format={format}");
+        repo.git(&["init", "-q", "-b", "main", &format]);
+        let version = format!("v1.{minor}.0");
+        repo.release("test.example/m", &version, T);
+        repo.write("x.go", "package x // more\n");
+        let tip = repo.commit(T + 60);
+        let names = lab.names("test.example/m", &version).await.unwrap();
+        assert_eq!(names, ["go.mod", "x.go"], "{format}");
+        let pseudo = lab.query("test.example/m", "main").await.unwrap();
+        assert!(pseudo.ends_with(&tip[..12]), "{format}: {pseudo}");
+    }
+}

@@ -20,6 +20,8 @@ use crate::incident::Watch;
 
 /// What `git archive` would change or leave out, it shall not (protocol.md section 6). The file counts before all of a commit.
 const ATTRIBUTES: (&str, &str) = ("info/attributes", "* -export-subst -export-ignore\n");
+/// The setting of a mirror whose hashes are SHA-256; without it they are SHA-1.
+const SHA256: &str = "objectformat = sha256";
 /// What is a file in a mirror, and what a folder, where it is there.
 const FILES: [&str; 5] = ["config", "packed-refs", "shallow", "complete", ATTRIBUTES.0];
 const FOLDERS: [&str; 6] = [
@@ -156,6 +158,24 @@ impl Mirror {
         .await
     }
 
+    /// The kind of its hashes, if it is not that of `refs`: git fetches nothing into it then. None if its configuration
+    /// cannot be read, of which git tells.
+    pub(super) async fn other_hashes(
+        &self,
+        refs: &Refs,
+    ) -> Result<Option<&'static str>, DirectError> {
+        let (config, wanted) = (self.folder.join("config"), refs.sha256());
+        blocking(move || {
+            let Ok(config) = fs::read_to_string(config) else {
+                return Ok(None);
+            };
+            let sha256 = config.contains(SHA256);
+            let name = if sha256 { "SHA-256" } else { "SHA-1" };
+            Ok((sha256 != wanted).then_some(name))
+        })
+        .await
+    }
+
     async fn has_file(&self, name: &str) -> bool {
         let file = self.folder.join(name);
         blocking(move || Ok(file.is_file())).await.unwrap_or(false)
@@ -166,9 +186,9 @@ impl Mirror {
         let (folder, stamp) = (self.folder.clone(), self.stamp.clone());
         let (stamped, sha256) = (format!("{url}\n"), refs.sha256());
         let format = if sha256 {
-            "\trepositoryformatversion = 1\n\tbare = true\n[extensions]\n\tobjectformat = sha256\n"
+            format!("\trepositoryformatversion = 1\n\tbare = true\n[extensions]\n\t{SHA256}\n")
         } else {
-            "\trepositoryformatversion = 0\n\tbare = true\n"
+            "\trepositoryformatversion = 0\n\tbare = true\n".to_owned()
         };
         blocking(move || {
             remove(&folder)?;

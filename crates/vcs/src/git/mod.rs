@@ -390,6 +390,10 @@ impl GitRepository {
                 let text = format!("{what} is a file where a folder should be, or a folder");
                 return Err(Trouble::Mirror(text));
             }
+            if let Some(had) = self.mirror.other_hashes(refs).await? {
+                let text = format!("it has hashes of {had}, and the repository others by now");
+                return Err(Trouble::Mirror(text));
+            }
             return Ok(self.mirror.clean(disk).await?);
         }
         *disk = mirror::Disk {
