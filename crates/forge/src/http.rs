@@ -103,8 +103,12 @@ pub(crate) async fn answer(
         Found::Page(page) => {
             let status = StatusCode::from_u16(page.status).expect("a status");
             let mut answer = text(status, &page.body);
-            let html = "text/html; charset=utf-8".parse().expect("plain");
-            answer.headers_mut().insert(CONTENT_TYPE, html);
+            let kind = match fault {
+                Some((_, Fault::Type(kind))) => kind,
+                _ => "text/html; charset=utf-8",
+            };
+            let kind = kind.parse().expect("plain");
+            answer.headers_mut().insert(CONTENT_TYPE, kind);
             answer
         }
         Found::Git { folder, rest } => {

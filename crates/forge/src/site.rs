@@ -35,6 +35,8 @@ pub enum Fault {
     OnlyGit,
     /// As a server of files alone: whatever is asked behind a `?` is not seen.
     Files,
+    /// Pages are of this type, not of HTML.
+    Type(&'static str),
 }
 
 /// The pages of one address.

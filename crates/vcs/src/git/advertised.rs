@@ -28,7 +28,8 @@ const SERVICE: &[u8] = b"# service=git-upload-pack";
 #[derive(Debug)]
 pub(crate) enum Advertised {
     Refs(Refs),
-    /// A page for people. git is to ask; it takes some of these for a repository without references.
+    /// Something else, such as a page for people or a server's word that it is out of order. git is to ask: it may be what
+    /// a server of files alone has, but it takes some of it for a repository without references.
     Page,
     /// git is to ask.
     Nothing,
@@ -57,7 +58,7 @@ pub(crate) async fn advertised(
                 let refs = read(answer).await?;
                 Ok(refs.map_or(Advertised::Nothing, Advertised::Refs))
             }
-            Ok(answer) if answer.status() == 200 && is_page(&answer) => Ok(Advertised::Page),
+            Ok(answer) if (200..300).contains(&answer.status()) => is_page(answer).await,
             Err(error) if error.kind == EgressErrorKind::Timeout => Err(from_egress(&what, error)),
             Ok(_) | Err(_) => Ok(Advertised::Nothing),
         }
@@ -82,13 +83,20 @@ fn is_smart(answer: &Answer) -> bool {
     kind.is_some_and(|kind| kind == KIND)
 }
 
-fn is_page(answer: &Answer) -> bool {
+/// What an answer that is not of the smart protocol may be: a list without references is an empty file of text.
+async fn is_page(mut answer: Answer) -> Result<Advertised, DirectError> {
     let kind = answer.headers().get(CONTENT_TYPE);
-    kind.is_some_and(|kind| {
-        kind.as_bytes()
-            .to_ascii_lowercase()
-            .starts_with(b"text/html")
-    })
+    let kind = kind.map(|kind| kind.as_bytes().to_ascii_lowercase());
+    if !kind.is_some_and(|kind| kind.starts_with(b"text/plain")) {
+        return Ok(Advertised::Page);
+    }
+    loop {
+        match answer.next_chunk().await {
+            Ok(Some(chunk)) if chunk.is_empty() => {}
+            Ok(None) => return Ok(Advertised::Nothing),
+            Ok(Some(_)) | Err(_) => return Ok(Advertised::Page),
+        }
+    }
 }
 
 /// Reads lines until the end; `None` if it is not what it should be, or ends too early.

@@ -158,9 +158,12 @@ impl Page {
     }
 }
 
-/// The error of an address that answers with a page what git asks.
+/// The error of an address that answers what git asks with something that git takes for an empty list.
 pub(crate) fn page_only(way: &Way) -> DirectError {
-    let text = format!("the references of {}: a page of HTML came", way.url);
+    let text = format!(
+        "the references of {}: what came is no list of references",
+        way.url
+    );
     DirectError::new(ErrorKind::Unavailable, text).hint(PAGE)
 }
 

@@ -122,11 +122,16 @@ async fn a_page_in_place_of_references_is_no_empty_repository() {
     let lab = Lab::start().await;
     add(&lab, &small());
     lab.forge.forget(URL);
-    for body in [
-        "<html>Who are you?</html>",
-        "<html>\nWho are you?\n</html>\n",
-        "",
+    for (kind, body) in [
+        ("text/html", "<html>Who are you?</html>"),
+        ("text/html", "<html>\nWho are you?\n</html>\n"),
+        ("text/html", ""),
+        ("text/plain", "OK"),
+        ("text/plain; charset=utf-8", "OK\n"),
+        ("application/json", "{\"error\":\"maintenance\"}"),
+        ("application/json", ""),
     ] {
+        lab.forge.fault(URL, Some(Fault::Type(kind)));
         let page = Pages {
             body: body.to_owned(),
             status: 200,
@@ -140,6 +145,9 @@ async fn a_page_in_place_of_references_is_no_empty_repository() {
         let hint = error.hint.unwrap_or_default();
         assert!(hint.contains("no git repository"), "{body:?} {hint}");
     }
+    // So a server of files alone shows a repository without references.
+    lab.forge.fault(URL, Some(Fault::Type("text/plain")));
+    assert_eq!(list(&lab.direct(), MODULE).await.unwrap(), [""; 0]);
 }
 
 /// The references by one request, the commit by another, which is told what is here already.
