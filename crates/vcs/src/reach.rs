@@ -118,14 +118,22 @@ impl Reach {
             .url
             .parse()
             .map_err(|_| refused(format!("{what} has no URL")))?;
-        let pinned = tokio::time::timeout(WITHIN, self.egress.pin(&url))
-            .await
-            .map_err(|_| DirectError {
-                kind: ErrorKind::Timeout,
-                text: format!("{what}: the name service did not answer"),
-                hint: None,
-            })?
-            .map_err(|error| from_egress(&what, error))?;
+        // Where the administrator says that a host is inside, its addresses are his affair. Over ssh its name may be known
+        // to the host alone that a ProxyJump goes by.
+        let inside = self.egress.is_internal(&url);
+        let pinned = if inside && is_ssh(url.scheme()) {
+            None
+        } else {
+            tokio::time::timeout(WITHIN, self.egress.pin(&url))
+                .await
+                .map_err(|_| DirectError {
+                    kind: ErrorKind::Timeout,
+                    text: format!("{what}: the name service did not answer"),
+                    hint: None,
+                })?
+                .map_err(|error| from_egress(&what, error))?
+                .filter(|_| !inside)
+        };
         let grant = if root.credentials {
             let grant = self.egress.credentials().for_url(&url).await;
             grant.map_err(|error| from_egress(&what, error.into()))?
@@ -141,9 +149,6 @@ impl Reach {
                 .map(|(user, password)| (user.to_owned(), password.clone())),
             ..Way::default()
         };
-        // Where the administrator says that a host is inside, its addresses are his affair.
-        let inside = self.egress.is_internal(&url);
-        let pinned = pinned.filter(|_| !inside);
         match url.scheme() {
             "http" | "https" => {
                 let proxy = if root.vcs == Kind::Git {
@@ -160,7 +165,7 @@ impl Reach {
                 self.over_http(&mut way, &url, proxy, pinned, grant.as_ref())
                     .await?;
             }
-            scheme if scheme == "ssh" || scheme.ends_with("+ssh") => {
+            scheme if is_ssh(scheme) => {
                 let key = grant.as_ref().and_then(Grant::ssh);
                 let address = answering(&url, pinned.as_deref()).await;
                 let command = ssh_command(&url, address, key, root.credentials);
@@ -401,6 +406,10 @@ fn bracketed(address: &IpAddr) -> String {
         IpAddr::V4(v4) => v4.to_string(),
         IpAddr::V6(v6) => format!("[{v6}]"),
     }
+}
+
+fn is_ssh(scheme: &str) -> bool {
+    scheme == "ssh" || scheme.ends_with("+ssh")
 }
 
 fn is_literal(host: &str) -> bool {
