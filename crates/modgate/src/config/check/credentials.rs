@@ -287,7 +287,7 @@ fn look_at_key(reader: &mut Reader<'_>, item: &Scope, path: &Path, text: &[u8]) 
         return;
     };
     let text = String::from_utf8_lossy(text);
-    if text.contains("ENCRYPTED") {
+    if has_passphrase(&text) {
         let mistake = node.mistake("the key has a passphrase, which nobody is there to type");
         reader
             .mistakes
@@ -305,6 +305,21 @@ fn look_at_key(reader: &mut Reader<'_>, item: &Scope, path: &Path, text: &[u8]) 
             .mistakes
             .push(mistake.hint("chmod 600 it, or mount the secret with mode 0400"));
     }
+}
+
+/// Whether a private key is encrypted. PEM says so above its body; of OpenSSH's own form the body itself does, which
+/// begins with a magic word and the name of the cipher (PROTOCOL.key).
+fn has_passphrase(key: &str) -> bool {
+    // "openssh-key-v1\0", and "none" behind its length and before the next one: both end where a group of base64 does.
+    const MAGIC: &str = "b3BlbnNzaC1rZXktdjEA";
+    const NO_CIPHER: &str = "AAAABG5vbmUA";
+    let body = key.split_once("-----BEGIN OPENSSH PRIVATE KEY-----");
+    let body: String = body
+        .map_or("", |(_, body)| body)
+        .split_whitespace()
+        .collect();
+    let cipher = body.strip_prefix(MAGIC);
+    key.contains("ENCRYPTED") || cipher.is_some_and(|cipher| !cipher.starts_with(NO_CIPHER))
 }
 
 fn pem_file(
@@ -417,5 +432,37 @@ fn show(source: &SecretSource) -> String {
             format!("{{ file = {} }}", quoted(&path.to_string_lossy()))
         }
         SecretSource::Command(words) => format!("{{ command = {} }}", array(words)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn keys_with_a_passphrase() {
+        let dir = tempfile::tempdir().unwrap();
+        for (form, kind) in [("RFC4716", "ed25519"), ("RFC4716", "rsa"), ("PEM", "rsa")] {
+            for passphrase in ["", "s3cret"] {
+                let file = dir.path().join(format!("{form}-{kind}-{passphrase}"));
+                let made = Command::new("ssh-keygen")
+                    .args(["-q", "-m", form, "-t", kind, "-N", passphrase, "-f"])
+                    .arg(&file)
+                    .status();
+                assert!(made.unwrap().success());
+                let key = std::fs::read_to_string(&file).unwrap();
+                let want = !passphrase.is_empty();
+                assert_eq!(has_passphrase(&key), want, "{form} {kind} {passphrase}");
+            }
+        }
+        for other in [
+            "",
+            "ssh-ed25519 AAAA",
+            "-----BEGIN OPENSSH PRIVATE KEY-----\n",
+        ] {
+            assert!(!has_passphrase(other), "{other}");
+        }
     }
 }
