@@ -53,6 +53,25 @@ pub struct Snapshot {
     pub outcomes: [(&'static str, u64); OUTCOMES.len()],
 }
 
+impl Snapshot {
+    /// Takes in another one of the same name: the worse of their states, and both counts.
+    pub(crate) fn join(&mut self, other: &Self) {
+        let badness = |state| {
+            ["closed", "half_open", "open"]
+                .iter()
+                .position(|one| *one == state)
+        };
+        if badness(other.state) > badness(self.state) {
+            self.state = other.state;
+        }
+        self.in_flight += other.in_flight;
+        self.p95 = self.p95.max(other.p95);
+        for ((_, count), (_, more)) in self.outcomes.iter_mut().zip(other.outcomes) {
+            *count += more;
+        }
+    }
+}
+
 /// The health of one upstream.
 #[derive(Debug)]
 pub(crate) struct Health {

@@ -237,6 +237,14 @@ impl Upstreams {
         let peers = self.shared.read_peers();
         let mut all: Vec<Snapshot> = peers.values().map(|peer| peer.snapshot()).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
+        // Those that differ by user and password alone are one to whoever may not see them.
+        all.dedup_by(|next, one| {
+            let same = next.name == one.name;
+            if same {
+                one.join(next);
+            }
+            same
+        });
         all
     }
 

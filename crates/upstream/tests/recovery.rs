@@ -260,3 +260,22 @@ async fn what_is_blamed_says_when_to_come_back() {
         assert_eq!(got, want.map(Duration::from_secs), "{chain}");
     }
 }
+
+/// Its user and password are in no metric, and no two series have the same name.
+#[tokio::test]
+async fn upstreams_that_differ_by_their_password_alone_are_shown_as_one() {
+    let server = Server::start(|n, _| match n {
+        0 => Reply::Ok("file"),
+        _ => Reply::Reset,
+    });
+    let u = upstreams(quick());
+    let with = |user: &str| server.url().replace("://", &format!("://{user}:secret@"));
+    assert_eq!(line(&u, &with("a")).await, "file");
+    for _ in 0..9 {
+        line(&u, &with("b")).await;
+    }
+    let all = u.snapshot();
+    assert_eq!(all.len(), 1, "{all:?}");
+    assert_eq!(all[0].state, "open", "the worse of the two");
+    assert!(all[0].outcomes.contains(&("ok", 1)), "{all:?}");
+}

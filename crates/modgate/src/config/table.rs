@@ -112,7 +112,7 @@ pub static SETTINGS: &[Setting] = &[
         default: Found(
             "what Go on this machine uses: `GOSUMDB` in the environment, else in Go's own env files, else `sum.golang.org`",
         ),
-        doc: "A known name (`sum.golang.org`, or `sum.golang.google.cn` for the same database at another address), a verifier key (`name+hash+key`), either of them with a URL after a space, or `off`.",
+        doc: "A known name (`sum.golang.org`, or `sum.golang.google.cn` for the same database, which is then asked there, as by go, and not by way of upstreams), a verifier key (`name+hash+key`), either of them with a URL after a space, or `off`.",
         example: "\"sum.golang.org\"",
         restart: false,
     },
