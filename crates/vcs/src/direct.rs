@@ -17,14 +17,15 @@ use crate::git::{GitRepository, Mirror, Mirrors, Page, is_redirect, version};
 use crate::hg::HgRepository;
 use crate::incident::{Incidents, Watch};
 use crate::module::Module;
-use crate::process::{Place, Places, within};
+use crate::places::{Place, Places};
+use crate::process::within;
 use crate::proxy::ModProxy;
 use crate::reach::{Reach, Way};
 use crate::repository::{Repository, Trouble};
 use crate::svn::SvnRepository;
 use crate::whole::Whole;
 use crate::zip::{Again, ZipStream};
-use crate::{DirectError, DirectSettings, ErrorKind, Revision, probe};
+use crate::{DirectError, DirectSettings, ErrorKind, Revision, probe, ssh};
 
 /// Direct fetch: asks repositories themselves, from mirrors that are kept. Shared by reference.
 #[derive(Debug)]
@@ -254,7 +255,8 @@ impl Direct {
     }
 
     /// Asks it again with a new mirror if the one that is kept is damaged, once more if a program died while it read that
-    /// mirror, with a new credential if the one at hand is refused and there may be another by now, and where the module's
+    /// mirror, with a new credential if the one at hand is refused and there may be another by now, a little later if an ssh server
+    /// took no connection, and where the module's
     /// page says by now that the repository is.
     async fn answer<'a, T>(
         &self,
@@ -267,6 +269,7 @@ impl Direct {
         // Where it is asked; its name stays the one that was found.
         let mut asked = root.clone();
         let (mut tries, mut logins, mut killed, mut sought) = (1, 1, false, false);
+        let mut closed = 0;
         loop {
             let way = self.reach.way(&asked).await?;
             let grant = way.grant.clone();
@@ -301,6 +304,14 @@ impl Direct {
                 }
                 Err(Trouble::Other(error)) if asked == root && is_redirect(&error) => {
                     asked = self.reach.moved(&root).await?.ok_or(error)?;
+                }
+                Err(Trouble::Other(error))
+                    if closed < ssh::TRIES
+                        && ssh::is_ssh(&asked.url)
+                        && ssh::closed(&error.text) =>
+                {
+                    closed += 1;
+                    ssh::wait().await;
                 }
                 Err(Trouble::Other(error)) => {
                     let login = logins < TRIES && error.kind == ErrorKind::Unauthorized;
@@ -373,9 +384,7 @@ impl Direct {
     /// A place to ask the host of a module's repository.
     async fn place(&self, module: &ModulePath) -> Result<Place, DirectError> {
         let root = self.discovery.find(module).await?;
-        let host = root.url.split("://").nth(1).unwrap_or_default();
-        let host = host.split('/').next().unwrap_or_default();
-        self.places.enter(Some(host)).await
+        self.places.enter(Some(&root.url)).await
     }
 
     /// Whether GOVCS lets the repository be asked.

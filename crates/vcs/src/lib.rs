@@ -31,6 +31,7 @@ mod orphans;
 mod others_tests;
 #[cfg(test)]
 mod pin_tests;
+mod places;
 mod probe;
 mod process;
 mod program;
@@ -40,6 +41,7 @@ mod relay;
 mod repository;
 mod revision;
 mod settings;
+mod ssh;
 mod svn;
 mod whole;
 mod words;

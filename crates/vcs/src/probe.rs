@@ -11,7 +11,7 @@ use crate::bzr::BzrRepository;
 use crate::discover::{Kind, Probe, Root};
 use crate::git::answers as git_answers;
 use crate::hg::HgRepository;
-use crate::process::Places;
+use crate::places::Places;
 use crate::reach::{Reach, Way};
 use crate::svn::SvnRepository;
 use crate::{DirectError, DirectSettings, ErrorKind};
@@ -28,7 +28,7 @@ pub(crate) fn by_program(settings: &DirectSettings, reach: Reach) -> Probe {
     Arc::new(move |vcs, url| {
         let (places, folder, reach) = (places.clone(), folder.clone(), reach.clone());
         async move {
-            let _place = places.enter(url.host_str()).await?;
+            let _place = places.enter(Some(url.as_str())).await?;
             let way = reach.way(&root(vcs, &url)).await?;
             match ask(vcs, &folder, way).await {
                 Ok(()) => Ok(true),

@@ -1,12 +1,10 @@
 //! Child processes: an own process group that is killed when nobody wants it any more, a time limit, bounded output,
 //! an environment of little, and no terminal to ask at.
 
-use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::Access;
@@ -17,7 +15,6 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 #[cfg(target_os = "linux")]
 use tokio::io::{Interest, unix::AsyncFd};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -25,81 +22,8 @@ use crate::{DirectError, ErrorKind, orphans};
 
 /// How much of what a child complains is kept, in bytes.
 const MAX_STDERR: usize = 16 << 10;
-/// How many wait for a place, for each place there is.
-const WAITING_PER_PLACE: usize = 16;
-/// How many hosts are known before those are forgotten that nobody asks.
-const MAX_HOSTS: usize = 1000;
 /// Block of the pipe from a child, in bytes.
 const BLOCK: usize = 64 << 10;
-
-/// A bound on how many questions have children at once. A question has few at a time. One host has at most half of the
-/// places, so that one that does not answer leaves room for the others.
-#[derive(Debug, Clone)]
-pub(crate) struct Places {
-    running: Arc<Semaphore>,
-    waiting: Arc<Semaphore>,
-    hosts: Arc<Mutex<HashMap<String, Arc<Semaphore>>>>,
-    per_host: usize,
-    patience: Duration,
-}
-
-/// A place, until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Place {
-    _host: Option<OwnedSemaphorePermit>,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Places {
-    pub(crate) fn new(places: usize, patience: Duration) -> Self {
-        let places = places.clamp(1, Semaphore::MAX_PERMITS / WAITING_PER_PLACE);
-        Self {
-            running: Arc::new(Semaphore::new(places)),
-            waiting: Arc::new(Semaphore::new(places * WAITING_PER_PLACE)),
-            hosts: Arc::default(),
-            per_host: places.div_ceil(2),
-            patience,
-        }
-    }
-
-    /// Waits for a place, in turn; `host` is the one that will be asked, if it is one. Whoever comes when too many wait is
-    /// sent away at once.
-    pub(crate) async fn enter(&self, host: Option<&str>) -> Result<Place, DirectError> {
-        let full = |text: &str| {
-            DirectError::new(ErrorKind::Overloaded, text)
-                .hint("raise the number of processes for direct fetch, or ask again later")
-        };
-        let _waiting = self
-            .waiting
-            .try_acquire()
-            .map_err(|_| full("too many questions wait for version control"))?;
-        let host = host.map(|host| self.of_host(host));
-        let enter = async {
-            let host = match host {
-                Some(host) => Some(host.acquire_owned().await?),
-                None => None,
-            };
-            Ok::<_, AcquireError>(Place {
-                _place: Arc::clone(&self.running).acquire_owned().await?,
-                _host: host,
-            })
-        };
-        match timeout(self.patience, enter).await {
-            Ok(Ok(place)) => Ok(place),
-            _ => Err(full("no process for version control became free in time")),
-        }
-    }
-
-    fn of_host(&self, host: &str) -> Arc<Semaphore> {
-        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        if hosts.len() >= MAX_HOSTS {
-            // Those that nobody is at are made again when they are needed.
-            hosts.retain(|_, places| Arc::strong_count(places) > 1);
-        }
-        let places = hosts.entry(host.to_owned());
-        Arc::clone(places.or_insert_with(|| Arc::new(Semaphore::new(self.per_host))))
-    }
-}
 
 /// A command with the environment that every child gets. `home` is a folder without configuration.
 pub(crate) fn command(program: &str, home: &Path) -> Command {
@@ -472,25 +396,5 @@ mod tests {
             .unwrap()
             .unwrap();
         assert_eq!(said, b"started\n");
-    }
-
-    #[tokio::test]
-    async fn places_are_bounded() {
-        let places = Places::new(3, Duration::from_millis(20));
-        let kind = |entered: Result<Place, DirectError>| entered.map_err(|error| error.kind);
-        let first = places.enter(Some("a")).await.unwrap();
-        let _second = places.enter(Some("a")).await.unwrap();
-        // There is one more place, but not for this host.
-        assert!(matches!(
-            kind(places.enter(Some("a")).await),
-            Err(ErrorKind::Overloaded)
-        ));
-        let _third = places.enter(Some("b")).await.unwrap();
-        assert!(matches!(
-            kind(places.enter(None).await),
-            Err(ErrorKind::Overloaded)
-        ));
-        drop(first);
-        drop(places.enter(Some("a")).await.unwrap());
     }
 }

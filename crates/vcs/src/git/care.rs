@@ -9,7 +9,8 @@ use tokio::time::Duration;
 
 use super::command::local;
 use super::mirror::{Mirror, blocking};
-use crate::process::{Places, output};
+use crate::places::Places;
+use crate::process::output;
 use crate::{DirectError, ErrorKind};
 
 /// How many packs a mirror may have before they are made one.

@@ -6,7 +6,7 @@ use egress::{Ask, Egress};
 use crate::process::Exit;
 use crate::reach::Way;
 use crate::words::bare;
-use crate::{DirectError, ErrorKind};
+use crate::{DirectError, ErrorKind, ssh};
 
 /// Longest wait for what a URL answers.
 const WITHIN: std::time::Duration = std::time::Duration::from_secs(20);
@@ -89,6 +89,12 @@ pub(crate) fn failed(what: &str, way: &Way, exit: &Exit) -> DirectError {
     };
     let said = masked(&exit.said());
     let error = DirectError::new(kind, format!("{what}: {said}"));
+    if ssh::is_ssh(&way.url)
+        && kind == ErrorKind::Unavailable
+        && let Some(hint) = ssh::hint(&exit.stderr)
+    {
+        return error.hint(hint);
+    }
     match kind {
         ErrorKind::Unauthorized => error.hint(way.advice()),
         ErrorKind::Unavailable if CERTIFICATES.iter().any(|words| says(words)) => {

@@ -14,7 +14,7 @@ use tokio::time::Duration;
 
 use super::mirror::{Mirror, blocking, bytes};
 use crate::incident::Watch;
-use crate::process::Places;
+use crate::places::Places;
 use crate::program::is_scratch;
 use crate::{DirectError, DirectSettings, orphans};
 

@@ -83,7 +83,7 @@ pub(super) const MAX_PROCESSES: Setting = Setting {
     name: "direct.max_processes",
     kind: Count(1, 1024),
     default: Value("32"),
-    doc: "Version control programs at once; more wait.",
+    doc: "Version control programs at once; more wait. One host gets at most half of them, and at most 8 over ssh: a default sshd closes connections when more than 10 log in at once (`MaxStartups`).",
     example: "4",
     restart: false,
 };
