@@ -303,7 +303,8 @@ impl Direct {
                     tries += 1;
                 }
                 Err(Trouble::Other(error)) if asked == root && is_redirect(&error) => {
-                    asked = self.reach.moved(&root).await?.ok_or(error)?;
+                    let ours = self.settings.is_ours(path);
+                    asked = self.reach.moved(&root, ours).await?.ok_or(error)?;
                 }
                 Err(Trouble::Other(error))
                     if closed < ssh::TRIES

@@ -60,6 +60,8 @@ pub(crate) struct Way {
     pub(crate) credential: Option<String>,
     /// The credential itself, to be told where it is refused.
     pub(crate) grant: Option<Grant>,
+    /// Whether credentials are withheld: another host named the repository, for a module that is not ours.
+    pub(crate) withheld: bool,
 }
 
 impl Way {
@@ -69,6 +71,10 @@ impl Way {
         match &self.credential {
             Some(used) => format!(
                 "{used} was used for {url}: check that it is right and may read the repository, or add a [[credential]]"
+            ),
+            None if self.withheld => format!(
+                "no credential was used for {url}: it is withheld where another host named the repository; if the module is \
+                 yours, name this address in [[vcs]] repo, or the module in private"
             ),
             None => format!(
                 "no credential was used for {url}: none matches it; if it is there and may be read, add a [[credential]] for it"
@@ -142,6 +148,7 @@ impl Reach {
         };
         let mut way = Way {
             url: root.url.clone(),
+            withheld: !root.credentials,
             credential: grant.as_ref().map(|grant| grant.name().to_owned()),
             login: grant
                 .as_ref()
@@ -266,8 +273,9 @@ impl Reach {
     }
 
     /// Where a git server that redirects wants to be asked; `None` if it does not redirect. Programs follow no redirect,
-    /// since nobody would check the next address.
-    pub(crate) async fn moved(&self, root: &Root) -> Result<Option<Root>, DirectError> {
+    /// since nobody would check the next address. Another host gets the credential that is its own, if the module is
+    /// `ours`: anybody could have our repositories there read to him by a redirect else.
+    pub(crate) async fn moved(&self, root: &Root, ours: bool) -> Result<Option<Root>, DirectError> {
         const REFS: &str = "/info/refs";
         let what = format!("the repository {}", root.url);
         let Ok(old) = root.url.parse::<Url>() else {
@@ -303,7 +311,7 @@ impl Reach {
         new.set_path(&base);
         new.set_query(None);
         Ok(Some(Root {
-            credentials: root.credentials && new.origin() == old.origin(),
+            credentials: root.credentials && (ours || new.origin() == old.origin()),
             url: new.to_string(),
             ..root.clone()
         }))

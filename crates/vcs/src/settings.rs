@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use gomod::ModulePath;
 use gomod::pattern::Patterns;
 
 use crate::discover::Mapping;
@@ -60,6 +61,15 @@ impl DirectSettings {
             max_processes: 32,
             max_zip_bytes: 500 << 20,
         }
+    }
+
+    /// Whether a module is ours: a private one, or one whose repository the configuration tells.
+    pub(crate) fn is_ours(&self, module: &ModulePath) -> bool {
+        let told = |mapping: &Mapping| {
+            let rest = module.as_str().strip_prefix(&*mapping.prefix);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        self.private.matches(module) || self.mappings.iter().any(told)
     }
 
     /// Most bytes of one mirror.

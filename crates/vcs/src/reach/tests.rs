@@ -271,18 +271,21 @@ async fn a_server_that_redirects_is_asked_where_it_says() {
         web.egress(network, Credentials::default()),
         PathBuf::from("/nonexistent"),
     );
-    for (path, want) in [
-        ("old", "https://a.example/new.git true"),
-        ("away", "https://b.example/x false"),
+    for (path, ours, want) in [
+        ("old", false, "https://a.example/new.git true"),
+        ("away", false, "https://b.example/x false"),
+        // With the credential for b.example, if there is one.
+        ("away", true, "https://b.example/x true"),
         (
             "inside",
+            true,
             "the repository https://a.example/inside redirects to an internal host",
         ),
-        ("login", "not moved"),
-        ("stays", "not moved"),
+        ("login", false, "not moved"),
+        ("stays", false, "not moved"),
     ] {
         let got = match reach
-            .moved(&root(&format!("https://a.example/{path}"), true))
+            .moved(&root(&format!("https://a.example/{path}"), true), ours)
             .await
         {
             Ok(Some(root)) => format!("{} {}", root.url, root.credentials),
@@ -291,6 +294,19 @@ async fn a_server_that_redirects_is_asked_where_it_says() {
         };
         assert_eq!(got, want, "{path}");
     }
+}
+
+#[test]
+fn advice_tells_none_from_one_that_is_withheld() {
+    let advice = |withheld| {
+        let way = Way {
+            withheld,
+            ..Way::default()
+        };
+        way.advice()
+    };
+    assert!(advice(true).contains("withheld") && advice(true).contains("[[vcs]]"));
+    assert!(advice(false).contains("none matches it"));
 }
 
 #[tokio::test]

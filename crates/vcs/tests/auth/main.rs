@@ -155,6 +155,40 @@ async fn a_redirect_to_another_host_gets_no_login() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_moved_gets_the_login_of_its_new_host() {
+    let lab = Lab::start().await;
+    lab.forge.add("old", &small());
+    lab.forge.add("new", &small());
+    let there = Login {
+        user: "there",
+        secret: "s3cret-of-there",
+    };
+    let port = lab.forge.https().rsplit(':').next().unwrap().to_owned();
+    lab.forge.guard("127.0.0.1/old.git", CI);
+    lab.forge.guard("localhost/new.git", there);
+    let elsewhere = Fault::Redirect(format!("https://localhost:{port}/new.git"));
+    lab.forge.fault("127.0.0.1/old.git", Some(elsewhere));
+    let with = vec![
+        basic(&format!("127.0.0.1:{port}"), CI.user, CI.secret),
+        basic(&format!("localhost:{port}"), there.user, there.secret),
+    ];
+    let mut public = mapped(&lab, &lab.forge.https());
+    public.private = gomod::pattern::Patterns::default();
+    let told = direct(public, inside(&lab), with);
+    works(&told, "corp.test/old").await;
+    let mut came = 0;
+    for line in lab.forge.requests() {
+        if line.contains("//localhost/") {
+            came += usize::from(line.contains(there.secret));
+            assert!(!line.contains(CI.secret), "{line}");
+        } else {
+            assert!(!line.contains(there.secret), "{line}");
+        }
+    }
+    assert!(came > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_secret_is_on_no_command_line() {
     let lab = Lab::start().await;
     let mut history = small();
