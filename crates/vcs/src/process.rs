@@ -91,7 +91,13 @@ impl Exit {
 
     /// What it complained in one line, or else how it ended.
     pub(crate) fn said(&self) -> String {
-        let lines = self.stderr.lines().map(str::trim);
+        // ssh frames its warnings by lines of `@`, which leave no room for what they say.
+        let lines = self.stderr.lines().map(|line| match line.trim() {
+            framed if framed.starts_with('@') && framed.ends_with('@') => {
+                framed.trim_matches('@').trim()
+            }
+            line => line,
+        });
         let said: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
         match (self.code, self.signal) {
             (_, Some(signal)) => format!("killed by signal {signal} {}", said.join("; ")),

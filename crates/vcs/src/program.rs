@@ -20,7 +20,7 @@ use crate::reach::Way;
 use crate::repository::Trouble;
 use crate::words::bare;
 use crate::zip::{Content, Entry, Files, outgrown};
-use crate::{DirectError, ErrorKind};
+use crate::{DirectError, ErrorKind, ssh};
 
 /// Words of programs in trouble, and what they mean. The first that are found count; none: the network or the server.
 /// Names are taken out of the text before, and what is said by others in other words (`ssh: not found`) is no absence.
@@ -35,7 +35,7 @@ const MEANINGS: &[(&str, ErrorKind)] = &[
     ("e170001:", ErrorKind::Unauthorized),
     ("e175013:", ErrorKind::Unauthorized),
     ("permission denied (", ErrorKind::Unauthorized),
-    ("host key verification failed", ErrorKind::Unauthorized),
+    ("host key verification failed", ErrorKind::Unavailable),
     // Of Mercurial; the last two are what it says by ssh.
     ("abort: http error 404", ErrorKind::NotFound),
     ("abort: http error 410", ErrorKind::NotFound),
@@ -87,13 +87,10 @@ pub(crate) fn failed(what: &str, way: &Way, exit: &Exit) -> DirectError {
         None if lines.iter().any(missing) => ErrorKind::NotFound,
         None => ErrorKind::Unavailable,
     };
-    let said: Vec<&str> = exit
-        .stderr
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
-    let error = DirectError::new(kind, format!("{what}: {}", said.join("; ")));
+    let error = DirectError::new(kind, format!("{what}: {}", exit.said()));
+    if let Some(hint) = ssh::hint(way, &exit.stderr) {
+        return error.hint(hint);
+    }
     match kind {
         ErrorKind::Unauthorized => error.hint(way.advice()),
         ErrorKind::Unavailable if UNTRUSTED.iter().any(|words| says(words)) => {

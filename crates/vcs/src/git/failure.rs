@@ -28,7 +28,7 @@ const MEANINGS: &[(&str, ErrorKind)] = &[
         ErrorKind::Unauthorized,
     ),
     ("permission denied (", ErrorKind::Unauthorized),
-    ("host key verification failed.", ErrorKind::Unauthorized),
+    ("host key verification failed.", ErrorKind::Unavailable),
     ("fatal: transport not allowed", ErrorKind::Refused),
     ("the requested url returned error: 404", ErrorKind::NotFound),
     ("the requested url returned error: 410", ErrorKind::NotFound),
@@ -89,10 +89,7 @@ pub(crate) fn failed(what: &str, way: &Way, exit: &Exit) -> DirectError {
     };
     let said = masked(&exit.said());
     let error = DirectError::new(kind, format!("{what}: {said}"));
-    if ssh::is_ssh(&way.url)
-        && kind == ErrorKind::Unavailable
-        && let Some(hint) = ssh::hint(&exit.stderr)
-    {
+    if let Some(hint) = ssh::hint(way, &exit.stderr) {
         return error.hint(hint);
     }
     match kind {
@@ -301,6 +298,12 @@ mod tests {
             (
                 "git@a.com: Permission denied (publickey).",
                 ErrorKind::Unauthorized,
+            ),
+            // Not of the login: it did not come to that.
+            (
+                "No ED25519 host key is known for a.com and you have requested strict checking.\n\
+                 Host key verification failed.\nfatal: Could not read from remote repository.",
+                ErrorKind::Unavailable,
             ),
             (
                 "fatal: write error: No space left on device",
