@@ -73,6 +73,38 @@ const CERTIFICATES: [&str; 3] = [
     "certificate verify failed",
 ];
 
+/// Words of curl and of the server where a proxy wants another login.
+const PROXY_REFUSES: [&str; 3] = [
+    "connect tunnel failed, response 407",
+    "http code 407 from proxy",
+    "the requested url returned error: 407",
+];
+
+/// What to do about it.
+const PROXY_LOGIN: &str = "the proxy wants another user or password: they belong in the URL of network.proxy, escaped as in every URL";
+
+/// Words where a client certificate cannot be used, or the server does not take it, of GnuTLS, OpenSSL and curl.
+const CLIENT_CERTIFICATES: [&str; 8] = [
+    "fatal alert",
+    "alert bad certificate",
+    "alert certificate",
+    "alert unknown ca",
+    "error reading x.509 key",
+    "could not load pem client certificate",
+    "unable to set private key file",
+    "problem with the local ssl certificate",
+];
+
+/// What to check of the client certificate in use.
+fn client_certificate(way: &Way) -> Option<String> {
+    let (cert, key) = (way.setting("http.sslCert")?, way.setting("http.sslKey")?);
+    Some(format!(
+        "the client certificate {cert} with the key {key} was used for {}: check that modgate can read both, that they belong \
+         together and are PEM without passphrase, that it has not expired, and that the server trusts its authority",
+        way.url
+    ))
+}
+
 /// The error of a git that asked a repository and failed.
 pub(crate) fn failed(what: &str, way: &Way, exit: &Exit) -> DirectError {
     // What the server itself says is no meaning, but for that it denies something: forges tell it that way.
@@ -96,6 +128,15 @@ pub(crate) fn failed(what: &str, way: &Way, exit: &Exit) -> DirectError {
         ErrorKind::Unauthorized => error.hint(way.advice()),
         ErrorKind::Unavailable if CERTIFICATES.iter().any(|words| says(words)) => {
             error.hint(NOT_TRUSTED)
+        }
+        ErrorKind::Unavailable if PROXY_REFUSES.iter().any(|words| says(words)) => {
+            error.hint(PROXY_LOGIN)
+        }
+        ErrorKind::Unavailable if CLIENT_CERTIFICATES.iter().any(|words| says(words)) => {
+            match client_certificate(way) {
+                Some(hint) => error.hint(hint),
+                None => error,
+            }
         }
         ErrorKind::Unavailable if says("is this a git repository?") => error.hint(PAGE),
         ErrorKind::DiskFull => error.hint(
@@ -225,6 +266,51 @@ fn masked(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn proxies_and_client_certificates_have_hints() {
+        let plain = Way {
+            url: "https://a.com/m".to_owned(),
+            ..Way::default()
+        };
+        let files = [("http.sslCert", "/c.pem"), ("http.sslKey", "/k.pem")];
+        let with = Way {
+            config: files
+                .map(|(key, file)| (key.to_owned(), file.to_owned()))
+                .to_vec(),
+            ..plain.clone()
+        };
+        let tunnel = "CONNECT tunnel failed, response 407";
+        let alert = "GnuTLS recv error (-12): A TLS fatal alert has been received.";
+        let unread = "error reading X.509 key or certificate file: Error while reading file.";
+        for (way, why, want) in [
+            (&plain, tunnel, Some("network.proxy")),
+            (&with, tunnel, Some("network.proxy")),
+            (
+                &with,
+                alert,
+                Some("client certificate /c.pem with the key /k.pem"),
+            ),
+            (
+                &with,
+                unread,
+                Some("client certificate /c.pem with the key /k.pem"),
+            ),
+            (&plain, alert, None),
+        ] {
+            let exit = Exit {
+                code: Some(128),
+                stderr: format!("fatal: unable to access 'https://a.com/m/': {why}"),
+                ..Exit::default()
+            };
+            let error = failed("x", way, &exit);
+            assert_eq!(error.kind, ErrorKind::Unavailable);
+            match want {
+                Some(want) => assert!(error.hint.as_ref().unwrap().contains(want), "{error:?}"),
+                None => assert_eq!(error.hint, None),
+            }
+        }
+    }
 
     #[test]
     fn meanings() {
