@@ -115,18 +115,23 @@ fn one_address_has_one_set_of_headers_and_statuses() {
         (both, header, "headers = { x = \"2\" }", 5),
         (both, header, "", 5),
         (both, "", map, 5),
-        // The general chain goes there without any.
-        ("https://a.example|https://base.example/go", header, "", 2),
+        // One that no chain names would have its say all the same.
+        ("https://a.example", header, map, 5),
     ] {
         let mistake = only(&two(chain, one, other));
         assert!(mistake.message.contains("base.example/go"), "{mistake}");
         assert_eq!(mistake.spot.unwrap().line, line);
     }
+    // The general chain goes there without any.
+    let mistake = only(&format!(
+        "chain = \"https://a.example|https://base.example/go\"\n[upstream.\"https://a.example\"]\n\
+         base_url = \"https://base.example/go\"\n{header}"
+    ));
+    assert_eq!(mistake.spot.unwrap().line, 2);
     for (chain, one, other) in [
         (both, header, header),
         (both, "", ""),
         (both, "retries = 1", ""),
-        ("https://a.example", header, map),
     ] {
         Bench::new(&two(chain, one, other)).loaded();
     }

@@ -85,17 +85,17 @@ pub(super) fn read(
         let header = format!("[upstream.{}]", quoted(&entry.key));
         let item = Scope::item(settings, &entry.node, header, 0);
         let upstream = one(reader, &item);
-        if let Some(base) = &upstream.base_url
-            && named.contains(&key)
-            && upstream_key(base.expose()) != key
-        {
-            moved.push((entry, upstream_key(base.expose()), sent_to(&upstream)));
+        let base = upstream.base_url.as_ref();
+        let base = base.map(|base| upstream_key(base.expose()));
+        if let Some(base) = base.filter(|base| *base != key) {
+            moved.push((entry, base, sent_to(&upstream)));
         }
         upstreams.insert(key, upstream);
     }
     for (at, (entry, base, sent)) in moved.iter().enumerate() {
-        let own = upstreams.get(base).map(sent_to).unwrap_or_default();
-        let own = named.contains(base).then_some(own);
+        // Of itself it may have a section, or none in a chain.
+        let bare = || named.contains(base).then(Sent::default);
+        let own = upstreams.get(base).map(sent_to).or_else(bare);
         let others = moved[..at].iter().filter(|(_, other, _)| other == base);
         let mut others = others.map(|(.., other)| other.clone()).chain(own);
         if others.any(|other| other != *sent) {
