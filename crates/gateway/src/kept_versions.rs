@@ -15,6 +15,9 @@ use crate::{
 /// Longest time that a small file is waited for that another tier has.
 const ELSEWHERE: Duration = Duration::from_secs(5);
 
+/// A bucket that lost more than so many of them is not asked for the others.
+const INFOS_TRIED: usize = 8;
+
 /// Which kept versions may be the latest.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kept {
@@ -30,6 +33,8 @@ pub(crate) struct KeptVersions {
     /// Those of `versions` of which all is kept. No other one is added to an upstream's list: a client that chooses it asks
     /// for the rest, which the upstream may not have any more.
     pub(crate) whole: Vec<Version>,
+    /// Those of all of which the `.info` is kept.
+    told: HashSet<Version>,
 }
 
 impl Gateway {
@@ -67,7 +72,8 @@ impl Gateway {
             .chain(before.into_iter().rev())
             .chain(pseudo);
         best_first
-            .into_iter()
+            .filter(|version| kept.told.contains(version))
+            .take(INFOS_TRIED)
             .find_map(|version| self.kept_info(module, version))
     }
 
@@ -127,7 +133,9 @@ impl Gateway {
         let whole = infos
             .intersection(&mods)
             .filter(|stem| zips.contains(*stem));
+        let told = infos.iter().copied().map(Version::from_escaped);
         KeptVersions {
+            told: told.filter_map(Result::ok).collect(),
             whole: read(whole.copied().collect()).versions,
             versions: some.versions,
             pseudo: some.pseudo,
