@@ -22,7 +22,7 @@ use self::certificates::Certificates;
 use crate::discover::page::from_egress;
 use crate::discover::{Kind, Root};
 use crate::relay::{Relay, Rights};
-use crate::{DirectError, ErrorKind};
+use crate::{DirectError, ErrorKind, ssh::is_ssh};
 
 /// Longest wait for the name service, and for a server that redirects.
 const WITHIN: Duration = Duration::from_secs(20);
@@ -414,10 +414,6 @@ fn bracketed(address: &IpAddr) -> String {
         IpAddr::V4(v4) => v4.to_string(),
         IpAddr::V6(v6) => format!("[{v6}]"),
     }
-}
-
-fn is_ssh(scheme: &str) -> bool {
-    scheme == "ssh" || scheme.ends_with("+ssh")
 }
 
 fn is_literal(host: &str) -> bool {

@@ -65,11 +65,8 @@ impl DirectSettings {
 
     /// Whether a module is ours: a private one, or one whose repository the configuration tells.
     pub(crate) fn is_ours(&self, module: &ModulePath) -> bool {
-        let told = |mapping: &Mapping| {
-            let rest = module.as_str().strip_prefix(&*mapping.prefix);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        self.private.matches(module) || self.mappings.iter().any(told)
+        let mut mappings = self.mappings.iter();
+        self.private.matches(module) || mappings.any(|mapping| mapping.covers(module.as_str()))
     }
 
     /// Most bytes of one mirror.

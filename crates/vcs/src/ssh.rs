@@ -17,7 +17,7 @@ const SPREAD_MILLIS: u16 = 1500;
 const FULL: &str = "the ssh server closes connections before anybody could log in, as sshd does when many log in at once: raise \
      MaxStartups there, or lower direct.max_processes";
 
-/// Whether a URL is one that is asked by ssh.
+/// Whether a URL, or a scheme alone, is one that is asked by ssh.
 pub(crate) fn is_ssh(url: &str) -> bool {
     let scheme = url.split("://").next().unwrap_or_default();
     scheme == "ssh" || scheme.ends_with("+ssh")

@@ -50,7 +50,7 @@ impl Mapping {
         from_scp(&url)
     }
 
-    fn covers(&self, path: &str) -> bool {
+    pub(crate) fn covers(&self, path: &str) -> bool {
         path.strip_prefix(&*self.prefix)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
